@@ -1,0 +1,57 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check proto fmt clean
+
+# The interpreter the environments are made with: any Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
+
+setup: .venv/.stamp-dev .venv/.stamp-demo .venv-proto/.stamp ## install all that the other targets use
+
+demo: .venv/.stamp-demo ## train a small model on this machine and see it survive
+	$(BIN)/python examples/demo.py
+
+test: .venv/.stamp-dev .venv/.stamp-demo ## run the tests; ARGS="-k name" narrows them down
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, freshness of generated code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	tools/proto.sh check
+
+proto: .venv-proto/.stamp ## regenerate common/rallypoint/v1 from protos/
+	tools/proto.sh write
+
+fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/buf format --write
+
+clean: ## remove the environments, caches and build output
+	rm -rf .venv .venv-proto .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+
+# venv installs pip last: an environment without it is unfinished and made again.
+.venv/bin/pip .venv-proto/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(@:/bin/pip=)
+
+.venv/.stamp-dev: pyproject.toml | .venv/bin/pip
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+# torch is large, so only what runs it waits for it.
+.venv/.stamp-demo: .venv/.stamp-dev
+	$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+# An environment of its own: grpcio-tools of the generator's line does not go with newer grpcio-*.
+.venv-proto/.stamp: tools/proto-requirements.txt | .venv-proto/bin/pip
+	.venv-proto/bin/python $(PIP_INSTALL) --requirement $<
+	@touch $@

@@ -1,0 +1,1 @@
+"""Messages and stubs of the wire protocol, generated from `protos/rallypoint/v1` by `make proto`."""
