@@ -1,0 +1,1 @@
+"""The coordinator: one per cluster, it decides rendezvous and restarts of every job."""

@@ -1,0 +1,64 @@
+"""A heap of deadlines that may be moved later for free."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Generic, TypeVar
+
+K = TypeVar("K", int, str)
+
+
+class Deadlines(Generic[K]):
+    """One deadline for each key.
+
+    Setting a later deadline costs O(1): the heap keeps the earlier one, and whoever pops it puts it back. So renewing a
+    lease, which happens ten thousand times for each time one expires, does not touch the heap.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[K, int] = {}
+        self._heap: list[tuple[int, K]] = []
+        self._queued: dict[K, int] = {}
+
+    def set(self, key: K, at_ms: int) -> None:
+        """Set the key's deadline, replacing its earlier one."""
+        self._due[key] = at_ms
+        queued = self._queued.get(key)
+        if queued is None or at_ms < queued:
+            self._push(key, at_ms)
+
+    def clear(self, key: K) -> None:
+        """Forget the key; nothing happens if it has no deadline."""
+        self._due.pop(key, None)
+
+    def pop_due(self, now_ms: int) -> list[K]:
+        """Take out the keys whose deadline is at or before now, earliest first, ties by key."""
+        due: list[K] = []
+        while self._heap and self._heap[0][0] <= now_ms:
+            key = self._settle()
+            if key is not None and self._due[key] <= now_ms:
+                due.append(key)
+                del self._due[key]
+        return due
+
+    def next_ms(self) -> int | None:
+        """A time by which to look again: never later than the earliest deadline, perhaps earlier; None if none."""
+        return self._heap[0][0] if self._heap else None
+
+    def _settle(self) -> K | None:
+        """Take the heap's first entry; put its key back if its deadline moved later. The key if it has one due then."""
+        at_ms, key = heapq.heappop(self._heap)
+        if self._queued.get(key) != at_ms:
+            return None
+        del self._queued[key]
+        moved = self._due.get(key)
+        if moved is None:
+            return None
+        if moved > at_ms:
+            self._push(key, moved)
+            return None
+        return key
+
+    def _push(self, key: K, at_ms: int) -> None:
+        self._queued[key] = at_ms
+        heapq.heappush(self._heap, (at_ms, key))

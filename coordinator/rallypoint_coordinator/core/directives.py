@@ -1,0 +1,83 @@
+"""What a member should do: a function of the durable facts alone, so it can be sent again at any time."""
+
+from __future__ import annotations
+
+from rallypoint.model import (
+    Action,
+    Assignment,
+    Directive,
+    Exit,
+    Hold,
+    JobState,
+    Run,
+    Stop,
+    Version,
+)
+from rallypoint_coordinator.core.state import Facts, Member, Place, Round
+
+
+def version_for(facts: Facts, member: Member, epoch: int) -> Version:
+    """The version of the member's directive: of the last record that changed it."""
+    return Version(epoch, max(facts.directive_revision, member.lease_id))
+
+
+def directive_for(facts: Facts, member: Member, epoch: int) -> Directive:
+    """The member's directive; O(1) in the size of the job."""
+    reason, message, action = _decide(facts, member)
+    return Directive(
+        version=version_for(facts, member, epoch),
+        job_uid=facts.uid,
+        reason=reason,
+        message=message,
+        action=action,
+        consumed_offer_id=member.consumed_offer_id,
+    )
+
+
+def place_of(facts: Facts, member: Member) -> Place | None:
+    """The member's place in the current or last round; None for another lease on the same node."""
+    place = facts.round.places.get(member.node) if facts.round else None
+    return place if place is not None and place.seat.lease_id == member.lease_id else None
+
+
+def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
+    if facts.outcome is not None:
+        return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
+    current, place = facts.round, place_of(facts, member)
+    if facts.state == JobState.GATHERING:
+        return "WAITING_FOR_NODES", _waiting(facts), Hold()
+    if current is None or place is None:
+        return "STANDBY", "standing by: the round that runs has its nodes", Hold()
+    if facts.state == JobState.STOPPING:
+        cause = current.stop_cause.value if current.stop_cause else ""
+        return cause, current.stop_message, Stop(current.number, facts.spec.shutdown_timeout_ms)
+    assignment = _assignment(current, place)
+    return "ROUND_FORMED", _running(facts, current, place), Run(assignment)
+
+
+def _waiting(facts: Facts) -> str:
+    low, high = facts.spec.min_nodes, facts.spec.max_nodes
+    wanted = f"{low}" if low == high else f"{low} to {high}"
+    return f"waiting: {facts.live_count} nodes attached, {wanted} wanted"
+
+
+def _running(facts: Facts, current: Round, place: Place) -> str:
+    last = place.first_rank + place.seat.local_world_size - 1
+    ranks = f"rank {last}" if place.seat.local_world_size == 1 else f"ranks {place.first_rank}-{last}"
+    restarts = f"restart {current.restart_count} of {facts.spec.max_restarts}"
+    return f"round {current.number}: {ranks} of {current.world_size}, {restarts}"
+
+
+def _assignment(current: Round, place: Place) -> Assignment:
+    return Assignment(
+        round=current.number,
+        restart_count=current.restart_count,
+        group_rank=place.group_rank,
+        group_world_size=len(current.places),
+        first_rank=place.first_rank,
+        world_size=current.world_size,
+        first_role_rank=place.first_role_rank,
+        role_world_size=place.role_world_size,
+        endpoint=current.endpoint,
+        offer_id=current.offer_id if place.group_rank == 0 else 0,
+    )

@@ -1,0 +1,88 @@
+"""Everything that can happen to the coordinator, in the past tense.
+
+Time, wall time and identifiers come in from outside: on the :class:`Stamp` and on the events. ``stream`` and ``call``
+are the shell's numbers for an open Attach stream and a waiting unary call; they are never reused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rallypoint.model import Hello, Observed, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """When and where a step is taken.
+
+    ``at_ms`` is the coordinator's monotonic clock, ``wall_ms`` its wall clock (for people), ``revision`` that of the
+    last record decided so far: the step's own records get the ones that follow.
+    """
+
+    at_ms: int
+    wall_ms: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAttached:
+    """A stream opened with a Hello that passed validation. ``fresh_uid`` serves if a new life begins."""
+
+    stream: int
+    hello: Hello
+    peer: str
+    fresh_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentObserved:
+    stream: int
+    lease_id: int
+    seq: int
+    observed: Observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentHeartbeat:
+    stream: int
+    lease_id: int
+    seq: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLeft:
+    """The agent said Goodbye: its workers are gone."""
+
+    stream: int
+    lease_id: int
+    seq: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamClosed:
+    """A stream ended, by whatever cause. It proves nothing."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneReported:
+    """An obituary came, as a unary call that waits for an answer."""
+
+    call: int
+    job: str
+    job_uid: str
+    lease_id: int
+    incarnation: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAdvanced:
+    """A deadline may have passed."""
+
+
+Event = AgentAttached | AgentObserved | AgentHeartbeat | AgentLeft | StreamClosed | GoneReported | TimeAdvanced

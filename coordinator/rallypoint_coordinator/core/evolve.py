@@ -1,0 +1,183 @@
+"""How a record changes the durable facts of a life. This is all that replays: tiny, and never reinterprets old records.
+
+:data:`TRANSITIONS` is the life's state machine. A record that has no cell in the state it comes in is an
+:class:`IllegalTransition`: in a running coordinator a bug, in a journal damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Any
+
+from rallypoint.model import JobState
+from rallypoint_coordinator.core.records import (
+    JobDecided,
+    LifeRecord,
+    MemberGone,
+    MemberJoined,
+    NodeSucceeded,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    Seat,
+)
+from rallypoint_coordinator.core.state import Facts, Member, Place, Round
+
+GONE_NODES_MAX = 1_000
+"""So many gone nodes are remembered in a life; the earliest gone is forgotten first."""
+
+_MEMBERSHIP = {MemberJoined: None, MemberGone: None}
+
+TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], JobState | None]] = {
+    JobState.GATHERING: {
+        **_MEMBERSHIP,
+        RoundFormed: JobState.RUNNING,
+        JobDecided: JobState.FAILED,
+    },
+    JobState.RUNNING: {
+        **_MEMBERSHIP,
+        NodeSucceeded: None,
+        RoundStopping: JobState.STOPPING,
+        JobDecided: JobState.SUCCEEDED,
+    },
+    JobState.STOPPING: {
+        **_MEMBERSHIP,
+        RoundEnded: JobState.GATHERING,
+    },
+    JobState.SUCCEEDED: {**_MEMBERSHIP},
+    JobState.FAILED: {**_MEMBERSHIP},
+}
+"""State -> record -> next state; None: the state stays. What is missing is illegal."""
+
+CHANGES_DIRECTIVES = frozenset({RoundFormed, RoundStopping, RoundEnded, JobDecided})
+"""Records after which every member is told something new."""
+
+
+class IllegalTransition(Exception):
+    """A record that the state machine has no cell for."""
+
+    def __init__(self, facts: Facts, record: LifeRecord, why: str) -> None:
+        super().__init__(f"job {facts.job} life {facts.uid}: {type(record).__name__} in {facts.state}: {why}")
+
+
+def evolve(facts: Facts, record: LifeRecord, *, revision: int, wall_ms: int) -> None:
+    """Apply one record in place. Raises IllegalTransition, and then has changed nothing."""
+    row = TRANSITIONS[facts.state]
+    kind = type(record)
+    if kind not in row:
+        raise IllegalTransition(facts, record, "no such transition")
+    if isinstance(record, JobDecided) and record.outcome.state != row[kind]:
+        raise IllegalTransition(facts, record, f"cannot be decided as {record.outcome.state}")
+    _APPLY[kind](facts, record, revision)
+    facts.revision = revision
+    if kind in CHANGES_DIRECTIVES:
+        facts.directive_revision = revision
+    state = row[kind]
+    if state is not None:
+        facts.state = state
+        facts.state_wall_ms = wall_ms
+
+
+def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
+    earlier = facts.members.pop(record.node, None)
+    same = earlier is not None and earlier.incarnation == record.incarnation
+    facts.gone_nodes.pop(record.node, None)
+    facts.members[record.node] = Member(
+        node=record.node,
+        incarnation=record.incarnation,
+        lease_id=revision,
+        spec=record.spec,
+        capabilities=record.capabilities,
+        agent_version=record.agent_version,
+        consumed_offer_id=earlier.consumed_offer_id if earlier and same else 0,
+    )
+
+
+def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
+    member = facts.members.get(record.node)
+    if member is None or member.lease_id != record.lease_id or member.gone is not None:
+        raise IllegalTransition(facts, record, "no such live lease")
+    member.gone = record.reason
+    member.gone_message = record.message
+    facts.gone_nodes[record.node] = None
+    if len(facts.gone_nodes) > GONE_NODES_MAX:
+        forgotten = next(iter(facts.gone_nodes))
+        del facts.gone_nodes[forgotten]
+        del facts.members[forgotten]
+
+
+def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
+    if record.round != facts.round_number + 1:
+        raise IllegalTransition(facts, record, f"round {record.round} after {facts.round_number}")
+    facts.round = Round(
+        number=record.round,
+        places=places_of(record.seats),
+        world_size=sum(seat.local_world_size for seat in record.seats),
+        endpoint=record.endpoint,
+        offer_id=record.offer_id,
+        restart_count=facts.restart_count,
+    )
+    facts.members[record.seats[0].node].consumed_offer_id = record.offer_id
+
+
+def places_of(seats: tuple[Seat, ...]) -> dict[str, Place]:
+    """Ranks follow from the order of the seats: contiguous on a node, role ranks counted within the role."""
+    first_ranks = accumulate((seat.local_world_size for seat in seats), initial=0)
+    by_role: dict[str, int] = {}
+    first_role_ranks = []
+    for seat in seats:
+        first_role_ranks.append(by_role.get(seat.role, 0))
+        by_role[seat.role] = first_role_ranks[-1] + seat.local_world_size
+    return {
+        seat.node: Place(
+            seat=seat,
+            group_rank=group_rank,
+            first_rank=first_rank,
+            first_role_rank=first_role_rank,
+            role_world_size=by_role[seat.role],
+        )
+        for group_rank, (seat, first_rank, first_role_rank) in enumerate(
+            zip(seats, first_ranks, first_role_ranks, strict=False)
+        )
+    }
+
+
+def _round_of(facts: Facts, record: NodeSucceeded | RoundStopping | RoundEnded) -> Round:
+    if facts.round is None or facts.round.number != record.round:
+        raise IllegalTransition(facts, record, f"the round is {facts.round_number}")
+    return facts.round
+
+
+def _node_succeeded(facts: Facts, record: NodeSucceeded, revision: int) -> None:
+    _round_of(facts, record).succeeded.add(record.node)
+
+
+def _round_stopping(facts: Facts, record: RoundStopping, revision: int) -> None:
+    current = _round_of(facts, record)
+    current.stop_cause = record.cause
+    current.stop_message = record.message
+    current.stop_revision = revision
+
+
+def _round_ended(facts: Facts, record: RoundEnded, revision: int) -> None:
+    _round_of(facts, record).ended = True
+    if record.charged:
+        facts.restart_count += 1
+    if record.culprit is not None:
+        facts.last_failure = record.culprit
+
+
+def _job_decided(facts: Facts, record: JobDecided, revision: int) -> None:
+    facts.outcome = record.outcome
+
+
+_APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
+    MemberJoined: _member_joined,
+    MemberGone: _member_gone,
+    RoundFormed: _round_formed,
+    NodeSucceeded: _node_succeeded,
+    RoundStopping: _round_stopping,
+    RoundEnded: _round_ended,
+    JobDecided: _job_decided,
+}

@@ -1,0 +1,219 @@
+"""What each event says of a member, noted the same way in whatever state the life is.
+
+By the time an event comes here, :mod:`.cluster` has fenced it: it comes from the holder of the lease it names. What it
+*means* is a matter of the state: :mod:`.machine`.
+"""
+
+from __future__ import annotations
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import HEARTBEATS_PER_LEASE, Hello, JobState, Observed, Version, Welcome
+from rallypoint_coordinator.core.directives import version_for
+from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
+from rallypoint_coordinator.core.machine import Trigger, await_participants, react
+from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
+from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
+from rallypoint_coordinator.core.state import Life, Member, Presence
+from rallypoint_coordinator.core.step import Step
+
+
+def attach(step: Step, stream: int, hello: Hello, peer: str) -> int | None:
+    """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused."""
+    verdict = admit(step.life, hello, step.stamp.at_ms)
+    if isinstance(verdict, Refusal):
+        step.effect(RefuseStream(stream, verdict))
+        return None
+    if isinstance(verdict, Stale):
+        step.effect(SendLeaseStale(stream, verdict.message))
+        return None
+    member = verdict.member if isinstance(verdict, Resume) else _join(step, hello, verdict)
+    presence = step.life.presences[member.lease_id]
+    if presence.stream is not None:
+        step.effect(RefuseStream(presence.stream, _superseded(member)))
+    presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, peer
+    step.effect(SendWelcome(stream, _welcome(step, member)))
+    _heard(step, member, presence)
+    _observe(step, member, presence, hello.observed)
+    step.tell(member, presence)
+    return member.lease_id
+
+
+def observed(step: Step, lease_id: int, seq: int, report: Observed) -> None:
+    """A member's whole observed state. Acknowledged at once: it is what decisions are made of."""
+    member, presence = _member(step.life, lease_id)
+    _heard(step, member, presence)
+    _ack(step, presence, seq)
+    _observe(step, member, presence, report)
+    _repeat_if_behind(step, member, presence, report.version)
+
+
+def heartbeat(step: Step, lease_id: int, seq: int, version: Version) -> None:
+    """Nothing new. O(1); acknowledged unless an acknowledgement went out just now."""
+    member, presence = _member(step.life, lease_id)
+    _heard(step, member, presence)
+    spacing_ms = step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE)
+    if step.stamp.at_ms - presence.acked_at_ms >= spacing_ms:
+        _ack(step, presence, seq)
+    _repeat_if_behind(step, member, presence, version)
+
+
+def left(step: Step, lease_id: int, seq: int, message: str) -> None:
+    """Goodbye: the workers are gone and the agent will not come back."""
+    member, presence = _member(step.life, lease_id)
+    _ack(step, presence, seq)
+    stream = presence.stream
+    member_gone(step, member, GoneReason.LEFT, message or "it left")
+    if stream is not None:
+        step.effect(EndStream(stream))
+
+
+def stream_closed(step: Step, lease_id: int, stream: int) -> None:
+    """A stream ended. It proves nothing: the member becomes suspect until it attaches again or its lease runs out."""
+    presence = step.life.presences.get(lease_id)
+    if presence is not None and presence.stream == stream:
+        presence.stream = None
+        step.life.watch.ready.discard(lease_id)
+
+
+def member_gone(step: Step, member: Member, reason: GoneReason, message: str) -> None:
+    """The member's lease has ended and no worker of it is alive."""
+    life = step.life
+    lease_id = member.lease_id
+    step.record(MemberGone(node=member.node, lease_id=lease_id, reason=reason, message=message))
+    life.presences.pop(lease_id, None)
+    life.watch.leases.clear(lease_id)
+    life.watch.ready.discard(lease_id)
+    react(step, Trigger.GONE, member, None)
+
+
+def time_advanced(step: Step) -> None:
+    """Leases that ran out; the waiting of the states themselves is looked at by settle."""
+    life, now_ms = step.life, step.stamp.at_ms
+    for lease_id in life.watch.leases.pop_due(now_ms):
+        presence = life.presences.get(lease_id)
+        if presence is not None:
+            silent_s = (now_ms - presence.heard_at_ms) / 1000
+            member = life.facts.members[presence.node]
+            member_gone(step, member, GoneReason.EXPIRED, f"not heard for {silent_s:.1f} s")
+
+
+def gone_reported(step: Step, lease_id: int, incarnation: str, message: str) -> bool | Refusal:
+    """An obituary. True if it was news, False if the lease was gone already."""
+    presence = step.life.presences.get(lease_id)
+    if presence is None:
+        known = lease_id <= step.life.facts.revision
+        return False if known else _unknown_lease(step, lease_id)
+    member = step.life.facts.members[presence.node]
+    if member.incarnation != incarnation:
+        return _unknown_lease(step, lease_id)
+    if presence.stream is not None:
+        step.effect(SendLeaseStale(presence.stream, "an obituary came for this agent"))
+    member_gone(step, member, GoneReason.OBITUARY, message or "its agent died")
+    return True
+
+
+def _unknown_lease(step: Step, lease_id: int) -> Refusal:
+    return Refusal(
+        reason=Reason.UNKNOWN_LEASE,
+        message=f"job {step.life.facts.job} never gave lease {lease_id} to that incarnation",
+        field="lease_id",
+        metadata={"job": step.life.facts.job, "lease_id": str(lease_id)},
+    )
+
+
+def next_deadline_ms(life: Life) -> int | None:
+    """When time alone may change something next."""
+    watch = life.watch
+    if watch.until_ms is None:
+        return watch.leases.next_ms()
+    leases_ms = watch.leases.next_ms()
+    return watch.until_ms if leases_ms is None else min(watch.until_ms, leases_ms)
+
+
+def rearm(life: Life, now_ms: int) -> None:
+    """After a coordinator restart: what the state waits for, from the facts alone."""
+    if life.facts.state is JobState.STOPPING:
+        await_participants(life, now_ms)
+
+
+def _join(step: Step, hello: Hello, verdict: Join) -> Member:
+    if verdict.replaces is not None:
+        message = "its revoked lease is over: the agent attached without workers"
+        member_gone(step, verdict.replaces, GoneReason.EXPIRED, message)
+    lease_id = step.record(
+        MemberJoined(
+            node=hello.node,
+            incarnation=hello.incarnation,
+            spec=hello.node_spec,
+            capabilities=hello.capabilities,
+            agent_version=hello.agent_version,
+        )
+    )
+    expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms)
+    step.life.presences[lease_id] = Presence(node=hello.node, expires_at_ms=expires_at_ms)
+    return step.life.facts.members[hello.node]
+
+
+def _member(life: Life, lease_id: int) -> tuple[Member, Presence]:
+    presence = life.presences[lease_id]
+    return life.facts.members[presence.node], presence
+
+
+def _heard(step: Step, member: Member, presence: Presence) -> None:
+    presence.heard_at_ms = step.stamp.at_ms
+    presence.heard_wall_ms = step.stamp.wall_ms
+    presence.expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms)
+    step.life.watch.leases.set(member.lease_id, presence.expires_at_ms)
+
+
+def _ack(step: Step, presence: Presence, seq: int) -> None:
+    if presence.stream is not None:
+        presence.acked_at_ms = step.stamp.at_ms
+        step.effect(SendAck(presence.stream, seq))
+
+
+def _observe(step: Step, member: Member, presence: Presence, report: Observed) -> None:
+    presence.observed = report
+    watch = step.life.watch
+    if _is_ready(member, presence):
+        watch.ready.add(member.lease_id)
+    else:
+        watch.ready.discard(member.lease_id)
+    react(step, Trigger.OBSERVED, member, presence)
+
+
+def _is_ready(member: Member, presence: Presence) -> bool:
+    """Whether the member could start a round now: attached, no worker alive, and a port that no round has used."""
+    report = presence.observed
+    if presence.stream is None or report.phase.may_have_workers or report.offer is None:
+        return False
+    return report.offer.offer_id > member.consumed_offer_id
+
+
+def _repeat_if_behind(step: Step, member: Member, presence: Presence, seen: Version) -> None:
+    """Send the directive again to a member that should have seen it by now."""
+    spec, epoch = step.life.facts.spec, step.identity.epoch
+    overdue = step.stamp.at_ms - presence.sent_at_ms > spec.heartbeat_interval_ms
+    if overdue and seen < version_for(step.life.facts, member, epoch):
+        step.tell(member, presence)
+
+
+def _welcome(step: Step, member: Member) -> Welcome:
+    facts = step.life.facts
+    return Welcome(
+        cluster_id=step.identity.cluster_id,
+        job_uid=facts.uid,
+        lease_id=member.lease_id,
+        lease_ttl_ms=facts.spec.lease_ttl_ms,
+        heartbeat_interval_ms=facts.spec.heartbeat_interval_ms,
+        job_spec=facts.spec,
+        coordinator_version=step.identity.release,
+    )
+
+
+def _superseded(member: Member) -> Refusal:
+    return Refusal(
+        reason=Reason.SUPERSEDED,
+        message=f"the agent of {member.node} attached again",
+        metadata={"node": member.node},
+    )

@@ -1,0 +1,284 @@
+"""The life's state machine: what a member's news means in each state, and which steps are due in it.
+
+:data:`REACTIONS` (state x trigger) and :data:`SETTLE` (state) decide; :data:`.evolve.TRANSITIONS` (state x record) says
+which decisions are legal at all. An event is first noted by :mod:`.handlers`, then reacted to, then settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+from rallypoint.model import AgentPhase, JobState, Observed
+from rallypoint_coordinator.core import rendezvous
+from rallypoint_coordinator.core.directives import place_of
+from rallypoint_coordinator.core.effects import SendLeaseStale
+from rallypoint_coordinator.core.explain import explain
+from rallypoint_coordinator.core.records import (
+    GoneReason,
+    JobDecided,
+    NodeSucceeded,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    StopCause,
+)
+from rallypoint_coordinator.core.restarts import describe, judge
+from rallypoint_coordinator.core.state import Life, Member, Presence, Round
+from rallypoint_coordinator.core.step import Step
+
+STOP_MARGIN_MS = 10_000
+"""A participant that has not stopped so long after shutdown_timeout has its lease revoked."""
+
+
+class Trigger(StrEnum):
+    OBSERVED = "OBSERVED"
+    GONE = "GONE"
+
+
+Reaction = Callable[[Step, Member, Presence | None], None]
+
+
+def react(step: Step, trigger: Trigger, member: Member, presence: Presence | None) -> None:
+    REACTIONS[step.life.facts.state][trigger](step, member, presence)
+
+
+def _nothing(step: Step, member: Member, presence: Presence | None) -> None:
+    """What was noted is all there is to do."""
+
+
+def _running_observed(step: Step, member: Member, presence: Presence | None) -> None:
+    facts = step.life.facts
+    assert facts.round is not None
+    assert presence is not None
+    if place_of(facts, member) is None:
+        _consider_joiner(step, member)
+        return
+    report = presence.observed
+    if report.round != facts.round.number or member.node in facts.round.succeeded:
+        return
+    _note_failures(step, member, report)
+    own = next((failure for failure in report.failures if not failure.after_stop), None)
+    if own is not None:
+        _stop_round(step, StopCause.WORKER_FAILED, describe(own))
+    elif report.phase is AgentPhase.SUCCEEDED:
+        step.record(NodeSucceeded(round=facts.round.number, node=member.node))
+    elif report.phase is not AgentPhase.RUNNING:
+        cause, why = _WITHOUT_FAILURE[report.phase]
+        _stop_round(step, cause, f"{member.node} {why}")
+
+
+_WITHOUT_FAILURE = {
+    AgentPhase.FAILED: (StopCause.WORKER_FAILED, "reports failed workers"),
+    AgentPhase.STOPPING: (StopCause.NODE_LEFT, "is stopping its workers to leave"),
+    AgentPhase.READY: (StopCause.NODE_LOST, "has ended its workers: it had lost contact"),
+}
+
+
+def _consider_joiner(step: Step, member: Member) -> None:
+    """Scale up at once, as torch does, unless the round is full or already succeeding."""
+    facts = step.life.facts
+    assert facts.round is not None
+    room = len(facts.round.places) < facts.spec.max_nodes
+    if room and not facts.round.succeeded and member.lease_id in step.life.watch.ready:
+        _stop_round(step, StopCause.NODE_JOINED, f"{member.node} joined")
+
+
+def _running_gone(step: Step, member: Member, presence: Presence | None) -> None:
+    facts = step.life.facts
+    assert facts.round is not None
+    if place_of(facts, member) is None or member.node in facts.round.succeeded:
+        return
+    left_by_itself = member.gone is GoneReason.LEFT
+    cause = StopCause.NODE_LEFT if left_by_itself else StopCause.NODE_LOST
+    verb = "left" if left_by_itself else "is gone"
+    _stop_round(step, cause, f"{member.node} {verb}: {member.gone_message}")
+
+
+def _stopping_observed(step: Step, member: Member, presence: Presence | None) -> None:
+    facts = step.life.facts
+    assert facts.round is not None
+    assert presence is not None
+    if place_of(facts, member) is None:
+        return
+    if presence.observed.round == facts.round.number:
+        _note_failures(step, member, presence.observed)
+    if is_clear_of(facts.round, presence.observed):
+        step.life.watch.remaining.discard(member.lease_id)
+
+
+def _stopping_gone(step: Step, member: Member, presence: Presence | None) -> None:
+    step.life.watch.remaining.discard(member.lease_id)
+
+
+REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {
+    JobState.GATHERING: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
+    JobState.RUNNING: {Trigger.OBSERVED: _running_observed, Trigger.GONE: _running_gone},
+    JobState.STOPPING: {Trigger.OBSERVED: _stopping_observed, Trigger.GONE: _stopping_gone},
+    JobState.SUCCEEDED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
+    JobState.FAILED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
+}
+
+
+def is_clear_of(current: Round, report: Observed) -> bool:
+    """Whether an agent that says this has no worker of the round, and will never start one.
+
+    It has none alive, and either it ran the round already (each round is run at most once), or it has seen a directive
+    from after the round's end (it acts on newer ones only).
+    """
+    if report.phase.may_have_workers:
+        return False
+    return report.round >= current.number or report.version.revision >= current.stop_revision
+
+
+def _note_failures(step: Step, member: Member, report: Observed) -> None:
+    if report.failures:
+        step.life.watch.failures[member.lease_id] = report.failures
+
+
+def _stop_round(step: Step, cause: StopCause, message: str) -> None:
+    """End the round: from now on the life waits until every participant is gone."""
+    life = step.life
+    current = life.facts.round
+    assert current is not None
+    step.record(RoundStopping(round=current.number, cause=cause, message=message))
+    await_participants(life, step.stamp.at_ms)
+
+
+def await_participants(life: Life, now_ms: int) -> None:
+    """Note which participants of the ending round may still have live workers, and until when they may."""
+    current = life.facts.round
+    assert current is not None
+    leases = (place.seat.lease_id for place in current.places.values())
+    life.watch.remaining = {
+        lease_id
+        for lease_id in leases
+        if lease_id in life.presences and not is_clear_of(current, life.presences[lease_id].observed)
+    }
+    life.watch.stop_deadline_ms = now_ms + life.facts.spec.shutdown_timeout_ms + STOP_MARGIN_MS
+
+
+def settle(step: Step) -> None:
+    """Take what steps are due, tell the members what changed, and explain the state."""
+    facts = step.life.facts
+    while SETTLE[facts.state](step):
+        pass
+    if facts.directive_revision != step.told_revision:
+        broadcast(step)
+    explain(step)
+
+
+def broadcast(step: Step) -> None:
+    """Tell every attached member what it should do now."""
+    for presence in step.life.presences.values():
+        step.tell(step.life.facts.members[presence.node], presence)
+
+
+def _gather(step: Step) -> bool:
+    life, now_ms = step.life, step.stamp.at_ms
+    _arm_last_call(life, now_ms)
+    match rendezvous.consider(life.facts, life.watch, now_ms):
+        case rendezvous.Form():
+            _form(step)
+            return True
+        case rendezvous.GiveUp(outcome):
+            step.record(JobDecided(outcome=outcome))
+            return True
+        case rendezvous.Wait():
+            return False
+
+
+def _arm_last_call(life: Life, now_ms: int) -> None:
+    enough = len(life.watch.ready) >= life.facts.spec.min_nodes
+    if not enough:
+        life.watch.last_call_ends_ms = None
+    elif life.watch.last_call_ends_ms is None:
+        life.watch.last_call_ends_ms = now_ms + life.facts.spec.last_call_timeout_ms
+
+
+def _form(step: Step) -> None:
+    life = step.life
+    ready = [member for member in life.facts.members.values() if member.lease_id in life.watch.ready]
+    chosen = rendezvous.choose(life.facts, ready)
+    offer = life.presences[chosen[0].lease_id].observed.offer
+    assert offer is not None, "ready members have an offer"
+    outcome = rendezvous.unreachable(offer.endpoint, chosen, lambda member: life.presences[member.lease_id].peer)
+    if outcome is not None:
+        step.record(JobDecided(outcome=outcome))
+        return
+    life.watch.failures.clear()
+    life.watch.last_call_ends_ms = None
+    step.record(
+        RoundFormed(
+            round=life.facts.round_number + 1,
+            seats=tuple(rendezvous.seat_of(member) for member in chosen),
+            endpoint=offer.endpoint,
+            offer_id=offer.offer_id,
+        )
+    )
+    life.watch.ready.discard(chosen[0].lease_id)
+
+
+def _run(step: Step) -> bool:
+    outcome = rendezvous.succeeded(step.life.facts)
+    if outcome is None:
+        return False
+    step.record(JobDecided(outcome=outcome))
+    return True
+
+
+def _stop(step: Step) -> bool:
+    life = step.life
+    current, watch = life.facts.round, life.watch
+    assert current is not None
+    assert current.stop_cause is not None
+    if watch.remaining:
+        _revoke_overdue(step)
+        return False
+    verdict = judge(
+        cause=current.stop_cause,
+        stop_message=current.stop_message,
+        failures=[failure for failures in watch.failures.values() for failure in failures],
+        restart_count=life.facts.restart_count,
+        spec=life.facts.spec,
+    )
+    step.record(
+        RoundEnded(
+            round=current.number,
+            charged=verdict.charged,
+            culprit=verdict.culprit,
+            message=verdict.message,
+        )
+    )
+    watch.gathering_since_ms, watch.stop_deadline_ms = step.stamp.at_ms, None
+    if verdict.outcome is not None:
+        step.record(JobDecided(outcome=verdict.outcome))
+    return True
+
+
+def _revoke_overdue(step: Step) -> None:
+    """Participants that do not stop in time are renewed no more: their own fence, or the lease's end, settles it."""
+    life, now_ms = step.life, step.stamp.at_ms
+    if life.watch.stop_deadline_ms is None or now_ms < life.watch.stop_deadline_ms:
+        return
+    life.watch.stop_deadline_ms = None
+    for lease_id in sorted(life.watch.remaining):
+        presence = life.presences[lease_id]
+        presence.revoked = True
+        if presence.stream is not None:
+            step.effect(SendLeaseStale(presence.stream, "the workers were not stopped in time"))
+            presence.stream = None
+
+
+def _rest(step: Step) -> bool:
+    return False
+
+
+SETTLE: Mapping[JobState, Callable[[Step], bool]] = {
+    JobState.GATHERING: _gather,
+    JobState.RUNNING: _run,
+    JobState.STOPPING: _stop,
+    JobState.SUCCEEDED: _rest,
+    JobState.FAILED: _rest,
+}
+"""State -> take one step that is due; False if none is."""

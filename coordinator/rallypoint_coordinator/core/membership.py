@@ -1,0 +1,120 @@
+"""Who may be a member: what a Hello is answered with, judged before anything changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import Hello, JobSpec
+from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
+
+MEMBERS_MAX = 200_000
+"""So many live members a life may have, standbys included."""
+
+LEASE_DRIFT_PER_MILLE = 1
+LEASE_MARGIN_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Give it a new lease. ``replaces``: its own earlier, revoked lease, which this Hello proves to be over."""
+
+    replaces: Member | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """It is the holder of this live lease."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """It still has workers of a lease that is not its own: they must end first."""
+
+    message: str
+
+
+def lease_expiry_ms(spec: JobSpec, received_ms: int) -> int:
+    """When a lease renewed now is over on the holder's side too: drift below 0.1 % and one second are allowed for."""
+    drift_ms = spec.lease_ttl_ms * LEASE_DRIFT_PER_MILLE // 1000
+    return received_ms + spec.lease_ttl_ms + drift_ms + LEASE_MARGIN_MS
+
+
+def admit(life: Life, hello: Hello, now_ms: int) -> Join | Resume | Stale | Refusal:
+    """Judge a Hello to this life."""
+    mismatch = spec_mismatch(life.facts.spec, hello.job_spec)
+    if mismatch is not None:
+        return mismatch
+    member = life.facts.members.get(hello.node)
+    if member is None or member.gone is not None:
+        return _newcomer(life.facts, hello)
+    presence = life.presences[member.lease_id]
+    if member.incarnation != hello.incarnation:
+        return _name_taken(life, member, presence, now_ms)
+    return _returning(member, presence, hello)
+
+
+def _newcomer(facts: Facts, hello: Hello) -> Join | Stale | Refusal:
+    if hello.observed.phase.may_have_workers:
+        return Stale("the lease has ended")
+    if facts.live_count >= MEMBERS_MAX:
+        return Refusal(
+            reason=Reason.LIMIT_REACHED,
+            message=f"job {facts.job} has {MEMBERS_MAX} nodes, which is the limit",
+            metadata={"job": facts.job, "limit": str(MEMBERS_MAX)},
+        )
+    return Join()
+
+
+def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resume | Stale | Refusal:
+    if hello.attach_seq <= presence.attach_seq:
+        return Refusal(
+            reason=Reason.SUPERSEDED,
+            message=f"attach_seq {hello.attach_seq} is not above {presence.attach_seq}",
+            metadata={"node": member.node},
+        )
+    if presence.revoked:
+        if hello.observed.phase.may_have_workers:
+            return Stale("the lease was revoked")
+        return Join(replaces=member)
+    if hello.lease_id not in (0, member.lease_id):
+        return Stale(f"lease {hello.lease_id} is not the node's live lease")
+    return Resume(member)
+
+
+def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> Refusal:
+    suspect = is_suspect(life.facts.spec, presence, now_ms)
+    holder = f"another agent (incarnation {member.incarnation}, {presence.peer or 'not attached'})"
+    if suspect:
+        message = f"node name {member.node}: {holder} is not known to be gone yet"
+    else:
+        message = f"node name {member.node} is in use by {holder}: give this one another --node-name"
+    return Refusal(
+        reason=Reason.NODE_NAME_BUSY if suspect else Reason.NODE_NAME_IN_USE,
+        message=message,
+        field="" if suspect else "hello.node",
+        metadata={"node": member.node, "incarnation": member.incarnation},
+    )
+
+
+def is_suspect(spec: JobSpec, presence: Presence, now_ms: int) -> bool:
+    """Whether the holder of a live lease may be gone: its stream broke, or two heartbeats are overdue."""
+    overdue_ms = now_ms - presence.heard_at_ms
+    return presence.stream is None or overdue_ms > 2 * spec.heartbeat_interval_ms + LEASE_MARGIN_MS
+
+
+def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:
+    """The first field in which two JobSpecs differ, with both values."""
+    for spec_field in fields(JobSpec):
+        name = spec_field.name
+        job_value, agent_value = getattr(ours, name), getattr(theirs, name)
+        if job_value != agent_value:
+            return Refusal(
+                reason=Reason.SPEC_MISMATCH,
+                message=f"the job has {name} = {job_value}, this agent says {agent_value}",
+                field=f"hello.job_spec.{name.removesuffix('_ms')}",
+                metadata={"field": name, "job": str(job_value), "agent": str(agent_value)},
+            )
+    return None

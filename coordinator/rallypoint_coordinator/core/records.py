@@ -1,0 +1,132 @@
+"""What the coordinator decided: the journal's content, and all that replays.
+
+``protos/rallypoint/v1/journal.proto`` is the stored form; :mod:`rallypoint_coordinator.store.codec` converts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec, Outcome, WorkerFailure
+
+
+class GoneReason(StrEnum):
+    """Why a member is no member any more."""
+
+    LEFT = "LEFT"
+    OBITUARY = "OBITUARY"
+    EXPIRED = "EXPIRED"
+
+
+class StopCause(StrEnum):
+    """What ends a round."""
+
+    WORKER_FAILED = "WORKER_FAILED"
+    NODE_LOST = "NODE_LOST"
+    NODE_LEFT = "NODE_LEFT"
+    NODE_JOINED = "NODE_JOINED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorStarted:
+    cluster_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCreated:
+    """A life of a job began."""
+
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberJoined:
+    """An agent was given a lease; the lease's id is this record's revision."""
+
+    node: str
+    incarnation: str
+    spec: NodeSpec
+    capabilities: frozenset[Capability]
+    agent_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberGone:
+    """A lease ended: no worker of it is alive."""
+
+    node: str
+    lease_id: int
+    reason: GoneReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A node's place in a round; the ranks follow from the order of the seats."""
+
+    node: str
+    lease_id: int
+    local_world_size: int
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundFormed:
+    """A round began. Seats are in group rank order."""
+
+    round: int
+    seats: tuple[Seat, ...]
+    endpoint: Endpoint
+    offer_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSucceeded:
+    """All workers of a node exited with 0."""
+
+    round: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundStopping:
+    """A round is being ended, by the first cause seen."""
+
+    round: int
+    cause: StopCause
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEnded:
+    """No worker of the round is alive. What it cost is decided here and nowhere else."""
+
+    round: int
+    charged: bool
+    culprit: WorkerFailure | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDecided:
+    """The life ended."""
+
+    outcome: Outcome
+
+
+LifeRecord = (
+    JobCreated | MemberJoined | MemberGone | RoundFormed | NodeSucceeded | RoundStopping | RoundEnded | JobDecided
+)
+Record = CoordinatorStarted | LifeRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record with its address. ``job`` and ``job_uid`` are empty for records of the coordinator itself."""
+
+    job: str
+    job_uid: str
+    wall_ms: int
+    record: Record

@@ -1,0 +1,134 @@
+"""Agreeing on the next round: whether it can be formed now, by whom, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rallypoint.model import Endpoint, JobState, Outcome
+from rallypoint_coordinator.core.records import Seat
+from rallypoint_coordinator.core.state import Facts, Member, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A round can be formed now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Not yet: why, and when this waiting ends, on the stamp's clock."""
+
+    reason: str
+    message: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The waiting ended in vain."""
+
+    outcome: Outcome
+
+
+def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
+    """Decide in O(1) what the gathering does now.
+
+    Known members never wait: only a first gathering, and one that misses a member whose connection broke, has a last
+    call. ``watch.last_call_ends_ms`` is when that ends, None while there are fewer than min_nodes.
+    """
+    ready, spec = len(watch.ready), facts.spec
+    if ready >= spec.max_nodes:
+        return Form()
+    if watch.last_call_ends_ms is None:
+        return _below_min(facts, watch, now_ms)
+    all_known = facts.round is not None and ready == facts.live_count
+    if all_known or now_ms >= watch.last_call_ends_ms:
+        return Form()
+    missing = facts.live_count - ready
+    whom = f"{missing} known nodes" if facts.round is not None else "more nodes"
+    return Wait(
+        reason="LAST_CALL",
+        message=f"{ready} of at most {spec.max_nodes} nodes ready, last call for {whom}",
+        until_ms=watch.last_call_ends_ms,
+    )
+
+
+def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
+    ready, spec = len(watch.ready), facts.spec
+    until_ms = watch.gathering_since_ms + spec.join_timeout_ms
+    message = f"waiting: {ready} of {spec.min_nodes} nodes ready"
+    if now_ms < until_ms:
+        return Wait(reason="WAITING_FOR_NODES", message=message, until_ms=until_ms)
+    seconds = spec.join_timeout_ms / 1000
+    return GiveUp(
+        Outcome(
+            state=JobState.FAILED,
+            reason="JOIN_TIMEOUT",
+            message=f"only {ready} of {spec.min_nodes} nodes were ready within {seconds:g} s",
+        )
+    )
+
+
+def choose(facts: Facts, ready: Iterable[Member]) -> list[Member]:
+    """The participants of the next round in group rank order; those left out stand by.
+
+    Ranks are stable: who had a place keeps it, newcomers take the places of those that are missing, then those after
+    the last. Newcomers come by --node-rank, then in the order in which they joined.
+    """
+    by_node = {member.node: member for member in ready}
+    earlier = list(facts.round.places) if facts.round is not None else []
+    stayed = {node for node in earlier if node in by_node}
+    newcomers = sorted((member for node, member in by_node.items() if node not in stayed), key=_newcomer_order)
+    newcomers.reverse()
+    chosen = []
+    for node in earlier:
+        if node in stayed:
+            chosen.append(by_node[node])
+        elif newcomers and len(chosen) < facts.spec.max_nodes:
+            chosen.append(newcomers.pop())
+    chosen.extend(reversed(newcomers))
+    return chosen[: facts.spec.max_nodes]
+
+
+def succeeded(facts: Facts) -> Outcome | None:
+    """The job's success, once every node of the round has succeeded."""
+    if facts.round is None or len(facts.round.succeeded) < len(facts.round.places):
+        return None
+    message = f"all {len(facts.round.places)} nodes succeeded in round {facts.round.number}"
+    return Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message=message)
+
+
+def _newcomer_order(member: Member) -> tuple[bool, int, int]:
+    return member.spec.node_rank is None, member.spec.node_rank or 0, member.lease_id
+
+
+def seat_of(member: Member) -> Seat:
+    return Seat(
+        node=member.node,
+        lease_id=member.lease_id,
+        local_world_size=member.spec.local_world_size,
+        role=member.spec.role or "default",
+    )
+
+
+def unreachable(endpoint: Endpoint, chosen: Iterable[Member], peer_of: Callable[[Member], str]) -> Outcome | None:
+    """A loopback endpoint serves only participants on that very machine: refuse it for any other."""
+    if not is_loopback(endpoint.host):
+        return None
+    remote = next((member for member in chosen if not is_loopback(peer_of(member))), None)
+    if remote is None:
+        return None
+    return Outcome(
+        state=JobState.FAILED,
+        reason="LOOPBACK_ENDPOINT",
+        message=(
+            f"rank 0's node offered {endpoint.host} as MASTER_ADDR, which {remote.node}"
+            f" at {peer_of(remote)} cannot reach: give that node's agent --local-addr"
+        ),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own; an unknown peer ("") counts as loopback."""
+    return host in ("", "::1", "localhost") or host.startswith(("127.", "::ffff:127."))

@@ -1,0 +1,145 @@
+"""What the coordinator knows of one life of a job.
+
+:class:`Facts` is durable: :mod:`.evolve` alone changes it, from records alone, in place. :class:`Presence` and
+:class:`Watch` are soft: what agents said last and what is being waited for, rebuilt from what they say next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rallypoint.model import (
+    NO_ROUND,
+    Capability,
+    Endpoint,
+    JobSpec,
+    JobState,
+    NodeSpec,
+    Observed,
+    Outcome,
+    Version,
+    WorkerFailure,
+)
+from rallypoint_coordinator.core.deadlines import Deadlines
+from rallypoint_coordinator.core.records import GoneReason, Seat, StopCause
+
+
+@dataclass(slots=True)
+class Member:
+    """An agent that was given a lease. A node has one member: a later incarnation replaces it."""
+
+    node: str
+    incarnation: str
+    lease_id: int
+    spec: NodeSpec
+    capabilities: frozenset[Capability]
+    agent_version: str
+    consumed_offer_id: int = 0
+    """The highest of its endpoint offers that a round has used."""
+    gone: GoneReason | None = None
+    gone_message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A seat with the ranks that follow from its position."""
+
+    seat: Seat
+    group_rank: int
+    first_rank: int
+    first_role_rank: int
+    role_world_size: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Round:
+    """One agreed worker group. ``places`` is by node, in group rank order."""
+
+    number: int
+    places: dict[str, Place]
+    world_size: int
+    endpoint: Endpoint
+    offer_id: int
+    restart_count: int
+    succeeded: set[str] = field(default_factory=set)
+    stop_cause: StopCause | None = None
+    stop_message: str = ""
+    stop_revision: int = 0
+    ended: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """The durable facts of one life. Equal after replay, on any machine."""
+
+    job: str
+    uid: str
+    spec: JobSpec
+    created_wall_ms: int
+    state: JobState = JobState.GATHERING
+    state_wall_ms: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    gone_nodes: dict[str, None] = field(default_factory=dict)
+    round: Round | None = None
+    restart_count: int = 0
+    last_failure: WorkerFailure | None = None
+    outcome: Outcome | None = None
+    directive_revision: int = 0
+    """The last record that changed what every member is told."""
+    revision: int = 0
+    """The last record of this life."""
+
+    @property
+    def round_number(self) -> int:
+        return self.round.number if self.round else NO_ROUND
+
+    @property
+    def live_count(self) -> int:
+        return len(self.members) - len(self.gone_nodes)
+
+
+@dataclass(slots=True, kw_only=True)
+class Presence:
+    """What is known, without a record, of a live lease. ``stream`` None: no stream is open."""
+
+    node: str
+    expires_at_ms: int
+    stream: int | None = None
+    attach_seq: int = 0
+    peer: str = ""
+    heard_at_ms: int = 0
+    heard_wall_ms: int = 0
+    observed: Observed = field(default_factory=Observed)
+    acked_at_ms: int = 0
+    sent_version: Version | None = None
+    sent_at_ms: int = 0
+    revoked: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """What the life waits for. Sets of lease ids are only ever tested, counted and emptied, never iterated."""
+
+    ready: set[int] = field(default_factory=set)
+    """Members that are attached and could start a round now."""
+    remaining: set[int] = field(default_factory=set)
+    """STOPPING: participants that may still have live workers."""
+    failures: dict[int, tuple[WorkerFailure, ...]] = field(default_factory=dict)
+    """Reported in the current round, by lease."""
+    gathering_since_ms: int = 0
+    last_call_ends_ms: int | None = None
+    stop_deadline_ms: int | None = None
+    until_ms: int | None = None
+    """When what the message waits for runs out, on the stamp's clock."""
+    reason: str = ""
+    message: str = ""
+    leases: Deadlines[int] = field(default_factory=Deadlines)
+
+
+@dataclass(slots=True)
+class Life:
+    """One life of a job: its durable facts, and the soft state beside them. ``presences`` is by live lease id."""
+
+    facts: Facts
+    presences: dict[int, Presence] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)

@@ -1,0 +1,56 @@
+"""One step of one life: what it may read, and the output that it builds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rallypoint.model import Directive
+from rallypoint_coordinator.core.directives import directive_for
+from rallypoint_coordinator.core.effects import Effect, Output, SendDirective
+from rallypoint_coordinator.core.events import Stamp
+from rallypoint_coordinator.core.evolve import evolve
+from rallypoint_coordinator.core.records import Entry, LifeRecord
+from rallypoint_coordinator.core.state import Life, Member, Presence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the coordinator is, in this start of it."""
+
+    cluster_id: str
+    epoch: int
+    release: str
+
+
+@dataclass(slots=True)
+class Step:
+    """Everything outside comes in through here. A record changes the facts at once, so later lines see it."""
+
+    life: Life
+    stamp: Stamp
+    identity: Identity
+    out: Output
+    told_revision: int = field(init=False)
+    """What every member had been told when the step began."""
+
+    def __post_init__(self) -> None:
+        self.told_revision = self.life.facts.directive_revision
+
+    def record(self, record: LifeRecord) -> int:
+        """Decide: apply the record to the facts and queue it for the journal. Returns its revision."""
+        facts = self.life.facts
+        revision = self.stamp.revision + len(self.out.records) + 1
+        evolve(facts, record, revision=revision, wall_ms=self.stamp.wall_ms)
+        self.out.records.append(Entry(job=facts.job, job_uid=facts.uid, wall_ms=self.stamp.wall_ms, record=record))
+        return revision
+
+    def effect(self, effect: Effect) -> None:
+        self.out.effects.append(effect)
+
+    def tell(self, member: Member, presence: Presence) -> None:
+        """Send the member what it should do, unless its stream is closed."""
+        if presence.stream is None:
+            return
+        directive: Directive = directive_for(self.life.facts, member, self.identity.epoch)
+        presence.sent_version, presence.sent_at_ms = directive.version, self.stamp.at_ms
+        self.effect(SendDirective(presence.stream, directive))

@@ -1,0 +1,108 @@
+"""What the agent's core asks its shell to do, in order, and the step's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from rallypoint.model import Assignment, Observed, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPort:
+    """Bind a fresh rendezvous port, dropping the one held before; answer with PortHeld."""
+
+    offer_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Send this to the coordinator, and at every attach, until another Report replaces it."""
+
+    observed: Observed
+
+
+@dataclass(frozen=True, slots=True)
+class SetIdentity:
+    """What every later Hello carries: the life and the lease ("" and 0: none). Also what an obituary would name."""
+
+    cluster_id: str
+    job_uid: str
+    lease_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reattach:
+    """Attach anew: the lease was not ours any more, and its workers are gone now."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorkers:
+    """Start the workers; answer with WorkersStarted, or GroupMonitored FAILED if one could not be started."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorkers:
+    """End the workers and everything they started; answer with WorkersGone.
+
+    ``signal`` None is the ordinary teardown (SIGTERM). A StopWorkers that comes while another is under way overrides it
+    if it is sooner.
+    """
+
+    round: int
+    signal: int | None
+    grace_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetFence:
+    """Unless fed again: SIGTERM at ``term_at_ms``, SIGKILL at ``kill_at_ms``, whatever happens to the agent."""
+
+    term_at_ms: int
+    kill_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Say Goodbye, wait a moment for its acknowledgement, and attach no more."""
+
+    reason: str
+    message: str
+
+
+class FinishKind(StrEnum):
+    DECIDED = "DECIDED"
+    UNREACHABLE = "UNREACHABLE"
+    REFUSED = "REFUSED"
+    SIGNALLED = "SIGNALLED"
+    BARRIER_TIMEOUT = "BARRIER_TIMEOUT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The agent's work is over. ``outcome`` is set if DECIDED, ``signal`` if SIGNALLED."""
+
+    kind: FinishKind
+    message: str
+    outcome: Outcome | None = None
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the person who watches: the reason for the agent's state changed."""
+
+    message: str
+
+
+Effect = HoldPort | Report | SetIdentity | Reattach | StartWorkers | StopWorkers | SetFence | Leave | Finish | Say
+
+
+@dataclass(slots=True)
+class Output:
+    """What a step asks for, in this order; then step with TimeAdvanced no later than ``next_deadline_ms``."""
+
+    effects: list[Effect] = field(default_factory=list)
+    next_deadline_ms: int | None = None

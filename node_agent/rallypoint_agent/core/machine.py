@@ -1,0 +1,480 @@
+"""The agent's decisions: the life of the local worker group, and the fence. Synchronous, total, deterministic.
+
+An agent acts on its own in three cases only: a worker of its own failed, the fence, a signal. Everything else waits for
+a directive, and :data:`ON_DIRECTIVE` (phase x action) says what each directive means in each phase.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rallypoint.model import (
+    Action,
+    AgentPhase,
+    Directive,
+    EndpointOffer,
+    Exit,
+    Hold,
+    Run,
+    Stop,
+    WorkerFailure,
+    WorkerState,
+    WorkerStatus,
+)
+from rallypoint_agent.core.effects import (
+    Effect,
+    Finish,
+    FinishKind,
+    HoldPort,
+    Leave,
+    Output,
+    Reattach,
+    Report,
+    Say,
+    SetFence,
+    SetIdentity,
+    StartWorkers,
+    StopWorkers,
+)
+from rallypoint_agent.core.events import (
+    Attached,
+    AttachRefused,
+    ConnectionsRefused,
+    Detached,
+    DirectiveReceived,
+    Event,
+    GroupMonitored,
+    LeaseRenewed,
+    LeaseStaleReceived,
+    PortHeld,
+    SignalReceived,
+    TimeAdvanced,
+    WatchdogChanged,
+    WorkersGone,
+    WorkersStarted,
+)
+from rallypoint_agent.core.state import AgentConfig, AgentState, Lease
+
+FAILURES_MAX = 16
+"""So many failures of a round are reported: the earliest."""
+
+
+class AgentCore:
+    """One incarnation of an agent. ``state`` is for reading."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self.state = AgentState(waiting_since_ms=config.start_ms)
+        self._now_ms = config.start_ms
+        self._effects: list[Effect] = []
+
+    def step(self, event: Event, at_ms: int) -> Output:
+        """What the event leads to. ``at_ms`` is CLOCK_BOOTTIME; a clock that seems to go back stands still."""
+        self._now_ms = max(self._now_ms, at_ms)
+        self._effects = []
+        if not self.state.finished:
+            if self.state.offer_id == 0:
+                self._hold_port()
+            _HANDLERS[type(event)](self, event)
+        return Output(self._effects, self._next_deadline_ms())
+
+    # --- the link
+
+    def _attached(self, event: Attached) -> None:
+        s, welcome = self.state, event.welcome
+        if not s.attached:
+            self._say(f"attached to job life {welcome.job_uid}, lease {welcome.lease_id}")
+        s.attached = s.ever_attached = True
+        s.lease = Lease(
+            cluster_id=welcome.cluster_id,
+            job_uid=welcome.job_uid,
+            lease_id=welcome.lease_id,
+            ttl_ms=welcome.lease_ttl_ms,
+            contact_ms=event.hello_sent_ms,
+            base_ms=event.hello_sent_ms,
+        )
+        self._set_identity()
+        self._set_fence()
+
+    def _detached(self, event: Detached) -> None:
+        if self.state.attached:
+            self.state.attached = False
+            self.state.waiting_since_ms = self._now_ms
+            self._say("lost contact with the coordinator, trying to attach again")
+
+    def _attach_refused(self, event: AttachRefused) -> None:
+        self._detached(Detached())
+        self._say(f"refused: {event.refusal.message}")
+        if event.refusal.final:
+            finish = Finish(kind=FinishKind.REFUSED, message=event.refusal.message)
+            self._end(finish, stop_signal=None)
+
+    def _lease_renewed(self, event: LeaseRenewed) -> None:
+        lease = self.state.lease
+        if lease.lease_id and event.sent_ms > lease.contact_ms:
+            lease.contact_ms = event.sent_ms
+            lease.base_ms = max(lease.base_ms, event.sent_ms)
+            self._set_fence()
+
+    def _connections_refused(self, event: ConnectionsRefused) -> None:
+        """Nobody is there to re-form the job, so the workers are held, within the outage that the job allows."""
+        lease = self.state.lease
+        outage_ms = event.probe_sent_ms - lease.contact_ms
+        if not lease.lease_id or outage_ms > self.config.job_spec.coordinator_outage_ms:
+            return
+        if event.probe_sent_ms > lease.base_ms:
+            lease.base_ms = event.probe_sent_ms
+            self._set_fence()
+
+    def _lease_stale(self, event: LeaseStaleReceived) -> None:
+        """The coordinator may have counted us as gone: the workers must end now, before it re-forms the job."""
+        self._say(f"the lease is no longer ours: {event.message}")
+        self._detached(Detached())
+        self._lose_lease()
+        if self.state.phase.may_have_workers:
+            self.state.reattach_when_gone = True
+            self._stop_workers(signal.SIGKILL, 0)
+        else:
+            self._effect(Reattach())
+
+    def _directive(self, event: DirectiveReceived) -> None:
+        s, directive = self.state, event.directive
+        newest = s.deferred.version if s.deferred else s.version
+        if directive.version <= newest or directive.job_uid != s.lease.job_uid or s.ending:
+            return
+        if directive.action is None:
+            self._say(f"a directive of a kind not known here, reason {directive.reason}: keeping the current state")
+            return
+        s.consumed_offer_id = max(s.consumed_offer_id, directive.consumed_offer_id)
+        self._act(directive, directive.action)
+
+    # --- directives
+
+    def _act(self, directive: Directive, action: Action) -> None:
+        ON_DIRECTIVE[self.state.phase][type(action)](self, directive)
+
+    def _accept(self, directive: Directive) -> None:
+        self.state.version = directive.version
+
+    def _note(self, directive: Directive) -> None:
+        """Nothing to do but to show that it was seen."""
+        self._accept(directive)
+        self._say(directive.message)
+        self._offer_and_report()
+
+    def _start(self, directive: Directive) -> None:
+        s, action = self.state, directive.action
+        assert isinstance(action, Run)
+        assignment = action.assignment
+        if assignment.round <= s.round:
+            self._note(directive)
+            return
+        self._accept(directive)
+        s.phase, s.round, s.assignment = AgentPhase.RUNNING, assignment.round, assignment
+        s.failures, s.all_exited_with_0 = (), False
+        s.consumed_offer_id = max(s.consumed_offer_id, assignment.offer_id)
+        s.workers = {
+            local_rank: WorkerStatus(local_rank=local_rank, rank=assignment.first_rank + local_rank)
+            for local_rank in range(self.config.local_world_size)
+        }
+        self._say(directive.message)
+        self._report()
+        self._set_fence()
+        self._effect(StartWorkers(assignment))
+
+    def _keep_or_switch(self, directive: Directive) -> None:
+        """The same round: it runs already. Another one: this one was ended without our hearing of it."""
+        assert isinstance(directive.action, Run)
+        if directive.action.assignment.round == self.state.round:
+            self._accept(directive)
+            self._report()
+        else:
+            self._stop_for(directive)
+            self.state.deferred = directive
+
+    def _stop_for(self, directive: Directive) -> None:
+        self._accept(directive)
+        self._say(f"stopping the workers of round {self.state.round}: {directive.message}")
+        grace_ms = self.config.job_spec.shutdown_timeout_ms
+        if isinstance(directive.action, Stop):
+            grace_ms = directive.action.grace_ms
+        self._stop_workers(None, grace_ms)
+
+    def _defer(self, directive: Directive) -> None:
+        """Acted on once the workers are gone; the newest replaces the others."""
+        self.state.deferred = directive
+
+    def _exit(self, directive: Directive) -> None:
+        assert isinstance(directive.action, Exit)
+        self._accept(directive)
+        outcome = directive.action.outcome
+        finish = Finish(kind=FinishKind.DECIDED, message=outcome.message, outcome=outcome)
+        self._end(finish, stop_signal=None)
+
+    # --- the workers
+
+    def _workers_started(self, event: WorkersStarted) -> None:
+        s = self.state
+        if event.round != s.round or s.phase is not AgentPhase.RUNNING:
+            return
+        for local_rank, pid in event.pids.items():
+            s.workers[local_rank] = replace(s.workers[local_rank], pid=pid, state=WorkerState.HEALTHY)
+        self._report()
+
+    def _group_monitored(self, event: GroupMonitored) -> None:
+        s = self.state
+        running = event.round == s.round and s.phase is AgentPhase.RUNNING
+        if not running or event.state in (WorkerState.HEALTHY, WorkerState.INIT):
+            return
+        if event.state is WorkerState.SUCCEEDED:
+            self._all_exited_with_0()
+        else:
+            self._own_failure(event.failures)
+
+    def _all_exited_with_0(self) -> None:
+        """What the workers left behind ends with them; not reported before that: the round has not ended yet."""
+        s = self.state
+        s.all_exited_with_0 = True
+        s.phase = AgentPhase.STOPPING
+        self._effect(StopWorkers(s.round, None, self.config.job_spec.shutdown_timeout_ms))
+
+    def _own_failure(self, failures: tuple[WorkerFailure, ...]) -> None:
+        """Report first, so that the others stop while we do."""
+        self._note_failures(failures)
+        ranks = ", ".join(str(failure.rank) for failure in failures)
+        self._say(f"round {self.state.round}: rank {ranks} failed, stopping the local workers")
+        self._stop_workers(None, self.config.job_spec.shutdown_timeout_ms)
+
+    def _workers_gone(self, event: WorkersGone) -> None:
+        s = self.state
+        if event.round != s.round or not s.phase.may_have_workers:
+            return
+        if s.phase is AgentPhase.RUNNING:
+            self._fenced_by_keeper()
+        self._note_failures(event.failures)
+        s.phase = self._phase_when_gone()
+        final = WorkerState.SUCCEEDED if s.phase is AgentPhase.SUCCEEDED else WorkerState.STOPPED
+        for local_rank, worker in s.workers.items():
+            if worker.state is not WorkerState.FAILED:
+                s.workers[local_rank] = replace(worker, state=final)
+        self._go_on()
+
+    def _fenced_by_keeper(self) -> None:
+        self._say("the keeper ended the workers: the lease had run out")
+        self._lose_lease()
+
+    def _phase_when_gone(self) -> AgentPhase:
+        if self.state.all_exited_with_0:
+            return AgentPhase.SUCCEEDED
+        own = any(not failure.after_stop for failure in self.state.failures)
+        return AgentPhase.FAILED if own else AgentPhase.READY
+
+    def _go_on(self) -> None:
+        """No worker is alive any more: do what waited for that."""
+        s = self.state
+        deferred, s.deferred = s.deferred, None
+        if s.reattach_when_gone:
+            s.reattach_when_gone = False
+            self._effect(Reattach())
+        if s.ending is not None:
+            self._report()
+            self._finish(s.ending)
+        elif deferred is not None and deferred.action is not None:
+            self._act(deferred, deferred.action)
+        else:
+            self._offer_and_report()
+
+    def _note_failures(self, failures: tuple[WorkerFailure, ...]) -> None:
+        s = self.state
+        s.failures = (*s.failures, *failures)[:FAILURES_MAX]
+        for failure in failures:
+            if failure.local_rank in s.workers:
+                s.workers[failure.local_rank] = replace(
+                    s.workers[failure.local_rank], state=WorkerState.FAILED, exit_code=failure.exit_code
+                )
+
+    def _stop_workers(self, stop_signal: int | None, grace_ms: int) -> None:
+        self.state.phase = AgentPhase.STOPPING
+        self._report()
+        self._effect(StopWorkers(self.state.round, stop_signal, grace_ms))
+
+    # --- the rendezvous port
+
+    def _port_held(self, event: PortHeld) -> None:
+        s = self.state
+        if event.offer_id != s.offer_id:
+            return
+        s.offer = EndpointOffer(event.offer_id, event.endpoint) if event.endpoint else None
+        if event.endpoint is None:
+            self._say("no port could be held for the rendezvous: this node cannot take part")
+        self._report()
+
+    def _offer_and_report(self) -> None:
+        """Have a port ready that no round has used; the report follows once it is held."""
+        s = self.state
+        if not s.phase.may_have_workers and s.offer_id <= s.consumed_offer_id:
+            self._hold_port()
+        else:
+            self._report()
+
+    def _hold_port(self) -> None:
+        self.state.offer_id += 1
+        self.state.offer = None
+        self._effect(HoldPort(self.state.offer_id))
+
+    # --- the watchdog
+
+    def _watchdog_changed(self, event: WatchdogChanged) -> None:
+        self.state.watchdog = event.status
+        self._report()
+
+    # --- time
+
+    def _time_advanced(self, event: TimeAdvanced) -> None:
+        self._check_fence()
+        self._check_contact()
+
+    def _check_fence(self) -> None:
+        s = self.state
+        if not s.lease.lease_id or self._now_ms < self._fence_at_ms():
+            return
+        self._lose_lease()
+        if s.phase is AgentPhase.RUNNING:
+            self._say("the lease runs out: ending the workers, the job may go on without this node")
+            self._stop_workers(signal.SIGTERM, self.config.job_spec.fence_grace_ms)
+
+    def _check_contact(self) -> None:
+        s = self.state
+        deadline_ms = self._contact_deadline_ms()
+        if deadline_ms is None or self._now_ms < deadline_ms:
+            return
+        waited_s = (self._now_ms - s.waiting_since_ms) / 1000
+        if s.phase is AgentPhase.SUCCEEDED:
+            message = f"the workers succeeded; the coordinator could not be told for {waited_s:g} s"
+            self._finish(Finish(kind=FinishKind.BARRIER_TIMEOUT, message=message))
+        else:
+            message = f"no coordinator could be reached for {waited_s:g} s"
+            self._finish(Finish(kind=FinishKind.UNREACHABLE, message=message))
+
+    def _contact_deadline_ms(self) -> int | None:
+        """Until when an agent without workers and without a coordinator waits for one."""
+        s, spec = self.state, self.config.job_spec
+        if s.attached or s.phase.may_have_workers or s.ending:
+            return None
+        if s.phase is AgentPhase.SUCCEEDED:
+            return s.waiting_since_ms + spec.exit_barrier_timeout_ms
+        if not s.ever_attached:
+            return s.waiting_since_ms + self.config.connect_timeout_ms
+        return s.waiting_since_ms + max(spec.join_timeout_ms, spec.coordinator_outage_ms)
+
+    def _fence_at_ms(self) -> int:
+        return self.state.lease.term_at_ms(self.config.job_spec.fence_grace_ms)
+
+    def _next_deadline_ms(self) -> int | None:
+        s = self.state
+        if s.finished:
+            return None
+        deadlines = [self._contact_deadline_ms(), self._fence_at_ms() if s.lease.lease_id else None]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _set_fence(self) -> None:
+        lease = self.state.lease
+        if self.state.phase.may_have_workers and lease.lease_id:
+            self._effect(SetFence(self._fence_at_ms(), lease.kill_at_ms()))
+
+    def _lose_lease(self) -> None:
+        self.state.lease.lease_id = 0
+        self._set_identity()
+
+    def _set_identity(self) -> None:
+        lease = self.state.lease
+        self._effect(SetIdentity(lease.cluster_id, lease.job_uid, lease.lease_id))
+
+    # --- the end
+
+    def _signal(self, event: SignalReceived) -> None:
+        if self.state.ending is not None:
+            if self.state.phase.may_have_workers:
+                self._effect(StopWorkers(self.state.round, signal.SIGKILL, 0))
+            return
+        finish = Finish(
+            kind=FinishKind.SIGNALLED, message=f"ended by {signal.Signals(event.signal).name}", signal=event.signal
+        )
+        self._end(finish, stop_signal=event.signal)
+
+    def _end(self, finish: Finish, *, stop_signal: int | None) -> None:
+        """Finish, once no worker is alive."""
+        s = self.state
+        if s.phase.may_have_workers:
+            s.ending = finish
+            self._stop_workers(stop_signal, self.config.job_spec.shutdown_timeout_ms)
+        else:
+            self._finish(finish)
+
+    def _finish(self, finish: Finish) -> None:
+        self.state.finished = True
+        if self.state.attached:
+            self._effect(Leave(_GOODBYE.get(finish.kind, "SIGNAL"), finish.message))
+        self._effect(finish)
+
+    # --- small things
+
+    def _effect(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def _report(self) -> None:
+        self._effect(Report(self.state.observed()))
+
+    def _say(self, message: str) -> None:
+        self._effect(Say(message))
+
+
+_GOODBYE = {FinishKind.DECIDED: "JOB_DECIDED"}
+
+_Directed = Callable[[AgentCore, Directive], None]
+
+_NO_WORKERS: Mapping[type[Action], _Directed] = {
+    Hold: AgentCore._note,
+    Run: AgentCore._start,
+    Stop: AgentCore._note,
+    Exit: AgentCore._exit,
+}
+
+ON_DIRECTIVE: Mapping[AgentPhase, Mapping[type[Action], _Directed]] = {
+    AgentPhase.READY: _NO_WORKERS,
+    AgentPhase.RUNNING: {
+        Hold: AgentCore._stop_for,
+        Run: AgentCore._keep_or_switch,
+        Stop: AgentCore._stop_for,
+        Exit: AgentCore._exit,
+    },
+    AgentPhase.STOPPING: {
+        Hold: AgentCore._defer,
+        Run: AgentCore._defer,
+        Stop: AgentCore._defer,
+        Exit: AgentCore._defer,
+    },
+    AgentPhase.SUCCEEDED: _NO_WORKERS,
+    AgentPhase.FAILED: _NO_WORKERS,
+}
+"""Phase -> action -> what is done."""
+
+_HANDLERS: Mapping[type[Event], Callable[[AgentCore, Any], None]] = {
+    Attached: AgentCore._attached,
+    Detached: AgentCore._detached,
+    AttachRefused: AgentCore._attach_refused,
+    DirectiveReceived: AgentCore._directive,
+    LeaseRenewed: AgentCore._lease_renewed,
+    LeaseStaleReceived: AgentCore._lease_stale,
+    ConnectionsRefused: AgentCore._connections_refused,
+    WorkersStarted: AgentCore._workers_started,
+    GroupMonitored: AgentCore._group_monitored,
+    WorkersGone: AgentCore._workers_gone,
+    PortHeld: AgentCore._port_held,
+    WatchdogChanged: AgentCore._watchdog_changed,
+    SignalReceived: AgentCore._signal,
+    TimeAdvanced: AgentCore._time_advanced,
+}

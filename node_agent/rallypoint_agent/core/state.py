@@ -1,0 +1,93 @@
+"""What an agent knows of itself. Only :mod:`.machine` changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rallypoint.model import (
+    FENCE_MARGIN_MS,
+    NO_ROUND,
+    NO_VERSION,
+    AgentPhase,
+    Assignment,
+    Directive,
+    EndpointOffer,
+    JobSpec,
+    Observed,
+    Version,
+    WatchdogStatus,
+    WorkerFailure,
+    WorkerStatus,
+)
+from rallypoint_agent.core.effects import Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """``connect_timeout_ms``: how long to look for a coordinator from ``start_ms`` before giving up."""
+
+    node: str
+    local_world_size: int
+    job_spec: JobSpec
+    connect_timeout_ms: int
+    start_ms: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """The right to have workers. Ids are "" and 0 while there is none.
+
+    ``contact_ms``: when the newest acknowledged message was sent. ``base_ms``: what the fence counts from, which a
+    refusal by every endpoint moves on too.
+    """
+
+    cluster_id: str = ""
+    job_uid: str = ""
+    lease_id: int = 0
+    ttl_ms: int = 0
+    contact_ms: int = 0
+    base_ms: int = 0
+
+    def kill_at_ms(self) -> int:
+        return self.base_ms + self.ttl_ms - FENCE_MARGIN_MS
+
+    def term_at_ms(self, grace_ms: int) -> int:
+        return self.kill_at_ms() - grace_ms
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentState:
+    phase: AgentPhase = AgentPhase.READY
+    version: Version = NO_VERSION
+    round: int = NO_ROUND
+    assignment: Assignment | None = None
+    workers: dict[int, WorkerStatus] = field(default_factory=dict)
+    failures: tuple[WorkerFailure, ...] = ()
+    all_exited_with_0: bool = False
+    offer_id: int = 0
+    offer: EndpointOffer | None = None
+    consumed_offer_id: int = 0
+    watchdog: WatchdogStatus = field(default_factory=WatchdogStatus)
+    lease: Lease = field(default_factory=Lease)
+    attached: bool = False
+    ever_attached: bool = False
+    waiting_since_ms: int = 0
+    """When the stream broke, or the start."""
+    deferred: Directive | None = None
+    """STOPPING: the newest directive, acted on once the workers are gone."""
+    reattach_when_gone: bool = False
+    ending: Finish | None = None
+    """How the agent will finish once its workers are gone."""
+    finished: bool = False
+
+    def observed(self) -> Observed:
+        """The whole observed state."""
+        return Observed(
+            version=self.version,
+            phase=self.phase,
+            round=self.round,
+            workers=tuple(self.workers[rank] for rank in sorted(self.workers)),
+            failures=self.failures,
+            offer=self.offer,
+            watchdog=self.watchdog,
+        )

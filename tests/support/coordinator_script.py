@@ -1,0 +1,280 @@
+"""Speaks to a Cluster as agents would, one line an event: for tables and transcripts of the coordinator's core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from rallypoint.model import (
+    AgentPhase,
+    Assignment,
+    Capability,
+    Directive,
+    Endpoint,
+    EndpointOffer,
+    Exit,
+    Hello,
+    JobSpec,
+    NodeSpec,
+    Observed,
+    Run,
+    Welcome,
+    WorkerFailure,
+)
+
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.effects import Effect, Output, SendDirective, SendWelcome
+from rallypoint_coordinator.core.events import (
+    AgentAttached,
+    AgentHeartbeat,
+    AgentLeft,
+    AgentObserved,
+    Event,
+    GoneReported,
+    Stamp,
+    StreamClosed,
+    TimeAdvanced,
+)
+from rallypoint_coordinator.core.records import Entry, Record
+from rallypoint_coordinator.core.state import Life
+
+E = TypeVar("E")
+JOB = "job"
+
+
+def failure(node: str = "a", *, rank: int = 0, exit_code: int = 1, **changes: object) -> WorkerFailure:
+    made = WorkerFailure(node=node, local_rank=0, rank=rank, pid=100 + rank, exit_code=exit_code)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class Agent:
+    """One agent as the coordinator sees it: what it was told, and what it says next."""
+
+    script: Script
+    node: str
+    incarnation: str
+    spec: JobSpec
+    node_spec: NodeSpec = field(default_factory=NodeSpec)
+    stream: int = 0
+    attach_seq: int = 0
+    seq: int = 0
+    welcome: Welcome | None = None
+    directive: Directive | None = None
+    observed: Observed = field(default_factory=lambda: Observed(offer=EndpointOffer(1, Endpoint("10.0.0.1", 4000))))
+
+    @property
+    def lease_id(self) -> int:
+        return self.welcome.lease_id if self.welcome else 0
+
+    @property
+    def assignment(self) -> Assignment:
+        assert self.directive is not None
+        assert isinstance(self.directive.action, Run)
+        return self.directive.action.assignment
+
+    @property
+    def told(self) -> str:
+        """The last directive's action and reason: ``Run ROUND_FORMED``."""
+        assert self.directive is not None
+        return f"{type(self.directive.action).__name__} {self.directive.reason}"
+
+    def attach(self, *, peer: str = "10.0.0.9", fresh: bool = False, **changes: object) -> Output:
+        self.attach_seq += 1
+        self.stream = self.script.next_stream()
+        self.seq = 1
+        hello = Hello(
+            job=JOB,
+            node=self.node,
+            incarnation=self.incarnation,
+            attach_seq=self.attach_seq,
+            job_spec=self.spec,
+            node_spec=self.node_spec,
+            observed=self.observed,
+            capabilities=frozenset(Capability),
+            job_uid="" if fresh or self.welcome is None else self.welcome.job_uid,
+            cluster_id=self.welcome.cluster_id if self.welcome else "",
+            lease_id=0 if fresh else self.lease_id,
+        )
+        hello = replace(hello, **changes)  # type: ignore[arg-type]
+        self.script.by_stream[self.stream] = self
+        uid = f"uid{len(self.script.cluster.lives)}"
+        return self.script.feed(AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid))
+
+    def report(self, phase: AgentPhase | None = None, *failures: WorkerFailure, **changes: object) -> Output:
+        """Say what is observed, having acted on the newest directive."""
+        if self.directive is not None:
+            changes.setdefault("version", self.directive.version)
+            if isinstance(self.directive.action, Run):
+                changes.setdefault("round", self.directive.action.assignment.round)
+        if phase is not None:
+            changes.setdefault("phase", phase)
+        self.observed = replace(self.observed, failures=failures, **changes)  # type: ignore[arg-type]
+        self.seq += 1
+        return self.script.feed(
+            AgentObserved(stream=self.stream, lease_id=self.lease_id, seq=self.seq, observed=self.observed)
+        )
+
+    def run(self) -> Output:
+        return self.report(AgentPhase.RUNNING)
+
+    def fail(self, **changes: object) -> Output:
+        """Workers failed and are gone; a new port is held."""
+        rank = self.script.life.facts.round.places[self.node].first_rank  # type: ignore[union-attr]
+        return self.report(AgentPhase.FAILED, failure(self.node, rank=rank, **changes), offer=self.next_offer())
+
+    def clear(self) -> Output:
+        """Acted on a stop: no worker is alive, and a port is held that no round has used."""
+        return self.report(AgentPhase.READY, offer=self.next_offer())
+
+    def next_offer(self) -> EndpointOffer:
+        offer_id = self.observed.offer.offer_id + 1 if self.observed.offer else 1
+        return EndpointOffer(offer_id, Endpoint("10.0.0.1", 4000 + offer_id))
+
+    def heartbeat(self, **changes: object) -> Output:
+        self.seq += 1
+        event = AgentHeartbeat(stream=self.stream, lease_id=self.lease_id, seq=self.seq, version=self.observed.version)
+        return self.script.feed(replace(event, **changes))  # type: ignore[arg-type]
+
+    def leave(self, message: str = "ended by SIGTERM") -> Output:
+        self.seq += 1
+        return self.script.feed(
+            AgentLeft(stream=self.stream, lease_id=self.lease_id, seq=self.seq, reason="SIGNAL", message=message)
+        )
+
+    def break_stream(self) -> Output:
+        return self.script.feed(StreamClosed(stream=self.stream))
+
+    def obituary(self) -> Output:
+        return self.script.feed(
+            GoneReported(
+                call=1,
+                job=JOB,
+                job_uid=self.script.life.facts.uid,
+                lease_id=self.lease_id,
+                incarnation=self.incarnation,
+                message="its agent died",
+            )
+        )
+
+    def reborn(self) -> Agent:
+        """A later incarnation on the same node."""
+        return self.script.agent(self.node, self.spec, incarnation=f"{self.incarnation}+")
+
+
+class Script:
+    """A cluster with a journal in memory and a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.journal: list[Entry] = []
+        self.now_ms = 1_000
+        self.by_stream: dict[int, Agent] = {}
+        self.next_deadline_ms: int | None = None
+        self.keep(self.cluster.start(self.stamp, "cluster-1"))
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(at_ms=self.now_ms, wall_ms=1_700_000_000_000 + self.now_ms, revision=len(self.journal))
+
+    @property
+    def life(self) -> Life:
+        life = self.cluster.current(JOB)
+        assert life is not None
+        return life
+
+    def next_stream(self) -> int:
+        return len(self.by_stream) + 1
+
+    def agent(self, node: str, spec: JobSpec, *, incarnation: str = "", **node_spec: object) -> Agent:
+        made = NodeSpec(**node_spec)  # type: ignore[arg-type]
+        return Agent(self, node, incarnation or f"inc-{node}", spec, made)
+
+    def attached(self, nodes: str, spec: JobSpec) -> list[Agent]:
+        """One attached agent a letter."""
+        agents = [self.agent(node, spec) for node in nodes]
+        for agent in agents:
+            agent.attach()
+        return agents
+
+    def running(self, nodes: str, spec: JobSpec) -> list[Agent]:
+        """The same, with a round running on them."""
+        agents = self.attached(nodes, spec)
+        for agent in agents:
+            agent.run()
+        return agents
+
+    def feed(self, event: Event) -> Output:
+        out = self.cluster.step(event, self.stamp)
+        self.keep(out)
+        return out
+
+    def keep(self, out: Output) -> None:
+        self.journal.extend(out.records)
+        self.next_deadline_ms = out.next_deadline_ms
+        for effect in out.effects:
+            self._deliver(effect)
+
+    def advance(self, ms: int) -> Output:
+        """Let time pass, stepping at every deadline on the way. Returns all that came of it."""
+        end_ms, total = self.now_ms + ms, Output()
+        while self.next_deadline_ms is not None and self.next_deadline_ms <= end_ms:
+            self.now_ms = max(self.now_ms, self.next_deadline_ms)
+            out = self.feed(TimeAdvanced())
+            total.records += out.records
+            total.effects += out.effects
+        self.now_ms = end_ms
+        return total
+
+    def restart(self) -> None:
+        """The coordinator starts again from its journal; every stream is gone."""
+        self.cluster = replayed(self.journal)
+        self.by_stream.clear()
+        self.keep(self.cluster.start(self.stamp, "another-cluster"))
+
+    def _deliver(self, effect: Effect) -> None:
+        if isinstance(effect, SendWelcome):
+            self.by_stream[effect.stream].welcome = effect.welcome
+        elif isinstance(effect, SendDirective):
+            self.by_stream[effect.stream].directive = effect.directive
+
+
+def replayed(journal: list[Entry]) -> Cluster:
+    cluster = Cluster()
+    for revision, entry in enumerate(journal, start=1):
+        cluster.apply(entry, revision)
+    return cluster
+
+
+def kinds(out: Output) -> list[str]:
+    return [type(entry.record).__name__ for entry in out.records]
+
+
+def effects_of(out: Output, kind: type[E]) -> list[E]:
+    return [effect for effect in out.effects if isinstance(effect, kind)]
+
+
+def the_record(out: Output, kind: type[E]) -> E:
+    found = [entry.record for entry in out.records if isinstance(entry.record, kind)]
+    assert len(found) == 1, kinds(out)
+    return found[0]
+
+
+def outcome_told(agent: Agent) -> str:
+    assert agent.directive is not None
+    assert isinstance(agent.directive.action, Exit)
+    return f"{agent.directive.action.outcome.state} {agent.directive.action.outcome.reason}"
+
+
+__all__ = [
+    "JOB",
+    "Agent",
+    "Record",
+    "Script",
+    "effects_of",
+    "failure",
+    "kinds",
+    "outcome_told",
+    "replayed",
+    "the_record",
+]

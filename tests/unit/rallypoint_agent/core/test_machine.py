@@ -1,0 +1,333 @@
+"""The agent's core: every directive in every phase, the three cases in which it acts on its own, and the fence."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import pytest
+from support.agent_script import SPEC, AgentScript, assignment, names, of, own_failure
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import AgentPhase, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
+
+from rallypoint_agent.core.effects import (
+    Finish,
+    FinishKind,
+    HoldPort,
+    Leave,
+    Reattach,
+    SetFence,
+    SetIdentity,
+    StartWorkers,
+    StopWorkers,
+)
+from rallypoint_agent.core.events import (
+    AttachRefused,
+    ConnectionsRefused,
+    Detached,
+    LeaseRenewed,
+    LeaseStaleReceived,
+    SignalReceived,
+    TimeAdvanced,
+    WorkersGone,
+)
+from rallypoint_agent.core.machine import FAILURES_MAX, ON_DIRECTIVE
+
+OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
+TTL, GRACE = SPEC.lease_ttl_ms, SPEC.fence_grace_ms
+
+
+@pytest.fixture
+def agent() -> AgentScript:
+    return AgentScript()
+
+
+def in_phase(phase: AgentPhase) -> AgentScript:
+    """An agent that has come to this phase in round 0."""
+    agent = AgentScript()
+    agent.attach()
+    if phase is AgentPhase.READY:
+        agent.direct(Hold())
+        return agent
+    agent.run()
+    if phase is AgentPhase.STOPPING:
+        agent.direct(Stop(0, 5_000))
+    elif phase is AgentPhase.SUCCEEDED:
+        agent.succeed()
+        agent.gone()
+    elif phase is AgentPhase.FAILED:
+        agent.fail()
+        agent.gone()
+    assert agent.core.state.phase is phase
+    return agent
+
+
+class TestDirectives:
+    TABLE = (
+        (AgentPhase.READY, Hold(), ["Report"]),
+        (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+        (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.READY, Exit(OUTCOME), ["Leave", "Finish"]),
+        (AgentPhase.RUNNING, Hold(), ["Report", "StopWorkers"]),
+        (AgentPhase.RUNNING, Run(assignment(0)), ["Report"]),
+        (AgentPhase.RUNNING, Run(assignment(1)), ["Report", "StopWorkers"]),
+        (AgentPhase.RUNNING, Stop(0, 5_000), ["Report", "StopWorkers"]),
+        (AgentPhase.RUNNING, Exit(OUTCOME), ["Report", "StopWorkers"]),
+        (AgentPhase.STOPPING, Hold(), []),
+        (AgentPhase.STOPPING, Run(assignment(1)), []),
+        (AgentPhase.STOPPING, Stop(0, 5_000), []),
+        (AgentPhase.STOPPING, Exit(OUTCOME), []),
+        (AgentPhase.SUCCEEDED, Hold(), ["Report"]),
+        (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report"]),
+        (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+        (AgentPhase.SUCCEEDED, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.SUCCEEDED, Exit(OUTCOME), ["Leave", "Finish"]),
+        (AgentPhase.FAILED, Hold(), ["Report"]),
+        (AgentPhase.FAILED, Run(assignment(0)), ["Report"]),
+        (AgentPhase.FAILED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+        (AgentPhase.FAILED, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.FAILED, Exit(OUTCOME), ["Leave", "Finish"]),
+    )
+
+    @pytest.mark.parametrize(("phase", "action", "expected"), TABLE)
+    def test_cell(self, phase: AgentPhase, action: Hold | Run | Stop | Exit, expected: list[str]) -> None:
+        assert names(in_phase(phase).direct(action)) == expected
+
+    def test_the_table_has_every_cell(self) -> None:
+        cells = {(phase, type(action)) for phase, action, _ in self.TABLE}
+        assert cells == {(phase, action) for phase, row in ON_DIRECTIVE.items() for action in row}
+        assert len(cells) == len(AgentPhase) * 4
+
+    @pytest.mark.parametrize("phase", AgentPhase)
+    def test_an_old_or_repeated_version_is_never_acted_on(self, phase: AgentPhase) -> None:
+        agent = in_phase(phase)
+        seen = agent.core.state.version
+        assert agent.direct(Run(assignment(9)), version=seen) == []
+        assert agent.direct(Run(assignment(9)), version=Version(0, 99)) == []
+
+    @pytest.mark.parametrize("phase", AgentPhase)
+    def test_a_kind_that_is_not_known_changes_nothing(self, phase: AgentPhase) -> None:
+        agent = in_phase(phase)
+        before = agent.core.state.observed()
+        assert names(agent.direct(None)) == []
+        assert agent.core.state.observed() == before
+
+    def test_another_lifes_directive_is_ignored(self, agent: AgentScript) -> None:
+        agent.attach()
+        assert agent.direct(Run(assignment(0)), job_uid="other") == []
+
+    def test_what_came_while_stopping_is_done_once_the_workers_are_gone(self) -> None:
+        agent = in_phase(AgentPhase.STOPPING)
+        agent.direct(Hold())
+        agent.direct(Run(assignment(1)))
+        assert names(agent.gone()) == ["Report", "SetFence", "StartWorkers"]
+
+    def test_the_report_is_never_ahead_of_the_deed(self) -> None:
+        agent = in_phase(AgentPhase.STOPPING)
+        version = agent.reported.version
+        agent.direct(Run(assignment(1)))
+        assert agent.reported.version == version
+
+
+class TestRound:
+    def test_started_workers_are_reported_with_their_pids(self, agent: AgentScript) -> None:
+        agent.run(0, first_rank=2)
+        assert [(w.local_rank, w.rank, w.pid, w.state) for w in agent.reported.workers] == [
+            (0, 2, 100, WorkerState.HEALTHY),
+            (1, 3, 101, WorkerState.HEALTHY),
+        ]
+
+    def test_running_is_reported_before_the_first_worker_starts(self, agent: AgentScript) -> None:
+        agent.attach()
+        effects = agent.direct(Run(assignment(0)))
+        assert names(effects) == ["Report", "SetFence", "StartWorkers"]
+        assert agent.reported.phase is AgentPhase.RUNNING
+
+    def test_an_own_failure_is_reported_before_the_teardown(self, agent: AgentScript) -> None:
+        agent.run()
+        effects = agent.fail()
+        assert names(effects) == ["Report", "StopWorkers"]
+        assert (agent.reported.phase, len(agent.reported.failures)) == (AgentPhase.STOPPING, 1)
+        agent.gone(own_failure(local_rank=1, exit_code=-15, after_stop=True))
+        assert (agent.reported.phase, len(agent.reported.failures)) == (AgentPhase.FAILED, 2)
+
+    def test_failures_are_bounded(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.fail()
+        agent.gone(*[own_failure(after_stop=True)] * 40)
+        assert len(agent.reported.failures) == FAILURES_MAX
+
+    def test_success_ends_what_the_workers_left_behind_and_is_reported_then(self, agent: AgentScript) -> None:
+        agent.run()
+        assert names(agent.succeed()) == ["StopWorkers"]
+        assert names(agent.gone()) == ["Report"]
+        assert agent.reported.phase is AgentPhase.SUCCEEDED
+
+    def test_stopped_workers_leave_the_agent_ready(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.direct(Stop(0, 5_000))
+        agent.gone(own_failure(exit_code=-15, after_stop=True))
+        assert agent.reported.phase is AgentPhase.READY
+
+    def test_a_stop_carries_its_grace(self, agent: AgentScript) -> None:
+        agent.run()
+        assert of(agent.direct(Stop(0, 1_234)), StopWorkers) == [StopWorkers(0, None, 1_234)]
+
+    def test_news_of_another_round_is_ignored(self, agent: AgentScript) -> None:
+        agent.run(3)
+        assert agent.feed(WorkersGone(2)) == []
+        assert agent.core.state.phase is AgentPhase.RUNNING
+
+
+class TestPort:
+    def test_a_port_is_held_from_the_start(self, agent: AgentScript) -> None:
+        assert of(agent.effects, HoldPort) == [HoldPort(1)]
+        assert agent.reported.offer is not None
+
+    def test_a_used_port_is_replaced_once_the_workers_are_gone(self, agent: AgentScript) -> None:
+        agent.run(0, offer_id=1)
+        agent.direct(Stop(0, 5_000))
+        assert of(agent.gone(), HoldPort) == [HoldPort(2)]
+        assert agent.reported.offer is not None
+        assert agent.reported.offer.offer_id == 2
+
+    def test_an_unused_port_is_kept(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.direct(Stop(0, 5_000))
+        assert of(agent.gone(), HoldPort) == []
+
+    def test_a_port_used_by_a_round_that_never_came_here_is_replaced(self, agent: AgentScript) -> None:
+        agent.attach()
+        assert of(agent.direct(Hold(), consumed_offer_id=1), HoldPort) == [HoldPort(2)]
+
+
+class TestFence:
+    def test_the_fence_counts_from_when_the_acknowledged_message_was_sent(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.now_ms = 9_000
+        assert of(agent.feed(LeaseRenewed(5_000)), SetFence) == [
+            SetFence(5_000 + TTL - 1_000 - GRACE, 5_000 + TTL - 1_000)
+        ]
+
+    def test_an_older_acknowledgement_moves_nothing(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.feed(LeaseRenewed(5_000))
+        assert agent.feed(LeaseRenewed(4_000)) == []
+
+    def test_silence_ends_the_workers_before_the_lease_does(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.feed(Detached())
+        effects = agent.advance(TTL - 1_000 - GRACE)
+        assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGTERM, GRACE)]
+        assert of(effects, SetIdentity) == [SetIdentity("cluster-1", "uid", 0)]
+        agent.gone()
+        assert agent.reported.phase is AgentPhase.READY
+
+    def test_refusals_hold_the_workers_within_the_outage(self) -> None:
+        agent = AgentScript(replace(SPEC, coordinator_outage_ms=100_000))
+        agent.run()
+        agent.feed(Detached())
+        for _ in range(20):
+            agent.advance(5_000)
+            agent.feed(ConnectionsRefused(agent.now_ms))
+        assert agent.core.state.phase is AgentPhase.RUNNING
+        agent.advance(TTL)
+        assert agent.core.state.phase is AgentPhase.STOPPING
+
+    def test_without_an_outage_a_refusal_is_silence(self) -> None:
+        agent = AgentScript(replace(SPEC, coordinator_outage_ms=0))
+        agent.run()
+        agent.now_ms = 5_000
+        assert agent.feed(ConnectionsRefused(5_000)) == []
+
+    def test_a_stale_lease_ends_the_workers_at_once_and_then_attaches_anew(self, agent: AgentScript) -> None:
+        agent.run()
+        effects = agent.feed(LeaseStaleReceived("gone"))
+        assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGKILL, 0)]
+        assert names(agent.gone()) == ["Reattach", "Report"]
+
+    def test_a_stale_lease_without_workers_attaches_anew_at_once(self, agent: AgentScript) -> None:
+        agent.attach()
+        assert of(agent.feed(LeaseStaleReceived("gone")), Reattach) == [Reattach()]
+
+    def test_workers_that_the_keeper_fenced_are_lost_with_the_lease(self, agent: AgentScript) -> None:
+        agent.run()
+        effects = agent.feed(WorkersGone(0))
+        assert of(effects, SetIdentity) == [SetIdentity("cluster-1", "uid", 0)]
+        assert agent.reported.phase is AgentPhase.READY
+
+    def test_a_clock_that_goes_back_stands_still(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.now_ms = 20_000
+        agent.feed(TimeAdvanced())
+        agent.now_ms = 0
+        agent.feed(TimeAdvanced())
+        assert agent.core.state.phase is AgentPhase.RUNNING
+
+
+class TestEnd:
+    def test_a_signal_is_forwarded_and_the_agent_leaves_when_the_workers_are_gone(self, agent: AgentScript) -> None:
+        agent.run()
+        assert of(agent.feed(SignalReceived(signal.SIGTERM)), StopWorkers) == [
+            StopWorkers(0, signal.SIGTERM, SPEC.shutdown_timeout_ms)
+        ]
+        effects = agent.gone()
+        assert of(effects, Leave) == [Leave("SIGNAL", "ended by SIGTERM")]
+        (finish,) = of(effects, Finish)
+        assert (finish.kind, finish.signal) == (FinishKind.SIGNALLED, signal.SIGTERM)
+
+    def test_a_second_signal_kills_at_once(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.feed(SignalReceived(signal.SIGINT))
+        assert agent.feed(SignalReceived(signal.SIGINT)) == [StopWorkers(0, signal.SIGKILL, 0)]
+
+    def test_a_signal_without_workers_ends_the_agent_at_once(self, agent: AgentScript) -> None:
+        agent.attach()
+        assert names(agent.feed(SignalReceived(signal.SIGINT))) == ["Leave", "Finish"]
+
+    def test_the_outcome_ends_running_workers_first(self, agent: AgentScript) -> None:
+        agent.run()
+        assert of(agent.direct(Exit(OUTCOME)), Finish) == []
+        (finish,) = of(agent.gone(), Finish)
+        assert (finish.kind, finish.outcome) == (FinishKind.DECIDED, OUTCOME)
+
+    def test_nothing_happens_after_the_end(self, agent: AgentScript) -> None:
+        agent.attach()
+        agent.direct(Exit(OUTCOME))
+        assert agent.run(1) == []
+        assert agent.next_deadline_ms is None
+
+    def test_no_coordinator_within_the_connect_timeout(self, agent: AgentScript) -> None:
+        (finish,) = of(agent.advance(60_000), Finish)
+        assert finish.kind is FinishKind.UNREACHABLE
+
+    def test_success_does_not_wait_for_ever_for_a_lost_coordinator(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.succeed()
+        agent.gone()
+        agent.feed(Detached())
+        (finish,) = of(agent.advance(SPEC.exit_barrier_timeout_ms), Finish)
+        assert finish.kind is FinishKind.BARRIER_TIMEOUT
+
+    def test_a_final_refusal_ends_the_agent(self, agent: AgentScript) -> None:
+        refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="no")
+        (finish,) = of(agent.feed(AttachRefused(refusal)), Finish)
+        assert (finish.kind, finish.message) == (FinishKind.REFUSED, "no")
+
+    def test_a_refusal_that_passes_does_not(self, agent: AgentScript) -> None:
+        refusal = Refusal(reason=Reason.NODE_NAME_BUSY, message="later")
+        assert of(agent.feed(AttachRefused(refusal)), Finish) == []
+
+    def test_a_final_refusal_ends_running_workers_first(self, agent: AgentScript) -> None:
+        agent.run()
+        effects = agent.feed(AttachRefused(Refusal(reason=Reason.WRONG_CLUSTER, message="no")))
+        assert names(effects) == ["Report", "StopWorkers"]
+        assert of(agent.gone(), Finish)[0].kind is FinishKind.REFUSED
+
+    def test_start_after_the_end_of_a_start(self, agent: AgentScript) -> None:
+        agent.run(0)
+        agent.fail()
+        agent.gone()
+        assert of(agent.run(1), StartWorkers)[0].assignment.round == 1
+        assert agent.reported.failures == ()

@@ -1,0 +1,480 @@
+"""Stories of one job, told event by event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from support.coordinator_script import (
+    Script,
+    effects_of,
+    failure,
+    kinds,
+    outcome_told,
+    replayed,
+    the_record,
+)
+
+from rallypoint.errors import Reason
+from rallypoint.model import AgentPhase, JobSpec, JobState, Version
+
+from rallypoint_coordinator.core.effects import (
+    AnswerGone,
+    EndStream,
+    Explain,
+    RefuseStream,
+    SendAck,
+    SendDirective,
+    SendLeaseStale,
+    SendWelcome,
+)
+from rallypoint_coordinator.core.records import (
+    GoneReason,
+    MemberGone,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    StopCause,
+)
+
+PAIR = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)
+TRIO = JobSpec(min_nodes=3, max_nodes=3, max_restarts=3)
+ELASTIC = JobSpec(min_nodes=1, max_nodes=3, max_restarts=3)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+class TestRendezvous:
+    def test_the_first_agent_creates_the_life_and_waits(self, script: Script) -> None:
+        out = script.agent("a", PAIR).attach()
+        assert kinds(out) == ["JobCreated", "MemberJoined"]
+        assert script.life.facts.state is JobState.GATHERING
+        assert script.life.watch.message == "waiting: 1 of 2 nodes ready"
+        assert [type(effect) for effect in out.effects][:2] == [SendWelcome, SendDirective]
+
+    def test_the_round_forms_as_soon_as_all_are_there(self, script: Script) -> None:
+        a, b = script.attached("ab", PAIR)
+        assert (a.told, b.told) == ("Run ROUND_FORMED", "Run ROUND_FORMED")
+        assert (a.assignment.first_rank, b.assignment.first_rank) == (0, 1)
+        assert a.assignment.endpoint == b.assignment.endpoint
+        assert (a.assignment.offer_id, b.assignment.offer_id) == (1, 0)
+
+    def test_ranks_are_contiguous_over_nodes_of_different_size(self, script: Script) -> None:
+        agents = [script.agent(node, TRIO, local_world_size=size) for node, size in (("a", 2), ("b", 4), ("c", 1))]
+        for agent in agents:
+            agent.attach()
+        assert [agent.assignment.first_rank for agent in agents] == [0, 2, 6]
+        assert {agent.assignment.world_size for agent in agents} == {7}
+
+    def test_role_ranks_count_within_the_role(self, script: Script) -> None:
+        agents = [script.agent(node, TRIO, role=role) for node, role in (("a", "x"), ("b", "y"), ("c", "x"))]
+        for agent in agents:
+            agent.attach()
+        ranks = [(agent.assignment.first_role_rank, agent.assignment.role_world_size) for agent in agents]
+        assert ranks == [(0, 2), (0, 1), (1, 2)]
+
+    def test_node_rank_orders_the_first_round(self, script: Script) -> None:
+        a, b = script.agent("a", PAIR, node_rank=1), script.agent("b", PAIR, node_rank=0)
+        a.attach()
+        b.attach()
+        assert (a.assignment.group_rank, b.assignment.group_rank) == (1, 0)
+
+    def test_a_first_gathering_has_a_last_call(self, script: Script) -> None:
+        (a,) = script.attached("a", ELASTIC)
+        assert a.told == "Hold WAITING_FOR_NODES"
+        assert script.life.watch.reason == "LAST_CALL"
+        script.advance(ELASTIC.last_call_timeout_ms)
+        assert a.assignment.world_size == 1
+
+    def test_the_join_timeout_fails_the_job(self, script: Script) -> None:
+        spec = replace(PAIR, join_timeout_ms=20_000)
+        (a,) = script.attached("a", spec)
+        for _ in range(4):
+            script.advance(5_000)
+            a.heartbeat()
+        assert outcome_told(a) == "FAILED JOIN_TIMEOUT"
+
+    def test_a_node_beyond_max_stands_by(self, script: Script) -> None:
+        script.running("ab", PAIR)
+        c = script.agent("c", PAIR)
+        c.attach()
+        assert c.told == "Hold STANDBY"
+
+    def test_a_loopback_endpoint_is_refused_for_a_remote_participant(self, script: Script) -> None:
+        a, b = script.agent("a", PAIR), script.agent("b", PAIR)
+        a.observed = replace(
+            a.observed, offer=a.observed.offer and a.observed.offer._replace(endpoint=("127.0.0.1", 1))
+        )
+        a.attach(peer="127.0.0.1")
+        a.report(
+            offer=a.observed.offer and a.observed.offer._replace(endpoint=type(b.next_offer().endpoint)("127.0.0.1", 1))
+        )
+        b.attach(peer="10.0.0.7")
+        assert outcome_told(b) == "FAILED LOOPBACK_ENDPOINT"
+        assert "--local-addr" in script.life.watch.message
+
+
+class TestFailure:
+    def test_a_failure_stops_everyone_and_is_charged_once_all_are_gone(self, script: Script) -> None:
+        a, b, c = script.running("abc", TRIO)
+        out = b.fail(exit_code=-9)
+        assert the_record(out, RoundStopping).cause is StopCause.WORKER_FAILED
+        assert (a.told, c.told) == ("Stop WORKER_FAILED", "Stop WORKER_FAILED")
+        assert kinds(a.clear()) == []
+        out = c.clear()
+        assert kinds(out) == ["RoundEnded", "RoundFormed"]
+        ended = the_record(out, RoundEnded)
+        assert (ended.charged, ended.culprit and ended.culprit.node) == (True, "b")
+        assert ended.message == "restart 1 of 3: rank 1 on b exited with -9 (SIGKILL)"
+        assert [agent.assignment.restart_count for agent in (a, b, c)] == [1, 1, 1]
+        assert [agent.assignment.round for agent in (a, b, c)] == [1, 1, 1]
+
+    def test_ranks_stay_with_their_nodes(self, script: Script) -> None:
+        agents = script.running("abc", TRIO)
+        agents[0].fail()
+        agents[2].clear()
+        agents[1].clear()
+        assert [agent.assignment.group_rank for agent in agents] == [0, 1, 2]
+
+    def test_failures_on_every_node_cost_one_restart(self, script: Script) -> None:
+        for agent in script.running("abc", TRIO):
+            agent.fail()
+        assert script.life.facts.restart_count == 1
+        assert script.life.facts.round_number == 1
+
+    def test_an_exhausted_budget_fails_the_job_with_its_culprit(self, script: Script) -> None:
+        a, b = script.running("ab", replace(PAIR, max_restarts=0))
+        a.fail(exit_code=7, message="ValueError: x", traceback="Traceback\nValueError: x")
+        assert a.told == "Stop WORKER_FAILED"
+        b.clear()
+        assert (outcome_told(a), outcome_told(b)) == ("FAILED RESTARTS_EXHAUSTED", "FAILED RESTARTS_EXHAUSTED")
+        assert script.life.facts.outcome is not None
+        assert script.life.facts.outcome.culprit == failure(
+            "a", exit_code=7, message="ValueError: x", traceback="Traceback\nValueError: x"
+        )
+
+    def test_an_old_rounds_failure_spends_nothing_but_renews_the_lease(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        b.clear()
+        out = a.report(AgentPhase.FAILED, failure("a"), round=0)
+        assert kinds(out) == []
+        assert effects_of(out, SendAck)
+        assert script.life.facts.restart_count == 1
+
+    def test_a_failure_that_followed_a_stop_is_no_cause(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        out = a.report(AgentPhase.READY, failure("a", exit_code=-15, after_stop=True))
+        assert the_record(out, RoundStopping).cause is StopCause.NODE_LOST
+
+    def test_workers_that_do_not_stop_lose_their_lease(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        b.report(AgentPhase.STOPPING)
+        stale: list[SendLeaseStale] = []
+        for _ in range(20):
+            stale += effects_of(script.advance(5_000), SendLeaseStale)
+            a.heartbeat()
+            b.heartbeat()
+        assert [effect.stream for effect in stale] == [b.stream]
+        assert script.life.facts.members["b"].gone is GoneReason.EXPIRED
+        assert script.life.watch.message == "waiting: 1 of 2 nodes ready"
+
+
+class TestMembership:
+    def test_a_broken_stream_proves_nothing(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        assert kinds(b.break_stream()) == []
+        assert kinds(b.attach()) == []
+        assert a.assignment.round == b.assignment.round == 0
+        assert script.life.facts.state is JobState.RUNNING
+
+    def test_an_obituary_re_forms_the_job_without_a_charge(self, script: Script) -> None:
+        a, b, c = script.running("abc", ELASTIC)
+        out = c.obituary()
+        assert effects_of(out, AnswerGone) == [AnswerGone(1, True)]
+        assert the_record(out, RoundStopping).cause is StopCause.NODE_LOST
+        a.clear()
+        b.clear()
+        assert (a.assignment.world_size, a.assignment.restart_count) == (2, 0)
+
+    def test_a_second_obituary_is_no_news(self, script: Script) -> None:
+        *_, c = script.running("abc", ELASTIC)
+        c.obituary()
+        assert effects_of(c.obituary(), AnswerGone) == [AnswerGone(1, False)]
+
+    def test_a_lease_that_runs_out_counts_as_gone(self, script: Script) -> None:
+        a, b = script.running("ab", JobSpec(min_nodes=1, max_nodes=2))
+        total = []
+        for _ in range(8):
+            total += script.advance(5_000).records
+            a.heartbeat()
+        gone = [entry.record for entry in total if isinstance(entry.record, MemberGone)]
+        assert [(record.node, record.reason) for record in gone] == [("b", GoneReason.EXPIRED)]
+        a.clear()
+        assert a.assignment.world_size == 1
+        assert effects_of(b.heartbeat(), SendLeaseStale)
+
+    def test_no_loss_is_declared_before_the_ttl_with_drift_and_margin(self, script: Script) -> None:
+        _, b = script.running("ab", PAIR)
+        assert script.life.presences[b.lease_id].expires_at_ms == script.now_ms + 30_000 + 30 + 1_000
+
+    def test_a_goodbye_costs_nothing(self, script: Script) -> None:
+        a, b, _ = script.running("abc", ELASTIC)
+        out = b.leave()
+        assert the_record(out, RoundStopping).cause is StopCause.NODE_LEFT
+        assert effects_of(out, EndStream) == [EndStream(b.stream)]
+        assert script.life.facts.restart_count == 0
+        assert a.told == "Stop NODE_LEFT"
+
+    def test_a_late_joiner_is_taken_in_at_once(self, script: Script) -> None:
+        (a,) = script.attached("a", ELASTIC)
+        script.advance(ELASTIC.last_call_timeout_ms)
+        a.run()
+        b = script.agent("b", ELASTIC)
+        out = b.attach()
+        assert the_record(out, RoundStopping).cause is StopCause.NODE_JOINED
+        a.clear()
+        assert (a.assignment.world_size, b.assignment.world_size) == (2, 2)
+        assert a.assignment.restart_count == 0
+
+    def test_a_standby_takes_the_place_of_a_lost_node(self, script: Script) -> None:
+        a, b, c = script.running("abc", TRIO)
+        d = script.agent("d", TRIO)
+        d.attach()
+        b.obituary()
+        a.clear()
+        c.clear()
+        assert [agent.assignment.group_rank for agent in (a, d, c)] == [0, 1, 2]
+
+    def test_a_replacement_under_the_same_name_takes_its_place(self, script: Script) -> None:
+        a, b, c = script.running("abc", TRIO)
+        b.obituary()
+        a.clear()
+        c.clear()
+        assert script.life.watch.message == "waiting: 2 of 3 nodes ready"
+        again = b.reborn()
+        again.attach()
+        assert again.assignment.group_rank == 1
+
+    def test_the_newest_attach_wins(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        first = a.stream
+        out = a.attach()
+        refused = effects_of(out, RefuseStream)
+        assert [(effect.stream, effect.refusal.reason) for effect in refused] == [(first, Reason.SUPERSEDED)]
+        assert kinds(out) == []
+
+    def test_a_name_in_use_is_refused_and_one_in_doubt_asked_to_wait(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        other = a.reborn()
+        assert effects_of(other.attach(), RefuseStream)[0].refusal.reason is Reason.NODE_NAME_IN_USE
+        a.break_stream()
+        assert effects_of(other.attach(), RefuseStream)[0].refusal.reason is Reason.NODE_NAME_BUSY
+
+    def test_an_agent_that_fenced_itself_and_came_back_ends_the_round(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        b.break_stream()
+        b.observed = replace(b.observed, phase=AgentPhase.READY, offer=b.next_offer())
+        out = b.attach(lease_id=0)
+        assert the_record(out, RoundStopping).cause is StopCause.NODE_LOST
+        assert kinds(a.clear()) == ["RoundEnded", "RoundFormed"]
+
+    def test_workers_of_a_lost_lease_must_end_before_the_agent_may_come_back(self, script: Script) -> None:
+        _, b = script.running("ab", PAIR)
+        b.obituary()
+        assert effects_of(b.attach(), SendLeaseStale)
+        b.observed = replace(b.observed, phase=AgentPhase.READY)
+        before = b.lease_id
+        b.attach(lease_id=0)
+        assert b.lease_id > before
+
+
+class TestEvidence:
+    def test_a_report_from_before_the_round_does_not_prove_that_its_workers_are_gone(self, script: Script) -> None:
+        a, b = script.attached("ab", PAIR)
+        a.run()
+        a.fail()
+        assert kinds(b.report(AgentPhase.READY, version=Version(1, 3), round=-1)) == []
+        assert script.life.facts.state is JobState.STOPPING
+        assert kinds(b.clear())[0] == "RoundEnded"
+
+    def test_rank_0_needs_a_port_that_no_round_has_used(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        b.fail()
+        used = a.observed.offer
+        assert kinds(a.report(AgentPhase.READY, offer=used)) == ["RoundEnded"]
+        assert script.life.facts.state is JobState.GATHERING
+        assert kinds(a.report(AgentPhase.READY, offer=a.next_offer())) == ["RoundFormed"]
+
+    def test_a_directive_says_which_offers_are_used(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        b.fail()
+        assert a.directive is not None
+        assert a.directive.consumed_offer_id == 1
+
+    def test_a_heartbeat_of_an_agent_that_is_behind_gets_the_directive_again(self, script: Script) -> None:
+        a, _ = script.attached("ab", PAIR)
+        script.advance(6_000)
+        out = a.heartbeat(version=Version(1, 1))
+        assert [effect.directive.reason for effect in effects_of(out, SendDirective)] == ["ROUND_FORMED"]
+
+
+class TestEnd:
+    def test_success_is_every_nodes_success(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        assert kinds(a.report(AgentPhase.SUCCEEDED)) == ["NodeSucceeded"]
+        assert kinds(b.report(AgentPhase.SUCCEEDED)) == ["NodeSucceeded", "JobDecided"]
+        assert (outcome_told(a), outcome_told(b)) == ("SUCCEEDED ALL_SUCCEEDED", "SUCCEEDED ALL_SUCCEEDED")
+
+    def test_losing_a_node_that_has_succeeded_changes_nothing(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.report(AgentPhase.SUCCEEDED)
+        assert kinds(a.obituary()) == ["MemberGone"]
+        b.report(AgentPhase.SUCCEEDED)
+        assert outcome_told(b) == "SUCCEEDED ALL_SUCCEEDED"
+
+    def test_nobody_is_taken_in_once_a_node_has_succeeded(self, script: Script) -> None:
+        a, _ = script.running("ab", replace(ELASTIC, min_nodes=2, last_call_timeout_ms=0))
+        a.report(AgentPhase.SUCCEEDED)
+        c = script.agent("c", a.spec)
+        assert "RoundStopping" not in kinds(c.attach())
+        assert c.told == "Hold STANDBY"
+
+    def test_a_failure_before_all_have_succeeded_restarts_everyone(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.report(AgentPhase.SUCCEEDED, offer=a.next_offer())
+        out = b.fail()
+        assert kinds(out) == ["RoundStopping", "RoundEnded", "RoundFormed"]
+        assert a.assignment.restart_count == 1
+
+    def test_a_standby_leaves_with_the_jobs_outcome(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        c = script.agent("c", PAIR)
+        c.attach()
+        a.report(AgentPhase.SUCCEEDED)
+        b.report(AgentPhase.SUCCEEDED)
+        assert outcome_told(c) == "SUCCEEDED ALL_SUCCEEDED"
+
+    def test_a_fresh_hello_after_the_end_starts_a_new_life(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.report(AgentPhase.SUCCEEDED)
+        b.report(AgentPhase.SUCCEEDED)
+        uid = script.life.facts.uid
+        newcomer = script.agent("a", ELASTIC, incarnation="tomorrow")
+        newcomer.attach()
+        assert script.life.facts.uid != uid
+        assert newcomer.told == "Hold WAITING_FOR_NODES"
+
+    def test_a_hello_with_the_old_uid_learns_the_old_outcome(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.report(AgentPhase.SUCCEEDED)
+        b.break_stream()
+        b.observed = replace(b.observed, phase=AgentPhase.SUCCEEDED)
+        b.attach()
+        assert outcome_told(b) == "SUCCEEDED ALL_SUCCEEDED"
+        script.agent("z", ELASTIC).attach()
+        a.attach()
+        assert outcome_told(a) == "SUCCEEDED ALL_SUCCEEDED"
+
+
+class TestDoor:
+    def test_a_differing_spec_is_refused_with_the_field_and_both_values(self, script: Script) -> None:
+        script.attached("a", PAIR)
+        out = script.agent("b", replace(PAIR, max_restarts=5)).attach()
+        refusal = effects_of(out, RefuseStream)[0].refusal
+        assert refusal.reason is Reason.SPEC_MISMATCH
+        assert refusal.field == "hello.job_spec.max_restarts"
+        assert refusal.metadata == {"field": "max_restarts", "job": "1", "agent": "5"}
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"cluster_id": "elsewhere"}, Reason.WRONG_CLUSTER),
+            ({"job_uid": "yesterday"}, Reason.UNKNOWN_LIFE),
+            ({"highest_version": Version(9, 1)}, Reason.JOURNAL_BEHIND),
+        ],
+    )
+    def test_a_hello_from_another_history_is_refused(
+        self, script: Script, changes: dict[str, object], reason: Reason
+    ) -> None:
+        out = script.agent("a", PAIR).attach(**changes)
+        assert effects_of(out, RefuseStream)[0].refusal.reason is reason
+        assert kinds(out) == []
+
+    def test_a_stale_lease_is_told_once_and_changes_nothing(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        out = a.heartbeat(lease_id=999)
+        assert len(effects_of(out, SendLeaseStale)) == 1
+        assert kinds(out) == []
+
+    def test_an_unknown_stream_is_ignored(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        a.stream = 77
+        out = a.heartbeat()
+        assert (out.records, out.effects) == ([], [])
+
+
+class TestRestartOfTheCoordinator:
+    def test_a_restart_is_invisible_to_the_round(self, script: Script) -> None:
+        agents = script.running("abc", TRIO)
+        script.restart()
+        assert script.cluster.epoch == 2
+        outs = [agent.attach() for agent in agents]
+        assert [kinds(out) for out in outs] == [[], [], []]
+        assert [agent.told for agent in agents] == ["Run ROUND_FORMED"] * 3
+        assert all(agent.directive is not None and agent.directive.version.epoch == 2 for agent in agents)
+
+    def test_no_loss_is_decided_before_one_full_lease(self, script: Script) -> None:
+        script.running("ab", PAIR)
+        script.restart()
+        assert kinds(script.advance(30_000)) == []
+        assert kinds(script.advance(2_000))[0] == "MemberGone"
+
+    def test_a_restart_while_stopping_waits_for_the_participants_again(self, script: Script) -> None:
+        a, b, c = script.running("abc", TRIO)
+        a.fail()
+        script.restart()
+        for agent in (a, b, c):
+            agent.attach()
+        assert script.life.facts.state is JobState.STOPPING
+        b.clear()
+        c.clear()
+        assert script.life.facts.restart_count == 1
+        assert c.assignment.round == 1
+
+    def test_replay_gives_the_same_facts(self, script: Script) -> None:
+        a, b, c = script.running("abc", TRIO)
+        a.fail()
+        b.clear()
+        c.obituary()
+        live = {uid: life.facts for uid, life in script.cluster.lives.items()}
+        assert {uid: life.facts for uid, life in replayed(script.journal).lives.items()} == live
+
+
+class TestExplanation:
+    def test_every_change_of_reason_is_explained_once(self, script: Script) -> None:
+        a = script.agent("a", PAIR)
+        assert [effect.message for effect in effects_of(a.attach(), Explain)] == ["waiting: 1 of 2 nodes ready"]
+        assert effects_of(a.report(), Explain) == []
+
+    def test_every_waiting_state_has_a_deadline(self, script: Script) -> None:
+        a, b = script.attached("ab", PAIR)
+        assert script.next_deadline_ms is not None
+        a.run()
+        b.run()
+        a.fail()
+        assert script.life.watch.until_ms is not None
+
+    def test_a_round_is_numbered_without_gaps(self, script: Script) -> None:
+        a, b = script.running("ab", replace(PAIR, max_restarts=5))
+        for _ in range(4):
+            a.fail()
+            b.clear()
+            a.run()
+            b.run()
+        formed = [entry.record.round for entry in script.journal if isinstance(entry.record, RoundFormed)]
+        assert formed == [0, 1, 2, 3, 4]

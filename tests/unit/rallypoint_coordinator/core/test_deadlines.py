@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rallypoint_coordinator.core.deadlines import Deadlines
+
+
+def test_a_later_deadline_replaces_an_earlier_one() -> None:
+    deadlines = Deadlines[str]()
+    deadlines.set("a", 10)
+    deadlines.set("a", 30)
+    assert deadlines.pop_due(10) == []
+    assert deadlines.pop_due(30) == ["a"]
+    assert deadlines.next_ms() is None
+
+
+def test_an_earlier_deadline_replaces_a_later_one() -> None:
+    deadlines = Deadlines[str]()
+    deadlines.set("a", 30)
+    deadlines.set("a", 10)
+    assert deadlines.pop_due(10) == ["a"]
+    assert deadlines.pop_due(30) == []
+
+
+def test_ten_thousand_renewals_do_not_grow_the_heap() -> None:
+    deadlines = Deadlines[int]()
+    for at_ms in range(10_000):
+        deadlines.set(1, at_ms)
+    assert len(deadlines._heap) == 1
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("set"), st.integers(0, 5), st.integers(0, 50)),
+            st.tuples(st.just("clear"), st.integers(0, 5), st.just(0)),
+            st.tuples(st.just("pop"), st.just(0), st.integers(0, 50)),
+        )
+    )
+)
+def test_it_behaves_like_a_plain_dict(operations: list[tuple[str, int, int]]) -> None:
+    deadlines, model = Deadlines[int](), dict[int, int]()
+    for operation, key, at_ms in operations:
+        if operation == "set":
+            deadlines.set(key, at_ms)
+            model[key] = at_ms
+        elif operation == "clear":
+            deadlines.clear(key)
+            model.pop(key, None)
+        else:
+            due = {k for k, due_ms in model.items() if due_ms <= at_ms}
+            assert set(deadlines.pop_due(at_ms)) == due
+            model = {k: due_ms for k, due_ms in model.items() if k not in due}
+        earliest = deadlines.next_ms()
+        assert not model or (earliest is not None and earliest <= min(model.values()))

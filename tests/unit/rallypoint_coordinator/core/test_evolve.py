@@ -1,0 +1,132 @@
+"""Every record in every state: applied as the table says, or refused and nothing changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from support.coordinator_script import Script
+
+from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, NodeSpec, Outcome
+
+from rallypoint_coordinator.core.evolve import TRANSITIONS, IllegalTransition, evolve, places_of
+from rallypoint_coordinator.core.records import (
+    GoneReason,
+    JobDecided,
+    LifeRecord,
+    MemberGone,
+    MemberJoined,
+    NodeSucceeded,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    Seat,
+    StopCause,
+)
+from rallypoint_coordinator.core.state import Facts
+
+SPEC = JobSpec(min_nodes=1, max_nodes=1)
+SEAT = Seat(node="a", lease_id=3, local_world_size=1, role="default")
+
+
+def facts_in(state: JobState) -> Facts:
+    script = Script()
+    (a,) = script.attached("a", SPEC)
+    if state is JobState.GATHERING:
+        a.fail()
+        return Script().attached("z", JobSpec(min_nodes=2, max_nodes=2))[0].script.life.facts
+    if state is JobState.STOPPING:
+        a.report(AgentPhase.STOPPING)
+    elif state is JobState.SUCCEEDED:
+        a.report(AgentPhase.SUCCEEDED)
+    elif state is JobState.FAILED:
+        a.fail()
+    facts = script.life.facts
+    assert facts.state is state
+    return facts
+
+
+def records_for(facts: Facts) -> dict[type[LifeRecord], LifeRecord]:
+    """One well-formed record of each kind."""
+    number = facts.round_number
+    node = next(iter(facts.members))
+    decided = facts.state if facts.outcome else JobState.SUCCEEDED
+    if facts.state is JobState.GATHERING:
+        decided = JobState.FAILED
+    made: list[LifeRecord] = [
+        MemberJoined(node="n", incarnation="i", spec=NodeSpec(), capabilities=frozenset(), agent_version=""),
+        MemberGone(node=node, lease_id=facts.members[node].lease_id, reason=GoneReason.LEFT, message=""),
+        RoundFormed(
+            round=number + 1,
+            seats=(Seat(node=node, lease_id=facts.members[node].lease_id, local_world_size=1, role="default"),),
+            endpoint=Endpoint("h", 1),
+            offer_id=1,
+        ),
+        NodeSucceeded(round=number, node=node),
+        RoundStopping(round=number, cause=StopCause.NODE_LEFT, message=""),
+        RoundEnded(round=number, charged=True, culprit=None, message=""),
+        JobDecided(outcome=Outcome(state=decided, reason="R", message="m")),
+    ]
+    return {type(record): record for record in made}
+
+
+KINDS = (MemberJoined, MemberGone, RoundFormed, NodeSucceeded, RoundStopping, RoundEnded, JobDecided)
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("kind", KINDS)
+def test_cell(state: JobState, kind: type[LifeRecord]) -> None:
+    facts = facts_in(state)
+    record = records_for(facts)[kind]
+    before = copy.deepcopy(facts)
+    if kind not in TRANSITIONS[state]:
+        with pytest.raises(IllegalTransition):
+            evolve(facts, record, revision=100, wall_ms=5)
+        assert facts == before
+        return
+    evolve(facts, record, revision=100, wall_ms=5)
+    assert facts.revision == 100
+    assert facts.state is (TRANSITIONS[state][kind] or state)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"), [(JobState.RUNNING, JobState.FAILED), (JobState.GATHERING, JobState.SUCCEEDED)]
+)
+def test_a_job_fails_only_with_no_round_and_succeeds_only_in_one(state: JobState, outcome: JobState) -> None:
+    record = JobDecided(outcome=Outcome(state=outcome, reason="R", message="m"))
+    with pytest.raises(IllegalTransition):
+        evolve(facts_in(state), record, revision=100, wall_ms=5)
+
+
+def test_a_round_number_is_never_reused_or_skipped() -> None:
+    facts = facts_in(JobState.GATHERING)
+    for number in (-1, 1, 5):
+        with pytest.raises(IllegalTransition):
+            evolve(
+                facts,
+                RoundFormed(round=number, seats=(SEAT,), endpoint=Endpoint("h", 1), offer_id=1),
+                revision=100,
+                wall_ms=5,
+            )
+
+
+def test_a_lease_ends_once() -> None:
+    facts = facts_in(JobState.GATHERING)
+    node, member = next(iter(facts.members.items()))
+    record = MemberGone(node=node, lease_id=member.lease_id, reason=GoneReason.LEFT, message="")
+    evolve(facts, record, revision=100, wall_ms=5)
+    with pytest.raises(IllegalTransition):
+        evolve(facts, record, revision=101, wall_ms=5)
+
+
+def test_ranks_follow_from_the_order_of_the_seats() -> None:
+    seats = tuple(
+        Seat(node=node, lease_id=index, local_world_size=size, role=role)
+        for index, (node, size, role) in enumerate((("a", 2, "x"), ("b", 3, "y"), ("c", 1, "x")))
+    )
+    places = places_of(seats)
+    assert [(p.group_rank, p.first_rank, p.first_role_rank, p.role_world_size) for p in places.values()] == [
+        (0, 0, 0, 3),
+        (1, 2, 0, 3),
+        (2, 5, 2, 3),
+    ]
