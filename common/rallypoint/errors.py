@@ -1,7 +1,7 @@
 """What can be refused, and what the other side does about it.
 
-A :class:`Refusal` is a value that the cores return; :mod:`rallypoint.rpc_status` carries it over gRPC, as a status with a
-``google.rpc.ErrorInfo``. :data:`CODES` is the one table of reason -> status code.
+A :class:`Refusal` is a value that the cores return; :mod:`rallypoint.rpc_status` carries it over gRPC, as a status with
+a ``google.rpc.ErrorInfo``. :data:`CODES` is the one table of reason -> status code.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Reason(StrEnum):
     LIMIT_REACHED = "LIMIT_REACHED"
     SUPERSEDED = "SUPERSEDED"
     JOURNAL_BEHIND = "JOURNAL_BEHIND"
+    RECOVERING = "RECOVERING"
     SHUTTING_DOWN = "SHUTTING_DOWN"
 
 
@@ -46,6 +47,7 @@ CODES: Mapping[Reason, str] = {
     Reason.LIMIT_REACHED: "RESOURCE_EXHAUSTED",
     Reason.SUPERSEDED: "ABORTED",
     Reason.JOURNAL_BEHIND: "UNAVAILABLE",
+    Reason.RECOVERING: "UNAVAILABLE",
     Reason.SHUTTING_DOWN: "UNAVAILABLE",
 }
 """The gRPC status code, by name, of each reason. The code picks the client's move: see ``final``."""

@@ -194,6 +194,7 @@ class Observed:
     offer: EndpointOffer | None = None
     watchdog: WatchdogStatus = WatchdogStatus()
     observe_time_ms: int = 0
+    unsupported_version: Version = NO_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,54 @@
-"""The node agent: one per node, it runs the workers and does what the coordinator decides."""
+"""The node agent: one per node, it runs the workers and does what the coordinator decides.
+
+The names that torch.distributed.elastic.agent.server has are here too, imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rallypoint_agent.api import (
+        ElasticAgent,
+        RunResult,
+        Worker,
+        WorkerGroup,
+        WorkerSpec,
+        WorkerState,
+    )
+    from rallypoint_agent.local_elastic_agent import LocalElasticAgent
+    from rallypoint_agent.logs import LogsDest, LogsSpecs, Std
+    from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
+
+__all__ = [
+    "ElasticAgent",
+    "LocalElasticAgent",
+    "LogsDest",
+    "LogsSpecs",
+    "RunResult",
+    "SimpleElasticAgent",
+    "Std",
+    "Worker",
+    "WorkerGroup",
+    "WorkerSpec",
+    "WorkerState",
+]
+
+_MODULES = {
+    "LocalElasticAgent": "local_elastic_agent",
+    "LogsDest": "logs",
+    "LogsSpecs": "logs",
+    "SimpleElasticAgent": "simple_elastic_agent",
+    "Std": "logs",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

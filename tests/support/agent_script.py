@@ -18,7 +18,6 @@ from rallypoint.model import (
     WorkerFailure,
     WorkerState,
 )
-
 from rallypoint_agent.core.effects import Effect, HoldPort, Output, Report
 from rallypoint_agent.core.events import (
     Attached,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rallypoint.model import (
     AgentPhase,
@@ -21,7 +21,6 @@ from rallypoint.model import (
     Welcome,
     WorkerFailure,
 )
-
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.effects import Effect, Output, SendDirective, SendWelcome
 from rallypoint_coordinator.core.events import (
@@ -35,16 +34,16 @@ from rallypoint_coordinator.core.events import (
     StreamClosed,
     TimeAdvanced,
 )
-from rallypoint_coordinator.core.records import Entry, Record
+from rallypoint_coordinator.core.records import Entry, JobCreated, Record
 from rallypoint_coordinator.core.state import Life
 
 E = TypeVar("E")
 JOB = "job"
 
 
-def failure(node: str = "a", *, rank: int = 0, exit_code: int = 1, **changes: object) -> WorkerFailure:
+def failure(node: str = "a", *, rank: int = 0, exit_code: int = 1, **changes: Any) -> WorkerFailure:
     made = WorkerFailure(node=node, local_rank=0, rank=rank, pid=100 + rank, exit_code=exit_code)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 @dataclass
@@ -79,7 +78,7 @@ class Agent:
         assert self.directive is not None
         return f"{type(self.directive.action).__name__} {self.directive.reason}"
 
-    def attach(self, *, peer: str = "10.0.0.9", fresh: bool = False, **changes: object) -> Output:
+    def attach(self, *, peer: str = "10.0.0.9", fresh: bool = False, **changes: Any) -> Output:
         self.attach_seq += 1
         self.stream = self.script.next_stream()
         self.seq = 1
@@ -96,9 +95,9 @@ class Agent:
             cluster_id=self.welcome.cluster_id if self.welcome else "",
             lease_id=0 if fresh else self.lease_id,
         )
-        hello = replace(hello, **changes)  # type: ignore[arg-type]
+        hello = replace(hello, **changes)
         self.script.by_stream[self.stream] = self
-        uid = f"uid{len(self.script.cluster.lives)}"
+        uid = f"uid{self.script.lives_begun}"
         return self.script.feed(AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid))
 
     def report(self, phase: AgentPhase | None = None, *failures: WorkerFailure, **changes: object) -> Output:
@@ -118,7 +117,7 @@ class Agent:
     def run(self) -> Output:
         return self.report(AgentPhase.RUNNING)
 
-    def fail(self, **changes: object) -> Output:
+    def fail(self, **changes: Any) -> Output:
         """Workers failed and are gone; a new port is held."""
         rank = self.script.life.facts.round.places[self.node].first_rank  # type: ignore[union-attr]
         return self.report(AgentPhase.FAILED, failure(self.node, rank=rank, **changes), offer=self.next_offer())
@@ -182,6 +181,10 @@ class Script:
         life = self.cluster.current(JOB)
         assert life is not None
         return life
+
+    @property
+    def lives_begun(self) -> int:
+        return sum(isinstance(entry.record, JobCreated) for entry in self.journal)
 
     def next_stream(self) -> int:
         return len(self.by_stream) + 1

@@ -101,13 +101,13 @@ class Hello(_message.Message):
     agent_version: _builtins.str
     """The agent's software and its release, for people: "rallypoint-agent/0.1.0". At most 128 bytes."""
     cluster_id: _builtins.str
-    """The cluster from an earlier Welcome; empty on first contact. Another coordinator's cluster is refused with
+    """The cluster from an earlier Welcome; empty on first contact. At most 128 bytes. Another coordinator's cluster is refused with
     WRONG_CLUSTER: two coordinators must never run one job.
     """
     job: _builtins.str
     """REQUIRED. The job's name (--rdzv-id): 1 to 128 characters of [A-Za-z0-9._-], starting with a letter or digit."""
     job_uid: _builtins.str
-    """The life of the job, from an earlier Welcome; empty on first contact. With a uid the agent is attached to that life
+    """The life of the job, from an earlier Welcome; empty on first contact. At most 128 bytes. With a uid the agent is attached to that life
     or learns its outcome. Without one it joins the current life, or starts a new one if that is decided.
     """
     node: _builtins.str
@@ -124,7 +124,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Capability.ValueType]:
-        """What the agent promises. CAPABILITY_SELF_FENCES is REQUIRED."""
+        """What the agent promises. CAPABILITY_SELF_FENCES is REQUIRED. At most 64."""
 
     @_builtins.property
     def job_spec(self) -> _types_pb2.JobSpec:
@@ -183,8 +183,9 @@ class Observed(_message.Message):
     OFFER_FIELD_NUMBER: _builtins.int
     WATCHDOG_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_VERSION_FIELD_NUMBER: _builtins.int
     phase: _types_pb2.AgentPhase.ValueType
-    """REQUIRED."""
+    """REQUIRED. Every phase but READY needs `round`."""
     round: _builtins.int
     """The highest round of which the agent ever started, or began to start, a worker. Not set: none yet."""
     @_builtins.property
@@ -211,6 +212,10 @@ class Observed(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """The agent's clock when it looked."""
 
+    @_builtins.property
+    def unsupported_version(self) -> _types_pb2.Version:
+        """The newest directive whose action the agent did not know, and which it therefore did not act on."""
+
     def __init__(
         self,
         *,
@@ -222,10 +227,11 @@ class Observed(_message.Message):
         offer: _types_pb2.EndpointOffer | None = ...,
         watchdog: _types_pb2.WatchdogStatus | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        unsupported_version: _types_pb2.Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
@@ -268,7 +274,7 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A machine word: SIGNAL, JOB_DECIDED."""
+    """A machine word: SIGNAL, JOB_DECIDED. At most 64 bytes."""
     message: _builtins.str
     """A sentence for people. At most 1 KiB."""
     def __init__(

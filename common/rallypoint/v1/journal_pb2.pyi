@@ -101,6 +101,7 @@ class JournalRecord(_message.Message):
     ROUND_STOPPING_FIELD_NUMBER: _builtins.int
     ROUND_ENDED_FIELD_NUMBER: _builtins.int
     JOB_DECIDED_FIELD_NUMBER: _builtins.int
+    LIFE_FORGOTTEN_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -127,6 +128,8 @@ class JournalRecord(_message.Message):
     def round_ended(self) -> Global___RoundEnded: ...
     @_builtins.property
     def job_decided(self) -> Global___JobDecided: ...
+    @_builtins.property
+    def life_forgotten(self) -> Global___LifeForgotten: ...
     def __init__(
         self,
         *,
@@ -142,12 +145,13 @@ class JournalRecord(_message.Message):
         round_stopping: Global___RoundStopping | None = ...,
         round_ended: Global___RoundEnded | None = ...,
         job_decided: Global___JobDecided | None = ...,
+        life_forgotten: Global___LifeForgotten | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_created", b"job_created", "job_decided", b"job_decided", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -432,3 +436,234 @@ class JobDecided(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobDecided: _TypeAlias = JobDecided  # noqa: Y015
+
+@_typing.final
+class LifeForgotten(_message.Message):
+    """A decided life is not kept any longer: what its name and its uid stood for is unknown from here on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LifeForgotten: _TypeAlias = LifeForgotten  # noqa: Y015
+
+@_typing.final
+class ClusterSnapshot(_message.Message):
+    """Everything that the records up to one revision led to: it takes their place. Its revision is known to the journal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LIVES_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    epoch: _builtins.int
+    @_builtins.property
+    def lives(self) -> _containers.RepeatedCompositeFieldContainer[Global___LifeSnapshot]:
+        """In the order in which they began."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        lives: _abc.Iterable[Global___LifeSnapshot] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "epoch", b"epoch", "lives", b"lives"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterSnapshot: _TypeAlias = ClusterSnapshot  # noqa: Y015
+
+@_typing.final
+class LifeSnapshot(_message.Message):
+    """One life of a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    GONE_NODES_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    uid: _builtins.str
+    state: _types_pb2.JobState.ValueType
+    restart_count: _builtins.int
+    directive_revision: _builtins.int
+    """The last record that changed what every member is told."""
+    revision: _builtins.int
+    """The last record of this life."""
+    @_builtins.property
+    def spec(self) -> _types_pb2.JobSpec: ...
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came into that state."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberSnapshot]:
+        """In the order in which they joined."""
+
+    @_builtins.property
+    def gone_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the members that are gone, in the order in which they went."""
+
+    @_builtins.property
+    def round(self) -> Global___RoundSnapshot:
+        """The newest round; not set before the first."""
+
+    @_builtins.property
+    def last_failure(self) -> _types_pb2.WorkerFailure: ...
+    @_builtins.property
+    def outcome(self) -> _types_pb2.Outcome:
+        """Set once the life is decided."""
+
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        spec: _types_pb2.JobSpec | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        state: _types_pb2.JobState.ValueType = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
+        members: _abc.Iterable[Global___MemberSnapshot] | None = ...,
+        gone_nodes: _abc.Iterable[_builtins.str] | None = ...,
+        round: Global___RoundSnapshot | None = ...,
+        restart_count: _builtins.int = ...,
+        last_failure: _types_pb2.WorkerFailure | None = ...,
+        outcome: _types_pb2.Outcome | None = ...,
+        directive_revision: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LifeSnapshot: _TypeAlias = LifeSnapshot  # noqa: Y015
+
+@_typing.final
+class MemberSnapshot(_message.Message):
+    """A node's newest agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    GONE_MESSAGE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    incarnation: _builtins.str
+    lease_id: _builtins.int
+    agent_version: _builtins.str
+    consumed_offer_id: _builtins.int
+    """The highest of its endpoint offers that a round has used."""
+    gone: Global___GoneReason.ValueType
+    """Unspecified while the lease is live."""
+    gone_message: _builtins.str
+    @_builtins.property
+    def spec(self) -> _types_pb2.NodeSpec: ...
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Capability.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        incarnation: _builtins.str = ...,
+        lease_id: _builtins.int = ...,
+        spec: _types_pb2.NodeSpec | None = ...,
+        capabilities: _abc.Iterable[_types_pb2.Capability.ValueType] | None = ...,
+        agent_version: _builtins.str = ...,
+        consumed_offer_id: _builtins.int = ...,
+        gone: Global___GoneReason.ValueType = ...,
+        gone_message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberSnapshot: _TypeAlias = MemberSnapshot  # noqa: Y015
+
+@_typing.final
+class RoundSnapshot(_message.Message):
+    """One agreed worker group; ranks follow from the order of the seats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    SEATS_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    SUCCEEDED_FIELD_NUMBER: _builtins.int
+    STOP_CAUSE_FIELD_NUMBER: _builtins.int
+    STOP_MESSAGE_FIELD_NUMBER: _builtins.int
+    STOP_REVISION_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    offer_id: _builtins.int
+    restart_count: _builtins.int
+    """The restarts spent before it began."""
+    stop_cause: Global___StopCause.ValueType
+    """Unspecified unless it is being ended, or has ended."""
+    stop_message: _builtins.str
+    stop_revision: _builtins.int
+    ended: _builtins.bool
+    @_builtins.property
+    def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seat]: ...
+    @_builtins.property
+    def endpoint(self) -> _types_pb2.Endpoint: ...
+    @_builtins.property
+    def succeeded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes whose workers have all exited with 0, by name."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        seats: _abc.Iterable[Global___Seat] | None = ...,
+        endpoint: _types_pb2.Endpoint | None = ...,
+        offer_id: _builtins.int = ...,
+        restart_count: _builtins.int = ...,
+        succeeded: _abc.Iterable[_builtins.str] | None = ...,
+        stop_cause: Global___StopCause.ValueType = ...,
+        stop_message: _builtins.str = ...,
+        stop_revision: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoundSnapshot: _TypeAlias = RoundSnapshot  # noqa: Y015

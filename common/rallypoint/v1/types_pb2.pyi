@@ -214,7 +214,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 @_typing.final
 class JobSpec(_message.Message):
     """What every agent of a job must agree on. The first agent's JobSpec is the job's; an agent whose JobSpec differs is
-    refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values.
+    refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values. A duration that is not set
+    has its default; one that is set to 0 is 0.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -237,37 +238,39 @@ class JobSpec(_message.Message):
     """How many collective restarts the job may spend in its life, over all nodes together. 0 or more."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """REQUIRED. An agent that was not heard for so long is lost, and by then has no live worker. At least
+        """An agent that was not heard for so long is lost, and by then has no live worker. Default 30 s. At least
         3 heartbeat intervals + fence_grace + 1 s, where the heartbeat interval is lease_ttl / 6. At most 1 h.
         """
 
     @_builtins.property
     def fence_grace(self) -> _duration_pb2.Duration:
-        """How long workers have between SIGTERM and SIGKILL when their agent fences itself."""
+        """How long workers have between SIGTERM and SIGKILL when their agent fences itself. Default 3 s."""
 
     @_builtins.property
     def coordinator_outage(self) -> _duration_pb2.Duration:
         """How long an agent whose every connection attempt is REFUSED (nobody listens) keeps its workers running before it
-        fences itself. 0: a refusal counts as silence.
+        fences itself. 0: a refusal counts as silence. Default 1 h.
         """
 
     @_builtins.property
     def join_timeout(self) -> _duration_pb2.Duration:
-        """How long the job waits for min_nodes before it fails."""
+        """How long the job waits for min_nodes before it fails. Default 600 s."""
 
     @_builtins.property
     def last_call_timeout(self) -> _duration_pb2.Duration:
         """How long the first gathering waits for more nodes once min_nodes are there; also how long a re-formation waits for
-        a known node whose connection broke.
+        a known node whose connection broke. Default 30 s.
         """
 
     @_builtins.property
     def shutdown_timeout(self) -> _duration_pb2.Duration:
-        """How long workers have between SIGTERM and SIGKILL in an orderly teardown."""
+        """How long workers have between SIGTERM and SIGKILL in an orderly teardown. Default 30 s."""
 
     @_builtins.property
     def exit_barrier_timeout(self) -> _duration_pb2.Duration:
-        """How long an agent whose workers succeeded waits for an unreachable coordinator before it exits with success."""
+        """How long an agent whose workers succeeded waits for an unreachable coordinator before it exits with success. Default
+        300 s.
+        """
 
     def __init__(
         self,
@@ -498,7 +501,7 @@ class Endpoint(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     host: _builtins.str
-    """REQUIRED. A host name or address that the other nodes can reach. At most 253 bytes."""
+    """REQUIRED. A host name or address that the other nodes can reach. At most 253 printable ASCII characters, no space."""
     port: _builtins.int
     """REQUIRED. 1 to 65535."""
     def __init__(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rallypoint.errors import Reason
 from rallypoint.model import (
     Action,
     AgentPhase,
@@ -108,9 +109,15 @@ class AgentCore:
     def _attach_refused(self, event: AttachRefused) -> None:
         self._detached(Detached())
         self._say(f"refused: {event.refusal.message}")
+        if event.refusal.reason is Reason.NODE_NAME_BUSY:
+            self._told_to_come_back()
         if event.refusal.final:
             finish = Finish(kind=FinishKind.REFUSED, message=event.refusal.message)
             self._end(finish, stop_signal=None)
+
+    def _told_to_come_back(self) -> None:
+        """A coordinator was reached: the waiting for one begins anew."""
+        self.state.waiting_since_ms = self._now_ms
 
     def _lease_renewed(self, event: LeaseRenewed) -> None:
         lease = self.state.lease
@@ -133,7 +140,10 @@ class AgentCore:
         """The coordinator may have counted us as gone: the workers must end now, before it re-forms the job."""
         self._say(f"the lease is no longer ours: {event.message}")
         self._detached(Detached())
-        self._lose_lease()
+        self._told_to_come_back()
+        self.state.lease.lease_id = 0
+        self.state.deferred = None
+        self._set_identity()
         if self.state.phase.may_have_workers:
             self.state.reattach_when_gone = True
             self._stop_workers(signal.SIGKILL, 0)
@@ -146,10 +156,16 @@ class AgentCore:
         if directive.version <= newest or directive.job_uid != s.lease.job_uid or s.ending:
             return
         if directive.action is None:
-            self._say(f"a directive of a kind not known here, reason {directive.reason}: keeping the current state")
+            self._cannot_act(directive)
             return
         s.consumed_offer_id = max(s.consumed_offer_id, directive.consumed_offer_id)
         self._act(directive, directive.action)
+
+    def _cannot_act(self, directive: Directive) -> None:
+        if directive.version > self.state.unsupported_version:
+            self.state.unsupported_version = directive.version
+            self._say(f"a directive of a kind not known here, reason {directive.reason}: keeping the current state")
+            self._report()
 
     # --- directives
 
@@ -172,6 +188,10 @@ class AgentCore:
         if assignment.round <= s.round:
             self._note(directive)
             return
+        if not self._has_lease():
+            self._say(f"not starting round {assignment.round}: the lease has run out")
+            self._report()
+            return
         self._accept(directive)
         s.phase, s.round, s.assignment = AgentPhase.RUNNING, assignment.round, assignment
         s.failures, s.all_exited_with_0 = (), False
@@ -192,11 +212,14 @@ class AgentCore:
             self._accept(directive)
             self._report()
         else:
-            self._stop_for(directive)
             self.state.deferred = directive
+            self._stop_because(directive)
 
     def _stop_for(self, directive: Directive) -> None:
         self._accept(directive)
+        self._stop_because(directive)
+
+    def _stop_because(self, directive: Directive) -> None:
         self._say(f"stopping the workers of round {self.state.round}: {directive.message}")
         grace_ms = self.config.job_spec.shutdown_timeout_ms
         if isinstance(directive.action, Stop):
@@ -253,7 +276,7 @@ class AgentCore:
         if event.round != s.round or not s.phase.may_have_workers:
             return
         if s.phase is AgentPhase.RUNNING:
-            self._fenced_by_keeper()
+            self._say("the keeper ended the workers: the lease had run out")
         self._note_failures(event.failures)
         s.phase = self._phase_when_gone()
         final = WorkerState.SUCCEEDED if s.phase is AgentPhase.SUCCEEDED else WorkerState.STOPPED
@@ -261,10 +284,6 @@ class AgentCore:
             if worker.state is not WorkerState.FAILED:
                 s.workers[local_rank] = replace(worker, state=final)
         self._go_on()
-
-    def _fenced_by_keeper(self) -> None:
-        self._say("the keeper ended the workers: the lease had run out")
-        self._lose_lease()
 
     def _phase_when_gone(self) -> AgentPhase:
         if self.state.all_exited_with_0:
@@ -278,6 +297,7 @@ class AgentCore:
         deferred, s.deferred = s.deferred, None
         if s.reattach_when_gone:
             s.reattach_when_gone = False
+            self._report()
             self._effect(Reattach())
         if s.ending is not None:
             self._report()
@@ -321,9 +341,10 @@ class AgentCore:
             self._report()
 
     def _hold_port(self) -> None:
-        self.state.offer_id += 1
-        self.state.offer = None
-        self._effect(HoldPort(self.state.offer_id))
+        s = self.state
+        s.offer_id = max(s.offer_id, s.consumed_offer_id) + 1
+        s.offer = None
+        self._effect(HoldPort(s.offer_id))
 
     # --- the watchdog
 
@@ -338,11 +359,7 @@ class AgentCore:
         self._check_contact()
 
     def _check_fence(self) -> None:
-        s = self.state
-        if not s.lease.lease_id or self._now_ms < self._fence_at_ms():
-            return
-        self._lose_lease()
-        if s.phase is AgentPhase.RUNNING:
+        if self.state.phase is AgentPhase.RUNNING and not self._has_lease():
             self._say("the lease runs out: ending the workers, the job may go on without this node")
             self._stop_workers(signal.SIGTERM, self.config.job_spec.fence_grace_ms)
 
@@ -373,21 +390,22 @@ class AgentCore:
     def _fence_at_ms(self) -> int:
         return self.state.lease.term_at_ms(self.config.job_spec.fence_grace_ms)
 
+    def _has_lease(self) -> bool:
+        """Whether workers may be alive: from the moment the fence strikes on they may not."""
+        return bool(self.state.lease.lease_id) and self._now_ms < self._fence_at_ms()
+
     def _next_deadline_ms(self) -> int | None:
         s = self.state
         if s.finished:
             return None
-        deadlines = [self._contact_deadline_ms(), self._fence_at_ms() if s.lease.lease_id else None]
+        fenced = s.phase is AgentPhase.RUNNING
+        deadlines = [self._contact_deadline_ms(), self._fence_at_ms() if fenced else None]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _set_fence(self) -> None:
         lease = self.state.lease
         if self.state.phase.may_have_workers and lease.lease_id:
             self._effect(SetFence(self._fence_at_ms(), lease.kill_at_ms()))
-
-    def _lose_lease(self) -> None:
-        self.state.lease.lease_id = 0
-        self._set_identity()
 
     def _set_identity(self) -> None:
         lease = self.state.lease
@@ -406,8 +424,9 @@ class AgentCore:
         self._end(finish, stop_signal=event.signal)
 
     def _end(self, finish: Finish, *, stop_signal: int | None) -> None:
-        """Finish, once no worker is alive."""
+        """Finish, once no worker is alive. From now on no port is offered, so that no round is formed with us."""
         s = self.state
+        s.offer = None
         if s.phase.may_have_workers:
             s.ending = finish
             self._stop_workers(stop_signal, self.config.job_spec.shutdown_timeout_ms)

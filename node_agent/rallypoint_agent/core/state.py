@@ -59,6 +59,7 @@ class Lease:
 class AgentState:
     phase: AgentPhase = AgentPhase.READY
     version: Version = NO_VERSION
+    unsupported_version: Version = NO_VERSION
     round: int = NO_ROUND
     assignment: Assignment | None = None
     workers: dict[int, WorkerStatus] = field(default_factory=dict)
@@ -81,13 +82,15 @@ class AgentState:
     finished: bool = False
 
     def observed(self) -> Observed:
-        """The whole observed state."""
+        """The whole observed state. While the remains of workers that all succeeded are ended, the round still runs."""
+        cleaning_up = self.phase is AgentPhase.STOPPING and self.all_exited_with_0
         return Observed(
             version=self.version,
-            phase=self.phase,
+            phase=AgentPhase.RUNNING if cleaning_up else self.phase,
             round=self.round,
             workers=tuple(self.workers[rank] for rank in sorted(self.workers)),
             failures=self.failures,
             offer=self.offer,
             watchdog=self.watchdog,
+            unsupported_version=self.unsupported_version,
         )

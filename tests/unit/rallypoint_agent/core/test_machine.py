@@ -6,11 +6,9 @@ import signal
 from dataclasses import replace
 
 import pytest
-from support.agent_script import SPEC, AgentScript, assignment, names, of, own_failure
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
-
+from rallypoint.model import Action, AgentPhase, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
 from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
@@ -33,6 +31,7 @@ from rallypoint_agent.core.events import (
     WorkersGone,
 )
 from rallypoint_agent.core.machine import FAILURES_MAX, ON_DIRECTIVE
+from support.agent_script import SPEC, AgentScript, assignment, names, of, own_failure
 
 OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
 TTL, GRACE = SPEC.lease_ttl_ms, SPEC.fence_grace_ms
@@ -64,7 +63,7 @@ def in_phase(phase: AgentPhase) -> AgentScript:
 
 
 class TestDirectives:
-    TABLE = (
+    TABLE: tuple[tuple[AgentPhase, Action, list[str]], ...] = (
         (AgentPhase.READY, Hold(), ["Report"]),
         (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
@@ -91,7 +90,7 @@ class TestDirectives:
     )
 
     @pytest.mark.parametrize(("phase", "action", "expected"), TABLE)
-    def test_cell(self, phase: AgentPhase, action: Hold | Run | Stop | Exit, expected: list[str]) -> None:
+    def test_cell(self, phase: AgentPhase, action: Action, expected: list[str]) -> None:
         assert names(in_phase(phase).direct(action)) == expected
 
     def test_the_table_has_every_cell(self) -> None:
@@ -107,11 +106,12 @@ class TestDirectives:
         assert agent.direct(Run(assignment(9)), version=Version(0, 99)) == []
 
     @pytest.mark.parametrize("phase", AgentPhase)
-    def test_a_kind_that_is_not_known_changes_nothing(self, phase: AgentPhase) -> None:
+    def test_a_kind_that_is_not_known_is_reported_and_changes_nothing_else(self, phase: AgentPhase) -> None:
         agent = in_phase(phase)
         before = agent.core.state.observed()
-        assert names(agent.direct(None)) == []
-        assert agent.core.state.observed() == before
+        assert names(agent.direct(None)) == ["Report"]
+        assert agent.reported == replace(before, unsupported_version=Version(1, agent.revision))
+        assert names(agent.direct(None, version=agent.reported.unsupported_version)) == []
 
     def test_another_lifes_directive_is_ignored(self, agent: AgentScript) -> None:
         agent.attach()
@@ -220,9 +220,16 @@ class TestFence:
         agent.feed(Detached())
         effects = agent.advance(TTL - 1_000 - GRACE)
         assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGTERM, GRACE)]
-        assert of(effects, SetIdentity) == [SetIdentity("cluster-1", "uid", 0)]
         agent.gone()
         assert agent.reported.phase is AgentPhase.READY
+
+    def test_no_round_begins_once_the_lease_has_run_out(self, agent: AgentScript) -> None:
+        agent.attach()
+        agent.now_ms = TTL - 1_000 - GRACE
+        assert of(agent.direct(Run(assignment(0))), StartWorkers) == []
+        assert agent.reported.phase is AgentPhase.READY
+        agent.feed(LeaseRenewed(agent.now_ms))
+        assert of(agent.direct(Run(assignment(0))), StartWorkers) != []
 
     def test_refusals_hold_the_workers_within_the_outage(self) -> None:
         agent = AgentScript(replace(SPEC, coordinator_outage_ms=100_000))
@@ -231,9 +238,9 @@ class TestFence:
         for _ in range(20):
             agent.advance(5_000)
             agent.feed(ConnectionsRefused(agent.now_ms))
-        assert agent.core.state.phase is AgentPhase.RUNNING
-        agent.advance(TTL)
-        assert agent.core.state.phase is AgentPhase.STOPPING
+        assert agent.reported.phase is AgentPhase.RUNNING
+        effects = agent.advance(TTL)
+        assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGTERM, GRACE)]
 
     def test_without_an_outage_a_refusal_is_silence(self) -> None:
         agent = AgentScript(replace(SPEC, coordinator_outage_ms=0))
@@ -244,17 +251,17 @@ class TestFence:
     def test_a_stale_lease_ends_the_workers_at_once_and_then_attaches_anew(self, agent: AgentScript) -> None:
         agent.run()
         effects = agent.feed(LeaseStaleReceived("gone"))
+        assert of(effects, SetIdentity) == [SetIdentity("cluster-1", "uid", 0)]
         assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGKILL, 0)]
-        assert names(agent.gone()) == ["Reattach", "Report"]
+        assert names(agent.gone()) == ["Report", "Reattach", "Report"]
 
     def test_a_stale_lease_without_workers_attaches_anew_at_once(self, agent: AgentScript) -> None:
         agent.attach()
         assert of(agent.feed(LeaseStaleReceived("gone")), Reattach) == [Reattach()]
 
-    def test_workers_that_the_keeper_fenced_are_lost_with_the_lease(self, agent: AgentScript) -> None:
+    def test_workers_that_the_keeper_fenced_are_reported_gone(self, agent: AgentScript) -> None:
         agent.run()
-        effects = agent.feed(WorkersGone(0))
-        assert of(effects, SetIdentity) == [SetIdentity("cluster-1", "uid", 0)]
+        agent.feed(WorkersGone(0))
         assert agent.reported.phase is AgentPhase.READY
 
     def test_a_clock_that_goes_back_stands_still(self, agent: AgentScript) -> None:
@@ -276,6 +283,13 @@ class TestEnd:
         assert of(effects, Leave) == [Leave("SIGNAL", "ended by SIGTERM")]
         (finish,) = of(effects, Finish)
         assert (finish.kind, finish.signal) == (FinishKind.SIGNALLED, signal.SIGTERM)
+
+    def test_an_agent_that_is_leaving_offers_no_port(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.feed(SignalReceived(signal.SIGTERM))
+        assert (agent.reported.phase, agent.reported.offer) == (AgentPhase.STOPPING, None)
+        agent.gone()
+        assert (agent.reported.phase, agent.reported.offer) == (AgentPhase.READY, None)
 
     def test_a_second_signal_kills_at_once(self, agent: AgentScript) -> None:
         agent.run()

@@ -1,0 +1,363 @@
+"""``agent_service.proto``: what agents and the coordinator say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias, assert_never
+
+from rallypoint.model import (
+    NO_ROUND,
+    Action,
+    AgentPhase,
+    Directive,
+    Exit,
+    Hello,
+    Hold,
+    Observed,
+    Run,
+    Stop,
+    Version,
+    Welcome,
+)
+from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.wire.scalars import (
+    cut,
+    duration_from_proto,
+    duration_to_proto,
+    instant_from_proto,
+    instant_to_proto,
+)
+from rallypoint.wire.types import (
+    AGENT_PHASES,
+    assignment_from_proto,
+    assignment_to_proto,
+    capabilities_from_proto,
+    capabilities_to_proto,
+    failure_from_proto,
+    failure_to_proto,
+    job_spec_from_proto,
+    job_spec_to_proto,
+    node_spec_from_proto,
+    node_spec_to_proto,
+    offer_from_proto,
+    offer_to_proto,
+    outcome_from_proto,
+    outcome_to_proto,
+    round_to_proto,
+    version_from_proto,
+    version_to_proto,
+    watchdog_from_proto,
+    watchdog_to_proto,
+    worker_status_from_proto,
+    worker_status_to_proto,
+)
+
+
+class Heartbeat(NamedTuple):
+    """Renews the lease; ``version`` is the newest directive acted on."""
+
+    version: Version
+
+
+class Goodbye(NamedTuple):
+    """The agent leaves for good."""
+
+    reason: str
+    message: str
+
+
+class Ack(NamedTuple):
+    """Acknowledges every message of the stream up to and including ``seq``."""
+
+    seq: int
+
+
+class LeaseStale(NamedTuple):
+    """The lease is no longer the agent's own."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportGone:
+    """An obituary."""
+
+    job: str
+    job_uid: str
+    lease_id: int
+    incarnation: str
+    round: int = NO_ROUND
+    message: str = ""
+
+
+LEAVE_MESSAGE_BYTES = 1024
+"""The last words of a Goodbye or a ReportGone: cut by our sender, longer ones refused by the reader."""
+
+AgentMessage: TypeAlias = Hello | Observed | Heartbeat | Goodbye
+CoordinatorMessage: TypeAlias = Welcome | Directive | Ack | LeaseStale
+
+
+# What an agent sends.
+
+
+def hello_to_proto(hello: Hello) -> pb.Hello:
+    return pb.Hello(
+        protocol_version=hello.protocol_version,
+        features=hello.features,
+        capabilities=capabilities_to_proto(hello.capabilities),
+        agent_version=hello.agent_version,
+        cluster_id=hello.cluster_id,
+        job=hello.job,
+        job_uid=hello.job_uid,
+        node=hello.node,
+        incarnation=hello.incarnation,
+        attach_seq=hello.attach_seq,
+        lease_id=hello.lease_id,
+        job_spec=job_spec_to_proto(hello.job_spec),
+        node_spec=node_spec_to_proto(hello.node_spec),
+        observed=observed_to_proto(hello.observed),
+        highest_version=version_to_proto(hello.highest_version),
+    )
+
+
+def hello_from_proto(message: pb.Hello) -> Hello:
+    return Hello(
+        protocol_version=message.protocol_version,
+        features=tuple(message.features),
+        capabilities=capabilities_from_proto(list(message.capabilities)),
+        agent_version=message.agent_version,
+        cluster_id=message.cluster_id,
+        job=message.job,
+        job_uid=message.job_uid,
+        node=message.node,
+        incarnation=message.incarnation,
+        attach_seq=message.attach_seq,
+        lease_id=message.lease_id,
+        job_spec=job_spec_from_proto(message.job_spec),
+        node_spec=node_spec_from_proto(message.node_spec),
+        observed=observed_from_proto(message.observed),
+        highest_version=version_from_proto(message.highest_version),
+    )
+
+
+def observed_to_proto(observed: Observed) -> pb.Observed:
+    return pb.Observed(
+        version=version_to_proto(observed.version),
+        phase=AGENT_PHASES.number(observed.phase),
+        round=round_to_proto(observed.round),
+        workers=[worker_status_to_proto(worker) for worker in observed.workers],
+        failures=[failure_to_proto(failure) for failure in observed.failures],
+        offer=offer_to_proto(observed.offer) if observed.offer else None,
+        watchdog=watchdog_to_proto(observed.watchdog),
+        observe_time=instant_to_proto(observed.observe_time_ms),
+        unsupported_version=version_to_proto(observed.unsupported_version),
+    )
+
+
+def observed_from_proto(message: pb.Observed) -> Observed:
+    """A phase of a kind not known here reads as STOPPING: workers may be alive, none may be started."""
+    return Observed(
+        version=version_from_proto(message.version),
+        phase=AGENT_PHASES.member(message.phase) or AgentPhase.STOPPING,
+        round=message.round if message.HasField("round") else NO_ROUND,
+        workers=tuple(worker_status_from_proto(worker) for worker in message.workers),
+        failures=tuple(failure_from_proto(failure) for failure in message.failures),
+        offer=offer_from_proto(message.offer) if message.HasField("offer") else None,
+        watchdog=watchdog_from_proto(message.watchdog),
+        observe_time_ms=instant_from_proto(message.observe_time),
+        unsupported_version=version_from_proto(message.unsupported_version),
+    )
+
+
+def heartbeat_to_proto(heartbeat: Heartbeat) -> pb.Heartbeat:
+    return pb.Heartbeat(version=version_to_proto(heartbeat.version))
+
+
+def heartbeat_from_proto(message: pb.Heartbeat) -> Heartbeat:
+    return Heartbeat(version_from_proto(message.version))
+
+
+def goodbye_to_proto(goodbye: Goodbye) -> pb.Goodbye:
+    return pb.Goodbye(reason=goodbye.reason, message=cut(goodbye.message, LEAVE_MESSAGE_BYTES))
+
+
+def goodbye_from_proto(message: pb.Goodbye) -> Goodbye:
+    return Goodbye(message.reason, message.message)
+
+
+def attach_request_to_proto(message: AgentMessage, *, lease_id: int, seq: int) -> pb.AttachRequest:
+    """An agent's next message: ``lease_id`` is 0 for the Hello, ``seq`` counts from 1 on each stream."""
+    match message:
+        case Hello():
+            return pb.AttachRequest(lease_id=lease_id, seq=seq, hello=hello_to_proto(message))
+        case Observed():
+            return pb.AttachRequest(lease_id=lease_id, seq=seq, observed=observed_to_proto(message))
+        case Heartbeat():
+            return pb.AttachRequest(lease_id=lease_id, seq=seq, heartbeat=heartbeat_to_proto(message))
+        case Goodbye():
+            return pb.AttachRequest(lease_id=lease_id, seq=seq, goodbye=goodbye_to_proto(message))
+        case _:
+            assert_never(message)
+
+
+def attach_request_from_proto(request: pb.AttachRequest) -> AgentMessage | None:
+    """What the agent says; None if it says nothing that is known here."""
+    match request.WhichOneof("message"):
+        case "heartbeat":
+            return heartbeat_from_proto(request.heartbeat)
+        case "observed":
+            return observed_from_proto(request.observed)
+        case "hello":
+            return hello_from_proto(request.hello)
+        case "goodbye":
+            return goodbye_from_proto(request.goodbye)
+        case None:
+            return None
+
+
+def report_gone_to_proto(report: ReportGone) -> pb.ReportGoneRequest:
+    return pb.ReportGoneRequest(
+        job=report.job,
+        job_uid=report.job_uid,
+        lease_id=report.lease_id,
+        round=round_to_proto(report.round),
+        incarnation=report.incarnation,
+        message=cut(report.message, LEAVE_MESSAGE_BYTES),
+    )
+
+
+def report_gone_from_proto(request: pb.ReportGoneRequest) -> ReportGone:
+    return ReportGone(
+        job=request.job,
+        job_uid=request.job_uid,
+        lease_id=request.lease_id,
+        round=request.round if request.HasField("round") else NO_ROUND,
+        incarnation=request.incarnation,
+        message=request.message,
+    )
+
+
+# What the coordinator sends.
+
+
+def welcome_to_proto(welcome: Welcome) -> pb.Welcome:
+    return pb.Welcome(
+        cluster_id=welcome.cluster_id,
+        job_uid=welcome.job_uid,
+        lease_id=welcome.lease_id,
+        lease_ttl=duration_to_proto(welcome.lease_ttl_ms),
+        heartbeat_interval=duration_to_proto(welcome.heartbeat_interval_ms),
+        features=welcome.features,
+        coordinator_version=welcome.coordinator_version,
+        job_spec=job_spec_to_proto(welcome.job_spec),
+    )
+
+
+def welcome_from_proto(message: pb.Welcome) -> Welcome:
+    return Welcome(
+        cluster_id=message.cluster_id,
+        job_uid=message.job_uid,
+        lease_id=message.lease_id,
+        lease_ttl_ms=duration_from_proto(message.lease_ttl),
+        heartbeat_interval_ms=duration_from_proto(message.heartbeat_interval),
+        features=tuple(message.features),
+        coordinator_version=message.coordinator_version,
+        job_spec=job_spec_from_proto(message.job_spec),
+    )
+
+
+def directive_to_proto(directive: Directive) -> pb.Directive:
+    """A directive without an action stays without one."""
+    message = pb.Directive(
+        version=version_to_proto(directive.version),
+        job_uid=directive.job_uid,
+        reason=directive.reason,
+        message=directive.message,
+        consumed_offer_id=directive.consumed_offer_id,
+    )
+    match directive.action:
+        case Hold():
+            message.hold.SetInParent()
+        case Run(assignment):
+            message.run.assignment.CopyFrom(assignment_to_proto(assignment))
+        case Stop(number, grace_ms):
+            message.stop.CopyFrom(
+                pb.Stop(round=number, grace_period=duration_to_proto(grace_ms)),
+            )
+        case Exit(outcome):
+            message.exit.outcome.CopyFrom(outcome_to_proto(outcome))
+        case None:
+            pass
+    return message
+
+
+def directive_from_proto(message: pb.Directive) -> Directive:
+    """``action`` is None for a kind that is not known here."""
+    return Directive(
+        version=version_from_proto(message.version),
+        job_uid=message.job_uid,
+        reason=message.reason,
+        message=message.message,
+        action=_action_from_proto(message),
+        consumed_offer_id=message.consumed_offer_id,
+    )
+
+
+def _action_from_proto(message: pb.Directive) -> Action | None:
+    match message.WhichOneof("action"):
+        case "hold":
+            return Hold()
+        case "run":
+            return Run(assignment_from_proto(message.run.assignment))
+        case "stop":
+            return Stop(message.stop.round, duration_from_proto(message.stop.grace_period))
+        case "exit":
+            return Exit(outcome_from_proto(message.exit.outcome))
+        case None:
+            return None
+
+
+def ack_to_proto(ack: Ack) -> pb.Ack:
+    return pb.Ack(seq=ack.seq)
+
+
+def ack_from_proto(message: pb.Ack) -> Ack:
+    return Ack(message.seq)
+
+
+def lease_stale_to_proto(stale: LeaseStale) -> pb.LeaseStale:
+    return pb.LeaseStale(message=stale.message)
+
+
+def lease_stale_from_proto(message: pb.LeaseStale) -> LeaseStale:
+    return LeaseStale(message.message)
+
+
+def attach_response_to_proto(message: CoordinatorMessage) -> pb.AttachResponse:
+    """The coordinator's next message on a stream."""
+    match message:
+        case Welcome():
+            return pb.AttachResponse(welcome=welcome_to_proto(message))
+        case Directive():
+            return pb.AttachResponse(directive=directive_to_proto(message))
+        case Ack():
+            return pb.AttachResponse(ack=ack_to_proto(message))
+        case LeaseStale():
+            return pb.AttachResponse(lease_stale=lease_stale_to_proto(message))
+        case _:
+            assert_never(message)
+
+
+def attach_response_from_proto(response: pb.AttachResponse) -> CoordinatorMessage | None:
+    """What the coordinator says; None if it says nothing that is known here."""
+    match response.WhichOneof("message"):
+        case "ack":
+            return ack_from_proto(response.ack)
+        case "directive":
+            return directive_from_proto(response.directive)
+        case "welcome":
+            return welcome_from_proto(response.welcome)
+        case "lease_stale":
+            return lease_stale_from_proto(response.lease_stale)
+        case None:
+            return None

@@ -1,0 +1,79 @@
+"""The small pieces that every message is made of: enums, durations, instants, bounded texts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
+
+E = TypeVar("E", bound=StrEnum)
+V = TypeVar("V", bound=int)
+
+_MS_PER_S = 1_000
+_NS_PER_MS = 1_000_000
+
+# What protobuf allows; whatever is outside could be read but not be written or shown again.
+_DURATION_MS_MAX = 315_576_000_000 * _MS_PER_S
+_TIMESTAMP_MS_MAX = 253_402_300_800 * _MS_PER_S - 1
+
+
+class EnumTable(Generic[E, V]):
+    """One enum in its two forms, matched by name: the wire's names are the model's with a prefix."""
+
+    def __init__(self, members: type[E], wire: _EnumTypeWrapper[V], prefix: str) -> None:
+        self._numbers = {member: wire.Value(prefix + member.name) for member in members}
+        self._members = {number: member for member, number in self._numbers.items()}
+
+    def number(self, member: E) -> V:
+        """The wire's number of a member."""
+        return self._numbers[member]
+
+    def member(self, number: V) -> E | None:
+        """The member of a number; None for "unspecified" and for what a later release added."""
+        return self._members.get(number)
+
+
+def duration_to_proto(ms: int) -> Duration:
+    """A duration of ``ms`` milliseconds."""
+    seconds, rest = divmod(ms, _MS_PER_S)
+    return Duration(seconds=seconds, nanos=rest * _NS_PER_MS)
+
+
+def duration_from_proto(pb: Duration) -> int:
+    """Whole milliseconds, rounded down; negative and absurdly long ones become the nearest bound."""
+    return _clamped_ms(pb.seconds, pb.nanos, _DURATION_MS_MAX)
+
+
+def instant_to_proto(ms: int) -> Timestamp | None:
+    """An instant in milliseconds since 1970; 0 means "not known" and gives None."""
+    if ms == 0:
+        return None
+    seconds, rest = divmod(ms, _MS_PER_S)
+    return Timestamp(seconds=seconds, nanos=rest * _NS_PER_MS)
+
+
+def instant_from_proto(pb: Timestamp) -> int:
+    """Milliseconds since 1970, rounded down, 0 if unset; impossible ones become the nearest bound."""
+    return _clamped_ms(pb.seconds, pb.nanos, _TIMESTAMP_MS_MAX)
+
+
+def _clamped_ms(seconds: int, nanos: int, most: int) -> int:
+    return min(max(seconds * _MS_PER_S + nanos // _NS_PER_MS, 0), most)
+
+
+def cut(text: str, most: int, keep: Literal["start", "end"] = "start") -> str:
+    """The text, as far as it fits into ``most`` bytes of UTF-8.
+
+    Lone surrogates (file names and program output that were no UTF-8) become question marks: the
+    wire cannot carry them.
+    """
+    if text.isascii() and len(text) <= most:
+        return text
+    data = text.encode("utf-8", "replace")
+    kept = data[:most] if keep == "start" else data[max(len(data) - most, 0) :]
+    return kept.decode("utf-8", "ignore")

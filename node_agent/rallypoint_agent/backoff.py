@@ -1,0 +1,28 @@
+"""How long to wait before trying again."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Delays that double from ``first_s`` up to ``longest_s``, less up to half of each at random.
+
+    The jitter keeps agents that lost the coordinator in the same instant from coming back in one.
+    """
+
+    def __init__(self, first_s: float, longest_s: float, rng: random.Random | None = None) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._next_s = first_s
+        self._rng = rng or random.Random()
+
+    def next_s(self) -> float:
+        """The delay before the next try, in seconds."""
+        delay_s = self._next_s * self._rng.uniform(0.5, 1.0)
+        self._next_s = min(self._next_s * 2, self._longest_s)
+        return delay_s
+
+    def reset(self) -> None:
+        """Begin with the shortest delay again."""
+        self._next_s = self._first_s

@@ -1,0 +1,245 @@
+"""``rallypoint run``: one agent, from its command line to its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from logging.handlers import QueueHandler, QueueListener
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from rallypoint_agent.options import RunOptions, UsageError, parse
+
+# Imported where they are needed: a command line that makes no sense should not wait for them, and
+# the rest can be had while other processes start.
+if TYPE_CHECKING:
+    from rallypoint.model import Endpoint
+    from rallypoint_agent.api import WorkerSpec
+    from rallypoint_agent.link import LinkConfig
+    from rallypoint_agent.local_elastic_agent import LocalElasticAgent
+    from rallypoint_agent.logs import LogsSpecs
+    from rallypoint_agent.obituary import Obituary
+
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+
+PREFIX_TEMPLATE_VARIABLE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+
+logger = logging.getLogger(__name__)
+
+
+def command(argv: list[str]) -> int:
+    """Run the agent. Returns the exit status that says how it went."""
+    try:
+        options = parse(argv)
+        logs_specs = _checked(options)
+    except UsageError as error:
+        _complain(str(error))
+        return USAGE
+    except SystemExit:
+        return 0  # The help was asked for.
+    try:
+        return _run(options, logs_specs)
+    except KeyboardInterrupt:
+        return INTERRUPTED  # Before there was anything to end, or after it had ended.
+
+
+def _checked(options: RunOptions) -> LogsSpecs:
+    """Refuse what the coordinator would refuse, and a log folder that cannot be written to."""
+    from rallypoint.validation import check_job_name, check_job_spec, check_node_name
+    from rallypoint_agent.logs import LogsSpecs
+
+    refusals = [check_job_name(options.job), check_job_spec(options.job_spec)]
+    if options.node_name:
+        refusals.append(check_node_name(options.node_name))
+    for refusal in filter(None, refusals):
+        raise UsageError(refusal.message.replace(refusal.field, _flag_of(refusal.field)))
+    try:
+        logs_specs = LogsSpecs(options.log_dir, options.redirects, options.tee)
+        logs_specs.make_log_dir()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"--log-dir {options.log_dir}: {error.strerror}") from None
+    return logs_specs
+
+
+def _flag_of(field: str) -> str:
+    """The flag that fills a field of the Hello."""
+    name = field.rpartition(".")[2]
+    return {"job": "--rdzv-id", "node": "--node-name"}.get(name, f"--{name.replace('_', '-')}")
+
+
+def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
+    from rallypoint_agent.embedded_coordinator import CoordinatorStartError, EmbeddedCoordinator
+    from rallypoint_agent.keeper import KeeperError
+    from rallypoint_agent.node_name import claim_node_name
+
+    with contextlib.ExitStack() as ending:
+        coordinator = None
+        if not options.coordinators:
+            coordinator = ending.enter_context(contextlib.closing(EmbeddedCoordinator()))
+        name = claim_node_name(options.job, options.node_name)
+        ending.callback(name.close)
+        ending.enter_context(_logging_to_stderr(name.name))
+        try:
+            endpoints = (coordinator.endpoint(),) if coordinator else options.coordinators
+            agent = _agent(
+                options,
+                _link_config(options, name.name, endpoints),
+                logs_specs,
+                hold_fds=() if name.fd is None else (name.fd,),
+                keep_children=(coordinator.pid,) if coordinator else (),
+            )
+            agent.run()
+        except CoordinatorStartError as error:
+            logger.error("the coordinator of this job's own did not start: %s", error)
+            return UNREACHABLE
+        except KeeperError as error:
+            logger.error("no worker can be kept here: %s", error)
+            return FAILED
+        return _report(options, agent)
+
+
+def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]) -> LinkConfig:
+    from rallypoint import __version__
+    from rallypoint.model import NodeSpec
+    from rallypoint_agent.link import LinkConfig
+
+    return LinkConfig(
+        endpoints=endpoints,
+        job=options.job,
+        node=node,
+        incarnation=os.urandom(16).hex(),
+        job_spec=options.job_spec,
+        node_spec=NodeSpec(
+            local_world_size=options.nproc_per_node,
+            role=options.role,
+            node_rank=options.node_rank,
+            hostname=socket.gethostname(),
+            entrypoint=os.path.basename(options.script),
+        ),
+        agent_version=f"rallypoint-agent/{__version__}",
+    )
+
+
+def _agent(
+    options: RunOptions,
+    link_config: LinkConfig,
+    logs_specs: LogsSpecs,
+    *,
+    hold_fds: tuple[int, ...],
+    keep_children: tuple[int, ...],
+) -> LocalElasticAgent:
+    from rallypoint_agent.core.state import AgentConfig
+    from rallypoint_agent.link.clock import boot_ms
+    from rallypoint_agent.local_elastic_agent import LocalElasticAgent
+
+    return LocalElasticAgent(
+        _worker_spec(options, link_config),
+        logs_specs,
+        log_line_prefix_template=os.environ.get(PREFIX_TEMPLATE_VARIABLE),
+        shutdown_timeout=options.job_spec.shutdown_timeout_ms / 1000,
+        config=AgentConfig(
+            node=link_config.node,
+            local_world_size=options.nproc_per_node,
+            job_spec=options.job_spec,
+            connect_timeout_ms=options.connect_timeout_ms,
+            start_ms=boot_ms(),
+        ),
+        run_id=options.job,
+        # A coordinator of our own ends with us: there is nobody to tell.
+        obituary=_obituary(link_config) if options.coordinators else None,
+        hold_fds=hold_fds,
+        keep_children=keep_children,
+    )
+
+
+def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
+    from rallypoint_agent.api import WorkerSpec
+    from rallypoint_agent.link import Link
+
+    program, args = _worker_command(options)
+    return WorkerSpec(
+        role=options.role,
+        local_world_size=options.nproc_per_node,
+        rdzv_handler=Link(link_config),
+        entrypoint=program,
+        args=args,
+        max_restarts=options.job_spec.max_restarts,
+        monitor_interval=options.monitor_interval,
+        master_port=options.master_port,
+        local_addr=options.local_addr,
+    )
+
+
+def _obituary(link_config: LinkConfig) -> Obituary:
+    from rallypoint.model import NO_ROUND
+    from rallypoint_agent.obituary import Obituary
+
+    return Obituary(
+        endpoints=link_config.endpoints,
+        job=link_config.job,
+        job_uid="",
+        lease_id=0,
+        round=NO_ROUND,
+        incarnation=link_config.incarnation,
+        message="the agent was killed; its keeper ended the workers",
+        ttl_ms=link_config.job_spec.lease_ttl_ms,
+        use_proxy=link_config.use_proxy,
+    )
+
+
+def _worker_command(options: RunOptions) -> tuple[str, tuple[str, ...]]:
+    """torchrun's: the interpreter, unbuffered, and the script; or the program itself."""
+    if options.no_python:
+        return options.script, options.script_args
+    module = ("-m",) if options.module else ()
+    return options.python or sys.executable, ("-u", *module, options.script, *options.script_args)
+
+
+def _report(options: RunOptions, agent: LocalElasticAgent) -> int:
+    from rallypoint_agent.core.effects import FinishKind
+    from rallypoint_agent.errors import exit_status, final_report
+
+    finish = agent.finish
+    assert finish is not None
+    status = exit_status(finish)
+    report = final_report(finish, agent.failures, agent.log_dir) if status else ""
+    smooth = status == 0 and finish.kind is not FinishKind.BARRIER_TIMEOUT
+    level = logging.INFO if smooth else logging.ERROR
+    logger.log(level, "job %s: %s%s", options.job, finish.message, report and f"\n{report}")
+    return status
+
+
+@contextlib.contextmanager
+def _logging_to_stderr(node: str) -> Iterator[None]:
+    """Our lines behind this node's name; of others' only what is wrong.
+
+    They are written by a thread: a terminal that is held, or a reader that sleeps, must not keep
+    the agent from renewing its lease. At the end they are waited for.
+    """
+    level = logging.getLevelNamesMapping().get(os.environ.get("LOGLEVEL", "").upper(), logging.INFO)
+    writer = logging.StreamHandler()
+    writer.setFormatter(logging.Formatter(f"rallypoint[{node}]: %(message)s"))
+    lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    listener = QueueListener(lines, writer)
+    root = logging.getLogger()
+    root.addHandler(QueueHandler(lines))
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger("rallypoint_agent").setLevel(level)
+    listener.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+
+
+def _complain(message: str) -> None:
+    print(f"rallypoint run: {message}", file=sys.stderr)

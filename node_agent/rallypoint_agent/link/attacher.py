@@ -1,0 +1,186 @@
+"""Attaching, again and again. Runs in the link's thread, and is the only part that imports gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import grpc.aio
+
+from rallypoint.model import NO_VERSION, Endpoint, Hello
+from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
+from rallypoint_agent import grpc_setup
+from rallypoint_agent.backoff import Backoff
+from rallypoint_agent.core.events import AttachRefused, ConnectionsRefused, Detached
+from rallypoint_agent.link.clock import boot_ms
+from rallypoint_agent.link.config import LinkConfig
+from rallypoint_agent.link.mailbox import Mailbox
+from rallypoint_agent.link.probe import all_refused
+from rallypoint_agent.link.stream import Broken, Dropped, End, Left, Refused, Stale, Stream
+from rallypoint_agent.link.wishes import Wishes
+
+_STEADY_S = 5.0
+"""A stream that lasted so long was a good one: after it the backoff starts from the beginning."""
+
+logger = logging.getLogger(__name__)
+
+
+def keep_attached(config: LinkConfig, wishes: Wishes, mailbox: Mailbox) -> None:
+    """Keep one stream up until the agent leaves or the link is closed. Blocks so long."""
+    asyncio.run(_Attacher(config, wishes, mailbox).run())
+
+
+class _Attacher:
+    def __init__(self, config: LinkConfig, wishes: Wishes, mailbox: Mailbox) -> None:
+        self._config = config
+        self._wishes = wishes
+        self._mailbox = mailbox
+        self._backoff = Backoff(config.first_backoff_ms / 1000, config.longest_backoff_ms / 1000)
+        self._stream: Stream | None = None
+        self._wakeup = asyncio.Event()
+        self._turn = 0
+        self._attach_seq = 0
+        self._highest_version = NO_VERSION
+        self._explained = ""
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._wishes.listen(partial(loop.call_soon_threadsafe, self._wish_changed))
+        try:
+            while not self._is_over():
+                await self._after(await self._attach())
+        finally:
+            self._wishes.listen(None)
+
+    def _is_over(self) -> bool:
+        return self._wishes.closing or self._wishes.leave is not None
+
+    def _wish_changed(self) -> None:
+        self._wakeup.set()
+        if self._stream is not None:
+            self._stream.wish_changed()
+
+    # Attaching once.
+
+    async def _attach(self) -> End:
+        # A Hello renews the lease as well.
+        await self._until(lambda: self._wishes.is_alive(boot_ms()))
+        if self._is_over():
+            return Dropped()
+        self._wishes.take_reattach()
+        endpoint = self._endpoint()
+        try:
+            end = await self._run_stream(endpoint)
+        except Exception as error:
+            logger.exception("the stream to the coordinator at %s broke", _name(endpoint))
+            end = Broken(repr(error))
+        if isinstance(end, Broken):
+            self._explain(f"not attached to the coordinator at {_name(endpoint)}: {end.message}")
+        return end
+
+    async def _run_stream(self, endpoint: Endpoint) -> End:
+        options = grpc_setup.channel_options(use_proxy=self._config.use_proxy)
+        started_s = _now_s()
+        channel = grpc.aio.insecure_channel(grpc_setup.target(endpoint), options=options)
+        async with channel:
+            call = AgentServiceStub(channel).Attach()
+            stream = Stream(call, self._hello, self._wishes, self._mailbox)
+            self._stream = stream
+            try:
+                return await stream.run(self._config.welcome_timeout_ms / 1000)
+            finally:
+                self._stream = None
+                self._learn(stream, lasted_s=_now_s() - started_s)
+
+    def _hello(self) -> Hello:
+        config, identity = self._config, self._wishes.identity
+        self._attach_seq += 1
+        return Hello(
+            job=config.job,
+            node=config.node,
+            incarnation=config.incarnation,
+            attach_seq=self._attach_seq,
+            job_spec=config.job_spec,
+            node_spec=config.node_spec,
+            observed=self._wishes.observed,
+            capabilities=config.capabilities,
+            agent_version=config.agent_version,
+            cluster_id=identity.cluster_id,
+            job_uid=identity.job_uid,
+            lease_id=identity.lease_id,
+            highest_version=self._highest_version,
+        )
+
+    def _learn(self, stream: Stream, lasted_s: float) -> None:
+        """What remains of a stream that ended."""
+        if stream.welcome is not None:
+            self._explained = ""
+            self._mailbox.put(Detached())
+        self._highest_version = max(self._highest_version, stream.highest_version)
+        if stream.welcome is not None and lasted_s >= _STEADY_S:
+            self._backoff.reset()
+
+    # Between two streams.
+
+    async def _after(self, end: End) -> None:
+        match end:
+            case Left():
+                pass
+            case Dropped():
+                self._backoff.reset()
+            case Stale():
+                await self._until(lambda: False)
+            case Refused(refusal):
+                self._mailbox.put(AttachRefused(refusal))
+                self._turn += 1
+                await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
+            case Broken():
+                self._turn += 1
+                await self._until(lambda: False, self._backoff.next_s())
+                await self._probe()
+
+    async def _until(self, ready: Callable[[], bool], timeout_s: float | None = None) -> None:
+        """Wait until it is ready, or time is over, or the main thread wishes something sooner."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (ready() or self._wishes.wants_reattach or self._is_over()):
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
+        except TimeoutError:
+            return
+
+    async def _probe(self) -> None:
+        """See whether nobody is there at all, unless the main thread wishes something sooner."""
+        if self._config.use_proxy:
+            return
+        began_ms = boot_ms()
+        timeout_s = self._config.probe_timeout_ms / 1000
+        probe = asyncio.create_task(all_refused(self._config.endpoints, timeout_s))
+        probe.add_done_callback(lambda _: self._wakeup.set())
+        try:
+            await self._until(probe.done)
+            if probe.done() and probe.result():
+                self._mailbox.put(ConnectionsRefused(began_ms))
+        except Exception:
+            logger.exception("the probe failed; taken for silence")
+        finally:
+            probe.cancel()
+
+    def _endpoint(self) -> Endpoint:
+        return self._config.endpoints[self._turn % len(self._config.endpoints)]
+
+    def _explain(self, message: str) -> None:
+        """Log why there is no stream, once for each reason in a row."""
+        if message != self._explained:
+            self._explained = message
+            logger.warning("%s", message)
+
+
+def _name(endpoint: Endpoint) -> str:
+    return grpc_setup.target(endpoint)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,37 @@
+"""What a link is told once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkConfig:
+    """Whom to attach to, and what every Hello says. Raises ValueError without an endpoint.
+
+    ``endpoints`` are all of one cluster; they are tried in turn. ``use_proxy`` lets gRPC go through
+    the proxy of the environment; a refused connect then says nothing about the coordinator, and is
+    never reported.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    job: str
+    node: str
+    incarnation: str
+    job_spec: JobSpec
+    node_spec: NodeSpec
+    agent_version: str
+    capabilities: frozenset[Capability] = frozenset(Capability)
+    use_proxy: bool = False
+    welcome_timeout_ms: int = 10_000
+    """How long a coordinator may take from the start of the connect to its Welcome."""
+    probe_timeout_ms: int = 1_000
+    """How long a probe waits for a name to resolve, and then for the addresses to answer."""
+    first_backoff_ms: int = 100
+    longest_backoff_ms: int = 5_000
+
+    def __post_init__(self) -> None:
+        if not self.endpoints:
+            raise ValueError("a link needs an endpoint of the coordinator")

@@ -1,0 +1,264 @@
+"""One Attach stream, from its Hello to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc.aio
+
+from rallypoint.errors import Refusal
+from rallypoint.model import NO_VERSION, Directive, Hello, Observed, Welcome
+from rallypoint.rpc_status import refusal_from_rpc_error
+from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.wire import (
+    Ack,
+    AgentMessage,
+    Goodbye,
+    Heartbeat,
+    LeaseStale,
+    attach_request_to_proto,
+    attach_response_from_proto,
+)
+from rallypoint_agent.core.events import (
+    Attached,
+    DirectiveReceived,
+    LeaseRenewed,
+    LeaseStaleReceived,
+)
+from rallypoint_agent.link.clock import boot_ms
+from rallypoint_agent.link.mailbox import Mailbox
+from rallypoint_agent.link.sent import SentLog
+from rallypoint_agent.link.wishes import Identity, Wishes
+
+Call: TypeAlias = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
+
+_SHORTEST_INTERVAL_S = 0.01
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """It broke, or never came to be."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The coordinator ended it with a reason."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The coordinator said that the lease is no longer ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The coordinator acknowledged our Goodbye."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """We ended it, because the main thread wished so."""
+
+
+End = Broken | Refused | Stale | Left | Dropped
+
+
+class Stream:
+    """A reader and a writer. What is written is chosen only when it can be written: nothing queues.
+
+    ``make_hello`` is called when the connection stands. ``run`` returns how it ended; it raises what is a fault of our
+    own, in an ExceptionGroup.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        make_hello: Callable[[], Hello],
+        wishes: Wishes,
+        mailbox: Mailbox,
+    ) -> None:
+        self._call = call
+        self._make_hello = make_hello
+        self._wishes = wishes
+        self._mailbox = mailbox
+        self._sent = SentLog()
+        self._wakeup = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._dropped = False
+        self._reported = Observed()
+        self._goodbye_seq: int | None = None
+        self._next_beat_s = 0.0
+        self.welcome: Welcome | None = None
+        self.highest_version = NO_VERSION
+
+    async def run(self, welcome_timeout_s: float) -> End:
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write_all())
+            end = await self._read_all(welcome_timeout_s)
+            self._call.cancel()
+            # A write that is cancelled makes all later ones on the call fail: there will be none.
+            writer.cancel()
+        return Dropped() if self._dropped else end
+
+    def wish_changed(self) -> None:
+        """The main thread wishes something. To be called in the event loop."""
+        if self._wishes.wants_reattach or self._wishes.closing:
+            self._dropped = True
+            self._call.cancel()
+        self._wakeup.set()
+
+    async def _read_all(self, welcome_timeout_s: float) -> End:
+        try:
+            async with asyncio.timeout(welcome_timeout_s) as deadline:
+                while True:
+                    response = await self._call.read()
+                    # Not isinstance: EOF has no type of its own at run time.
+                    if response is grpc.aio.EOF:
+                        return Broken("the coordinator ended the stream")
+                    assert isinstance(response, pb.AttachResponse)
+                    end = self._take(response)
+                    if end is not None:
+                        return end
+                    if self.welcome is not None:
+                        deadline.reschedule(None)
+        except TimeoutError:
+            return Broken(f"no Welcome within {welcome_timeout_s:g} s")
+        except grpc.aio.AioRpcError as error:
+            return _end_of(error)
+        except asyncio.CancelledError:
+            # Reading from a call that was cancelled looks like being cancelled oneself.
+            if _is_cancelled():
+                raise
+            return Broken("the call was cancelled")
+
+    def _take(self, response: pb.AttachResponse) -> End | None:
+        """What the coordinator says."""
+        message = attach_response_from_proto(response)
+        if self.welcome is None and isinstance(message, Directive | Ack):
+            return Broken("the coordinator's first message is no Welcome")
+        match message:
+            case Welcome():
+                return self._take_welcome(message)
+            case Directive():
+                self._take_directive(message)
+            case Ack():
+                return self._take_ack(message)
+            case LeaseStale():
+                self._mailbox.put(LeaseStaleReceived(message.message))
+                return Stale()
+            case None:
+                logger.debug("the coordinator says something that this release does not know")
+        return None
+
+    def _take_welcome(self, welcome: Welcome) -> End | None:
+        hello_sent_ms = self._sent.acknowledge(1)
+        if hello_sent_ms is None:
+            return Broken("the coordinator sent a Welcome that answers no Hello")
+        self._wishes.identity = Identity(welcome.cluster_id, welcome.job_uid, welcome.lease_id)
+        self.welcome = welcome
+        self._next_beat_s = _now_s() + self._interval_s(welcome)
+        self._welcomed.set()
+        self._mailbox.put(Attached(welcome, hello_sent_ms))
+        return None
+
+    def _take_directive(self, directive: Directive) -> None:
+        self.highest_version = max(self.highest_version, directive.version)
+        self._mailbox.put(DirectiveReceived(directive))
+
+    def _take_ack(self, ack: Ack) -> End | None:
+        if ack.seq > self._sent.last_seq:
+            return Broken(f"the coordinator acknowledges message {ack.seq}, but {self._sent.last_seq} was the last one")
+        sent_ms = self._sent.acknowledge(ack.seq)
+        if sent_ms is not None:
+            self._mailbox.put(LeaseRenewed(sent_ms))
+        if self._goodbye_seq is not None and ack.seq >= self._goodbye_seq:
+            return Left()
+        return None
+
+    async def _write_all(self) -> None:
+        # When a call is over, the reader is told why. A write only notices that it is.
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            # The lease counts from when the Hello is sent, so not before it can be.
+            await self._call.wait_for_connection()
+            while not self._may_speak():
+                await self._sleep()
+            hello = self._make_hello()
+            self._reported = hello.observed
+            await self._write(hello, lease_id=0)
+            await self._welcomed.wait()
+            assert self.welcome is not None
+            while True:
+                await self._write(await self._next_message(self.welcome), self.welcome.lease_id)
+
+    async def _write(self, message: AgentMessage, lease_id: int) -> None:
+        # The instant before the write: a write may wait for the other side, and earlier is safe.
+        seq = self._sent.number(boot_ms())
+        if isinstance(message, Goodbye):
+            self._goodbye_seq = seq
+        await self._call.write(attach_request_to_proto(message, lease_id=lease_id, seq=seq))
+
+    async def _next_message(self, welcome: Welcome) -> AgentMessage:
+        """Sleep until something is to be said."""
+        while True:
+            message = self._due(welcome)
+            if message is not None:
+                return message
+            await self._sleep()
+
+    def _due(self, welcome: Welcome) -> AgentMessage | None:
+        """What is to be said now: the news, then the Goodbye, else no more than a sign of life."""
+        if self._goodbye_seq is not None or not self._may_speak():
+            return None
+        leave, observed = self._wishes.leave, self._wishes.observed
+        if observed != self._reported:
+            self._reported = observed
+            return observed
+        if leave is not None:
+            return Goodbye(leave.reason, leave.message)
+        if self._next_beat_s <= _now_s():
+            self._next_beat_s = _now_s() + self._interval_s(welcome)
+            return Heartbeat(self._reported.version)
+        return None
+
+    def _may_speak(self) -> bool:
+        """Not while the main thread hangs: whatever is sent renews its lease. But a Goodbye ends it."""
+        return self._wishes.is_alive(boot_ms()) or self._wishes.leave is not None
+
+    async def _sleep(self) -> None:
+        """Until a wish changes or the next heartbeat is due. One that is overdue waits for a wish."""
+        self._wakeup.clear()
+        left_s = self._next_beat_s - _now_s()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s if left_s > 0 else None):
+                await self._wakeup.wait()
+
+    @staticmethod
+    def _interval_s(welcome: Welcome) -> float:
+        return max(welcome.heartbeat_interval_ms / 1000, _SHORTEST_INTERVAL_S)
+
+
+def _end_of(error: grpc.aio.AioRpcError) -> End:
+    refusal = refusal_from_rpc_error(error)
+    if refusal is not None:
+        return Refused(refusal)
+    return Broken(f"{error.code().name}: {error.details()}")
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,340 @@
+"""The agent whose workers are processes of this machine, kept by the keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rallypoint.model import NO_ROUND, Assignment, WorkerFailure, WorkerState
+from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
+from rallypoint_agent.core.effects import SetIdentity
+from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.grpc_setup import scrubbed_environ
+from rallypoint_agent.health_check_server import DEFAULT_TIMEOUT_S, HealthCheckServer, create_healthcheck_server
+from rallypoint_agent.keeper import (
+    Gone,
+    Keeper,
+    KeeperDied,
+    KeeperEvent,
+    KeeperTimeoutError,
+    Spawned,
+    SpawnFailed,
+    WorkerCommand,
+    WorkerExited,
+    sweep_children,
+)
+from rallypoint_agent.keeper.linux import boot_ns
+from rallypoint_agent.local_round import LocalRound
+from rallypoint_agent.logs import LogsDest, LogsSpecs, line_prefix
+from rallypoint_agent.obituary import Obituary, obituary_command
+from rallypoint_agent.simple_elastic_agent import (
+    SimpleElasticAgent,
+    StartInterruptedError,
+    WorkerStartError,
+)
+from rallypoint_agent.tail_log import TailLogs, console
+from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_args, worker_env
+
+HEALTH_CHECK_PORT_VARIABLE = "TORCHELASTIC_HEALTH_CHECK_PORT"
+
+_PUMP_S = 1.0
+"""How long a blocking method waits at once: far less than the link's pulse."""
+
+_SWEEP_S = 0.5
+
+_OVERDUE_NS = 10 * 10**9
+"""Workers that are still there so long after their SIGKILL are worth a line."""
+
+logger = logging.getLogger(__name__)
+
+
+class LocalElasticAgent(SimpleElasticAgent):
+    """Runs ``spec.entrypoint``, a program, once per local rank. Timeouts are in seconds.
+
+    The workers inherit ``environ`` (default: the environment of this process). ``run_id`` is the
+    job's name. ``obituary``: what to report should this process be killed; who it is about is
+    filled in. ``hold_fds`` stay open until the keeper has ended as well. Should the keeper die,
+    everything that descends from this process is killed but the children in ``keep_children``.
+    Raises ValueError for what of torch's is not there yet.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        logs_specs: LogsSpecs,
+        start_method: str = "spawn",
+        exit_barrier_timeout: float = 300,
+        log_line_prefix_template: str | None = None,
+        shutdown_timeout: float = 30,
+        health_check_server: HealthCheckServer | None = None,
+        *,
+        config: AgentConfig | None = None,
+        run_id: str = "none",
+        environ: Mapping[str, str] | None = None,
+        obituary: Obituary | None = None,
+        hold_fds: Sequence[int] = (),
+        keep_children: Collection[int] = (),
+    ) -> None:
+        super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config)
+        self._program = _program(spec)
+        # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.
+        self._longest_wait = max(spec.monitor_interval, _PUMP_S)
+        self._logs_specs = logs_specs
+        self._prefix_template = log_line_prefix_template
+        self._run_id = run_id
+        self._environ = dict(scrubbed_environ() if environ is None else environ)
+        self._hold_fds = tuple(hold_fds)
+        self._keep_children = frozenset(keep_children)
+        self._health_check_server = health_check_server
+        self._obituary = obituary
+        self._tails = TailLogs(console(1), console(2))
+        self._has_logs = False
+        self._keeper: Keeper | None = None
+        self._local_round: LocalRound | None = None
+        self._fence_ns: tuple[int, int] | None = None
+
+    @property
+    def log_dir(self) -> str:
+        """Where the output of the last round's workers is; "" if it went where ours goes."""
+        if self._local_round is None or not self._has_logs:
+            return ""
+        return self._logs_specs.round_log_dir(self._local_round.assignment.round)
+
+    # --- the agent's start and end
+
+    def _open(self) -> None:
+        self._start_keeper()
+        self._start_health_checks()
+        if sets_omp_num_threads(self._environ, self._worker_group.spec.local_world_size):
+            logger.info("OMP_NUM_THREADS=1 for each worker, since several share this node")
+
+    def _close(self) -> None:
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._logs_specs.close)
+            closing.callback(self._tails.close)
+            if self._health_check_server is not None:
+                closing.callback(self._health_check_server.stop)
+            if self._keeper is not None:
+                closing.callback(self._close_keeper, self._keeper)
+
+    def _close_keeper(self, keeper: Keeper) -> None:
+        try:
+            keeper.close()
+        except KeeperTimeoutError as error:
+            logger.warning("the keeper: %s", error)
+
+    def _start_health_checks(self) -> None:
+        """Once for the agent's whole life: a probe must not fail because the job re-forms."""
+        if self._health_check_server is None:
+            port = self._environ.get(HEALTH_CHECK_PORT_VARIABLE)
+            if port is None:
+                return
+            if not port.isdecimal():
+                logger.info("no health checks: %s=%s", HEALTH_CHECK_PORT_VARIABLE, port)
+                return
+            self._health_check_server = create_healthcheck_server(
+                lambda: int(self._turned_at), int(port), DEFAULT_TIMEOUT_S
+            )
+        self._health_check_server.start()
+
+    def _wakeup_fds(self) -> list[int]:
+        return [self._keeper.fileno()] if self._keeper else []
+
+    # --- torch's four
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        assignment = worker_group.assignment
+        assert assignment is not None
+        dest = self._logs_specs.reify(self._run_id, assignment.round, worker_group.spec.local_world_size)
+        commands = self._commands(worker_group.spec, assignment, dest)
+        round_ = LocalRound(self._core.config.node, assignment, dest.error_files)
+        round_.fence_ns = self._fence_ns[0] if self._fence_ns else None
+        self._need_keeper().spawn(assignment.round, commands)
+        self._local_round = round_
+        self._feed_obituary()
+        self._follow(dest, worker_group)
+        while not round_.pids:
+            self._check_start(round_)
+            self._pump(_PUMP_S)
+            self._drain()
+        return dict(round_.pids)
+
+    def _check_start(self, round_: LocalRound) -> None:
+        if round_.start_failure:
+            local_rank, error = round_.start_failure
+            raise WorkerStartError(error, local_rank)
+        if round_.gone or self._stop_is_due():
+            raise StartInterruptedError
+
+    def _stop_workers(self, worker_group: WorkerGroup, is_restart: bool = False) -> None:
+        self._shutdown(timeout=self._stop_grace)
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        self._drain()
+        round_ = self._local_round
+        assert round_ is not None
+        if failures := round_.take_failures():
+            return RunResult(WorkerState.FAILED, failures={failure.rank: failure for failure in failures})
+        if round_.gone:
+            return RunResult(WorkerState.STOPPED)
+        if round_.has_succeeded(worker_group.spec.local_world_size):
+            ranks = (worker.global_rank for worker in worker_group.workers)
+            return RunResult(WorkerState.SUCCEEDED, return_values=dict.fromkeys(ranks))
+        return RunResult(WorkerState.HEALTHY)
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        self._drain()
+        round_ = self._local_round
+        if round_ is not None and not round_.gone:
+            round_.stop_sent(boot_ns())
+            self._hasten_stop(death_sig, timeout)
+            self._await_gone(round_, boot_ns() + round(timeout * 10**9) + _OVERDUE_NS)
+
+    def _await_gone(self, round_: LocalRound, overdue_ns: int) -> None:
+        warned = False
+        while not round_.gone:
+            self._pump(_PUMP_S)
+            self._drain()
+            if not warned and boot_ns() > overdue_ns:
+                logger.warning("some processes of the workers do not end, not even by SIGKILL")
+                warned = True
+
+    def _hasten_stop(self, death_sig: int, timeout: float) -> None:
+        self._need_keeper().stop(death_signal=death_sig, grace=timeout)
+
+    def _late_failures(self) -> tuple[WorkerFailure, ...]:
+        return self._local_round.take_failures(late=True) if self._local_round else ()
+
+    # --- the keeper
+
+    def _set_fence(self, term_at_ms: int, kill_at_ms: int) -> None:
+        self._fence_ns = (term_at_ms * 10**6, kill_at_ms * 10**6)
+        if self._local_round is not None:
+            self._local_round.fence_ns = self._fence_ns[0]
+        self._feed_fence()
+
+    def _feed_fence(self) -> None:
+        if self._keeper is not None and self._fence_ns is not None:
+            term_at_ns, kill_at_ns = self._fence_ns
+            self._keeper.fence(term_at_ns=term_at_ns, kill_at_ns=kill_at_ns)
+
+    def _set_obituary(self, identity: SetIdentity) -> None:
+        # Without a lease there is nobody to be missed. One that was lost may be reported gone.
+        if self._obituary is not None and identity.lease_id:
+            self._obituary = self._obituary._replace(job_uid=identity.job_uid, lease_id=identity.lease_id)
+            self._feed_obituary()
+
+    def _feed_obituary(self) -> None:
+        if self._keeper is None or self._obituary is None or not self._obituary.lease_id:
+            return
+        number = self._local_round.assignment.round if self._local_round else NO_ROUND
+        argv = obituary_command(self._obituary._replace(round=number))
+        self._keeper.obituary(argv, self._environ)
+
+    def _start_keeper(self) -> None:
+        self._keeper = Keeper.start(hold_fds=self._hold_fds)
+        self._feed_fence()
+        self._feed_obituary()
+
+    def _need_keeper(self) -> Keeper:
+        assert self._keeper is not None, "_open comes first"
+        return self._keeper
+
+    def _drain(self) -> None:
+        """Take note of what the keeper told."""
+        if self._keeper is None:
+            return
+        for event in self._keeper.events():
+            if isinstance(event, KeeperDied):
+                self._replace_keeper(event)
+            else:
+                self._note(event)
+
+    def _note(self, event: KeeperEvent) -> None:
+        round_ = self._local_round
+        if round_ is None or isinstance(event, KeeperDied):
+            return
+        if event.round != round_.assignment.round:
+            return  # The answer to a stop that came when its round was gone already.
+        match event:
+            case Spawned():
+                round_.pids = dict(event.pids)
+            case SpawnFailed():
+                round_.start_failure = (event.local_rank, event.error)
+                self._gone(round_)
+            case WorkerExited():
+                round_.exited(event)
+            case Gone():
+                self._gone(round_)
+
+    def _gone(self, round_: LocalRound) -> None:
+        round_.gone = True
+        self._tails.finish()
+
+    def _replace_keeper(self, event: KeeperDied) -> None:
+        """The workers died with it; what they started is ours to kill."""
+        logger.error("the keeper died (exit code %d): ending what it kept", event.exit_code)
+        self._sweep()
+        round_ = self._local_round
+        if round_ is not None and not round_.gone:
+            round_.keeper_died(event.exit_code, boot_ns())
+            self._gone(round_)
+        if self._keeper is not None:
+            self._keeper.close()
+        self._keeper = None
+        self._start_keeper()
+
+    def _sweep(self) -> None:
+        while True:
+            try:
+                sweep_children(self._keep_children, timeout=_SWEEP_S)
+            except KeeperTimeoutError:
+                self._pump(0)
+            else:
+                return
+
+    # --- what the workers are given
+
+    def _commands(self, spec: WorkerSpec, assignment: Assignment, dest: LogsDest) -> list[WorkerCommand]:
+        group = GroupEnv(
+            base=self._environ,
+            role=spec.role,
+            local_world_size=spec.local_world_size,
+            max_restarts=spec.max_restarts,
+            run_id=self._run_id,
+            job_uid=self._job_uid,
+            virtual_local_rank=spec.virtual_local_rank,
+        )
+        return [
+            WorkerCommand(
+                local_rank=rank,
+                argv=(self._program, *worker_args(spec.args, rank)),
+                env=worker_env(group, assignment, rank, dest.error_files[rank]),
+                stdout=dest.stdouts.get(rank),
+                stderr=dest.stderrs.get(rank),
+            )
+            for rank in range(spec.local_world_size)
+        ]
+
+    def _follow(self, dest: LogsDest, worker_group: WorkerGroup) -> None:
+        if not self._has_logs and (dest.stdouts or dest.stderrs):
+            self._has_logs = True
+            logger.info("the output of the workers is in %s", self._logs_specs.root_log_dir)
+        for output, files in (("stdout", dest.tee_stdouts), ("stderr", dest.tee_stderrs)):
+            for local_rank, path in files.items():
+                rank = worker_group.workers[local_rank].global_rank
+                prefix = line_prefix(self._prefix_template, worker_group.spec.role, local_rank, rank)
+                self._tails.follow(path, prefix, output)
+
+
+def _program(spec: WorkerSpec) -> str:
+    """What to run. Nothing that was asked for is left out unsaid."""
+    if not isinstance(spec.entrypoint, str):
+        raise ValueError(f"the entrypoint {spec.get_entrypoint_name()} is a function: only a program can be run yet")
+    for name in ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters"):
+        if getattr(spec, name):
+            raise ValueError(f"{name} cannot be used yet")
+    return spec.entrypoint

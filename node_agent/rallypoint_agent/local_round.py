@@ -1,0 +1,79 @@
+"""What is known of the workers of one round on this node."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rallypoint.model import Assignment, WorkerFailure
+from rallypoint_agent.errors import Ending, failure_of
+from rallypoint_agent.keeper import WorkerExited
+
+
+@dataclass(slots=True)
+class LocalRound:
+    """Filled from the keeper's events. Instants are nanoseconds of CLOCK_BOOTTIME.
+
+    ``gone``: no process of the round is alive. ``fence_ns``: when the fence strikes, as far as it
+    is set. An exit from then on, or after a stop was sent, is no failure of the worker's own.
+    """
+
+    node: str
+    assignment: Assignment
+    error_files: Mapping[int, str]
+    pids: dict[int, int] = field(default_factory=dict)
+    start_failure: tuple[int, str] | None = None
+    gone: bool = False
+    fence_ns: int | None = None
+    _stop_ns: int | None = None
+    _exits: dict[int, Ending] = field(default_factory=dict)
+    _trouble: str = ""
+    _told: set[int] = field(default_factory=set)
+
+    def stop_sent(self, at_ns: int) -> None:
+        """The workers are being told to end."""
+        if self._stop_ns is None:
+            self._stop_ns = at_ns
+
+    def exited(self, event: WorkerExited) -> None:
+        ends = [instant for instant in (self._stop_ns, self.fence_ns) if instant is not None]
+        self._exits[event.local_rank] = Ending(
+            node=self.node,
+            local_rank=event.local_rank,
+            rank=self.assignment.first_rank + event.local_rank,
+            pid=event.pid,
+            exit_code=event.exit_code,
+            time_ms=round(event.wall_time * 1000),
+            after_stop=any(event.at_boot_ns >= instant for instant in ends),
+        )
+
+    def keeper_died(self, exit_code: int, at_ns: int) -> None:
+        """Whoever ran was killed with it, and everything else has been by now."""
+        self._trouble = f"the keeper died (exit code {exit_code}), and the worker with it"
+        number = self.assignment.round
+        for local_rank in self.error_files:
+            if local_rank not in self._exits:
+                pid = self.pids.get(local_rank, 0)
+                killed = -signal.SIGKILL
+                self.exited(WorkerExited(number, local_rank, pid, killed, at_ns, time.time()))
+
+    def has_succeeded(self, local_world_size: int) -> bool:
+        """Whether all workers exited with 0, none of them because it was told to."""
+        endings = self._exits.values()
+        return len(endings) == local_world_size and not any(ending.exit_code or ending.after_stop for ending in endings)
+
+    def take_failures(self, late: bool = False) -> tuple[WorkerFailure, ...]:
+        """The failures not taken yet, in the order of their exits; ``late``: collateral ones too."""
+        due = [
+            ending
+            for ending in self._exits.values()
+            if ending.exit_code and ending.local_rank not in self._told
+            if late or not ending.after_stop
+        ]
+        self._told.update(ending.local_rank for ending in due)
+        return tuple(self._failure(ending) for ending in due)
+
+    def _failure(self, ending: Ending) -> WorkerFailure:
+        return failure_of(ending, self.error_files[ending.local_rank], self._trouble)

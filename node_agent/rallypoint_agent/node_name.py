@@ -1,0 +1,167 @@
+"""A node's default name: the host's, numbered where several agents of one job share a host.
+
+The first agent of a job on a host is ``host``, the next ``host-2``, and so on: ranks, quarantine and drain go by the
+name, so it should be the same after a restart. An agent owns its number by two locks on files in a folder of the
+user's own under the temporary directory:
+
+- ``JOB.N.agent``, held by the agent alone: its number is in use.
+- ``JOB.N.node``, held by the agent and its keeper, which inherits the descriptor: the number is free only when no
+  worker of that agent can be alive any more. An agent that finds only this one locked was started again while its
+  predecessor's keeper still tidies up, and waits for it.
+
+The kernel drops the locks when the processes end, however they end. A third one, shared, is on the folder: systemd's
+cleaner of old temporary files leaves alone what is below a locked folder.
+
+Without such a folder the name is the host's: where nobody can write, a container as a rule, the host name is the
+agent's own. Should two agents get the same name nevertheless, the coordinator refuses the second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import socket
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+_NUMBERS = range(1, 1025)
+_HOST_LENGTH_MAX = 240
+_KEEPER_WAIT_S = 3.0
+_POLL_S = 0.02
+
+logger = logging.getLogger(__name__)
+
+
+class NodeName:
+    """A name, and what owns it.
+
+    ``fd`` is what the keeper is to be started with (``pass_fds``): the name is then taken until both have ended. It is
+    None for a name that is not owned.
+    """
+
+    def __init__(self, name: str, agent: _Lock | None = None, node: _Lock | None = None) -> None:
+        self.name = name
+        self.fd = node.fd if node else None
+        self._locks = [lock for lock in (agent, node) if lock]
+
+    def close(self) -> None:
+        """Give the name back. To be called when the keeper has ended; else its lock goes on without a file."""
+        for lock in self._locks:
+            lock.remove()
+        self._locks, self.fd = [], None
+
+
+def claim_node_name(job: str, explicit: str | None = None, folder: Path | None = None) -> NodeName:
+    """The name for this agent of the job. ``explicit`` is taken as it is.
+
+    Blocks for a few seconds if the last agent of that name has just ended. Never raises OSError.
+    """
+    if explicit:
+        return NodeName(explicit)
+    host = _host_name()
+    try:
+        return _claim(folder or _make_folder(), job, host)
+    except OSError as error:
+        logger.warning("cannot lock a node name, using the host's: %s", error)
+        return NodeName(host)
+
+
+def _claim(folder: Path, job: str, host: str) -> NodeName:
+    for number in _NUMBERS:
+        locks = _lock_number(folder / f"{_sanitise(job)}.{number}")
+        if locks is not None:
+            return NodeName(host if number == 1 else f"{host}-{number}", *locks)
+    raise OSError(f"all of {len(_NUMBERS)} names of job {job} are taken")
+
+
+def _lock_number(path: Path) -> tuple[_Lock, _Lock] | None:
+    agent = _Lock.take(path.with_name(path.name + ".agent"), wait_s=0)
+    if agent is None:
+        return None
+    try:
+        node = _Lock.take(path.with_name(path.name + ".node"), wait_s=_KEEPER_WAIT_S)
+    except OSError:
+        agent.remove()
+        raise
+    if node is None:
+        agent.remove()
+        return None
+    return agent, node
+
+
+class _Lock:
+    """A locked file. Its descriptor can be inherited by being passed on, and the lock with it."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self.fd = fd
+        self._folder_fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._folder_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    @classmethod
+    def take(cls, path: Path, wait_s: float) -> _Lock | None:
+        """None if somebody else has it, even after that time. Raises OSError if there can be no file."""
+        until = time.monotonic() + wait_s
+        while True:
+            lock = cls._try(path)
+            if lock is not None:
+                return lock
+            if time.monotonic() >= until:
+                return None
+            time.sleep(_POLL_S)
+
+    @classmethod
+    def _try(cls, path: Path) -> _Lock | None:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last owner may have removed the file after we opened it.
+            is_ours = _is_file_of(fd, path)
+        except BlockingIOError:
+            is_ours = False
+        except OSError:
+            os.close(fd)
+            raise
+        if is_ours:
+            return cls(path, fd)
+        os.close(fd)
+        return None
+
+    def remove(self) -> None:
+        """Give the lock back, and leave no file behind."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self.fd)
+        os.close(self._folder_fd)
+
+
+def _is_file_of(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _make_folder() -> Path:
+    """A folder that nobody else can write to. Raises OSError if there is none to be had."""
+    folder = Path(tempfile.gettempdir()) / f"rallypoint-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not a folder of this user's own")
+    return folder
+
+
+def _host_name() -> str:
+    return _sanitise(socket.gethostname())[:_HOST_LENGTH_MAX] or "localhost"
+
+
+def _sanitise(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)

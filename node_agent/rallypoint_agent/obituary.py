@@ -1,0 +1,114 @@
+"""What the keeper runs after its agent died and no worker is alive any more: tells the coordinator so.
+
+``python -m rallypoint_agent.obituary``, with the command line of :func:`obituary_command`. It tries until the lease
+would have run out by itself. Exit status 0: the coordinator knows, or has no such lease; 1: it could not be told.
+
+The job waits for this process, so it imports little: gRPC and the generated code are nearly all of its start.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from rallypoint_agent import grpc_setup
+from rallypoint_agent.backoff import Backoff
+
+if TYPE_CHECKING:
+    from rallypoint.v1.agent_service_pb2 import ReportGoneRequest
+
+_CALL_TIMEOUT_S = 5.0
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 5.0
+
+_NOTHING_TO_REPORT = "NOT_FOUND"
+_FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+"""Status codes after which asking again must fail again."""
+
+
+class Obituary(NamedTuple):
+    """Who is gone, and whom to tell: hosts and ports.
+
+    ``round`` is negative for none, ``ttl_ms`` is how long it is worth trying.
+    """
+
+    endpoints: tuple[tuple[str, int], ...]
+    job: str
+    job_uid: str
+    lease_id: int
+    round: int
+    incarnation: str
+    message: str
+    ttl_ms: int
+    use_proxy: bool = False
+
+
+def obituary_command(obituary: Obituary) -> list[str]:
+    """The command that delivers it."""
+    # -P: the working directory is the user's, and may hold a json.py.
+    return [sys.executable, "-P", "-m", "rallypoint_agent.obituary", json.dumps(obituary)]
+
+
+def main(argv: list[str]) -> int:
+    failure = _deliver(Obituary(*json.loads(argv[1])))
+    if failure is None:
+        return 0
+    print(f"rallypoint: the coordinator was not told that the agent is gone: {failure}", file=sys.stderr)
+    return 1
+
+
+def _deliver(obituary: Obituary) -> str | None:
+    """Why it could not be delivered; None if it was, or need not be. Tries at least once."""
+    until = time.monotonic() + obituary.ttl_ms / 1000
+    backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S)
+    request = _request(obituary)
+    failure = "there is no endpoint"
+    for endpoint in itertools.cycle(obituary.endpoints):
+        code, details = _call(request, endpoint, obituary.use_proxy)
+        if code in ("OK", _NOTHING_TO_REPORT):
+            return None
+        failure = f"{grpc_setup.target(endpoint)}: {code}: {details}"
+        left_s = until - time.monotonic()
+        if code in _FINAL or left_s <= 0:
+            break
+        time.sleep(min(backoff.next_s(), left_s))
+    return failure
+
+
+def _request(obituary: Obituary) -> ReportGoneRequest:
+    grpc_setup.prepare_environment()
+    from rallypoint.v1.agent_service_pb2 import ReportGoneRequest
+
+    return ReportGoneRequest(
+        job=obituary.job,
+        job_uid=obituary.job_uid,
+        lease_id=obituary.lease_id,
+        round=obituary.round if obituary.round >= 0 else None,
+        incarnation=obituary.incarnation,
+        message=_cut(obituary.message),
+    )
+
+
+def _cut(text: str) -> str:
+    """At most the 1 KiB that the coordinator takes, in whole characters."""
+    return text.encode()[:1024].decode(errors="ignore")
+
+
+def _call(request: ReportGoneRequest, endpoint: tuple[str, int], use_proxy: bool) -> tuple[str, str]:
+    """The status code by its name, and what it says."""
+    import grpc
+
+    from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
+
+    options = grpc_setup.channel_options(use_proxy=use_proxy)
+    with grpc.insecure_channel(grpc_setup.target(endpoint), options=options) as channel:
+        call = AgentServiceStub(channel).ReportGone.future(request, timeout=_CALL_TIMEOUT_S)
+        call.exception()  # waits
+        return call.code().name, call.details() or ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rallypoint.model import JobState, Outcome, WorkerFailure
+from rallypoint_agent.core.effects import Finish, FinishKind
+from rallypoint_agent.errors import (
+    MAX_ERROR_FILE_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_TRACEBACK_BYTES,
+    Ending,
+    ErrorReport,
+    exit_in_words,
+    exit_status,
+    failure_of,
+    final_report,
+    ranks_in_words,
+    read_error_file,
+)
+
+
+@pytest.fixture
+def error_file(tmp_path: Path) -> Path:
+    return tmp_path / "error.json"
+
+
+def torchs(message: object, trace: object = "Traceback: ...") -> object:
+    extra = {"py_callstack": trace, "timestamp": "1700000000"}
+    return {"message": {"message": message, "extraInfo": extra}}
+
+
+@pytest.mark.parametrize(
+    ("content", "report"),
+    [
+        (torchs("ValueError: no"), ErrorReport("ValueError: no", "Traceback: ...")),
+        ({"message": "plain", "timestamp": 1700000000}, ErrorReport("plain")),
+        ({"message": {"message": "bare"}}, ErrorReport("bare")),
+        ({"message": {"message": "m", "extraInfo": {"py_callstack": None}}}, ErrorReport("m")),
+        ({"message": {"message": "m", "extraInfo": [1]}}, ErrorReport("m")),
+    ],
+)
+def test_both_of_torchs_forms_are_read(error_file: Path, content: object, report: ErrorReport) -> None:
+    error_file.write_text(json.dumps(content))
+    assert read_error_file(str(error_file)) == report
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        (b"", "no JSON"),
+        (b'{"message": {"mess', "no JSON"),
+        (b"\xff\xfe\x00", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"9" * 5_000, "no JSON"),
+        (b"null", "no message"),
+        (b"[1, 2]", "no message"),
+        (b"{}", "no message"),
+        (b'{"message": 7}', "no message"),
+        (b'{"message": {"message": ["x"]}}', "no text"),
+        (b'{"message": "' + b"x" * MAX_ERROR_FILE_BYTES + b'"}', "larger than"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else value,
+)
+def test_nonsense_is_told_and_never_raised(error_file: Path, content: bytes, trouble: str) -> None:
+    error_file.write_bytes(content)
+    report = read_error_file(str(error_file))
+    assert report.message == ""
+    assert trouble in report.trouble
+
+
+def test_a_missing_file_is_no_trouble(error_file: Path) -> None:
+    assert read_error_file(str(error_file)) == ErrorReport()
+
+
+def test_a_folder_or_a_fifo_in_its_place_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+    for path in (tmp_path, tmp_path / "fifo"):
+        assert "cannot be read" in read_error_file(str(path)).trouble
+
+
+def ending(exit_code: int = 1, *, after_stop: bool = False) -> Ending:
+    return Ending(
+        node="a",
+        local_rank=1,
+        rank=5,
+        pid=77,
+        exit_code=exit_code,
+        time_ms=1_700_000_000_123,
+        after_stop=after_stop,
+    )
+
+
+def test_a_failure_has_the_workers_own_words(error_file: Path) -> None:
+    error_file.write_text(json.dumps(torchs("ValueError: no")))
+    assert failure_of(ending(after_stop=True), str(error_file)) == WorkerFailure(
+        node="a",
+        local_rank=1,
+        rank=5,
+        pid=77,
+        exit_code=1,
+        message="ValueError: no",
+        traceback="Traceback: ...",
+        fail_time_ms=1_700_000_000_123,
+        after_stop=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"), [(3, "exit code 3"), (-9, "SIGKILL"), (-11, "SIGSEGV"), (-99, "signal 99")]
+)
+def test_without_any_words_it_is_told_how_it_ended(exit_code: int, words: str) -> None:
+    assert exit_in_words(exit_code) == words
+    assert failure_of(ending(exit_code), "").message == words
+
+
+def test_a_bad_file_is_told_beside_how_it_ended(error_file: Path) -> None:
+    error_file.write_text("{")
+    message = failure_of(ending(-9), str(error_file)).message
+    assert message.startswith("SIGKILL; its error file holds no JSON")
+
+
+def test_texts_are_cut_to_what_the_wire_takes(error_file: Path) -> None:
+    trace = "start" + "ä" * MAX_TRACEBACK_BYTES + "the end"
+    error_file.write_text(json.dumps(torchs("ü" * MAX_MESSAGE_BYTES, trace)))
+    failure = failure_of(ending(), str(error_file))
+    assert len(failure.message.encode()) <= MAX_MESSAGE_BYTES
+    assert failure.message == "ü" * (MAX_MESSAGE_BYTES // 2)
+    assert len(failure.traceback.encode()) <= MAX_TRACEBACK_BYTES
+    assert failure.traceback.endswith("ä" * 100 + "the end")
+
+
+def test_half_a_surrogate_pair_does_not_reach_the_wire(error_file: Path) -> None:
+    error_file.write_text('{"message": "\\ud800"}')
+    assert failure_of(ending(), str(error_file)).message == "\\ud800"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "words"),
+    [
+        ([3], "rank 3"),
+        ([0, 1, 2, 5], "ranks 0-2, 5"),
+        ([7, 3, 3], "ranks 3, 7"),
+        ([1, 0], "ranks 0-1"),
+    ],
+)
+def test_ranks_are_folded(ranks: list[int], words: str) -> None:
+    assert ranks_in_words(ranks) == words
+
+
+def decided(state: JobState, culprit: WorkerFailure | None = None) -> Finish:
+    outcome = Outcome(state=state, reason="R", message="why", culprit=culprit)
+    return Finish(kind=FinishKind.DECIDED, message="why", outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("finish", "status"),
+    [
+        (decided(JobState.SUCCEEDED), 0),
+        (decided(JobState.FAILED), 1),
+        (Finish(kind=FinishKind.BARRIER_TIMEOUT, message=""), 0),
+        (Finish(kind=FinishKind.UNREACHABLE, message=""), 3),
+        (Finish(kind=FinishKind.REFUSED, message=""), 4),
+        (Finish(kind=FinishKind.SIGNALLED, message="", signal=2), 130),
+        (Finish(kind=FinishKind.SIGNALLED, message="", signal=15), 143),
+    ],
+)
+def test_the_exit_status(finish: Finish, status: int) -> None:
+    assert exit_status(finish) == status
+
+
+def failed(rank: int, message: str = "", **more: object) -> WorkerFailure:
+    exit_code = more.pop("exit_code", 1)
+    assert isinstance(exit_code, int)
+    return WorkerFailure(
+        node="a",
+        local_rank=rank % 4,
+        rank=rank,
+        pid=100 + rank,
+        exit_code=exit_code,
+        message=message or exit_in_words(exit_code),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_the_root_cause_comes_first_and_the_others_are_folded() -> None:
+    culprit = failed(5, "ValueError: no", traceback='Traceback\n  File "x"\nValueError: no\n')
+    others = [failed(rank, exit_code=-15, after_stop=True) for rank in (0, 1, 2)] + [
+        failed(7, "RuntimeError: reset"),
+        culprit,
+    ]
+    assert final_report(decided(JobState.FAILED, culprit), others, "/logs/attempt_0") == (
+        "Root cause: rank 5 (local rank 1) on a, pid 105, exit code 1\n"
+        "  ValueError: no\n"
+        "  Traceback\n"
+        '    File "x"\n'
+        "  ValueError: no\n"
+        "Stopped: ranks 0-2 on a: SIGTERM\n"
+        "Also failed: rank 7 on a: RuntimeError: reset\n"
+        "The output of this node's workers is in /logs/attempt_0"
+    )
+
+
+def test_without_a_traceback_it_says_how_to_get_one() -> None:
+    report = final_report(decided(JobState.FAILED, failed(0)), [])
+    assert "exit code 1\n" in report
+    assert "rallypoint.worker.record" in report
+
+
+def test_a_worker_that_never_ran_has_no_pid() -> None:
+    culprit = replace(failed(0, "cannot run 'x'", exit_code=127), pid=0)
+    report = final_report(decided(JobState.FAILED, culprit), [culprit])
+    assert report == "Root cause: rank 0 (local rank 0) on a, not started\n  cannot run 'x'"
+
+
+def test_a_signal_has_no_traceback_to_get() -> None:
+    report = final_report(decided(JobState.FAILED, failed(0, exit_code=-9)), [])
+    assert report == "Root cause: rank 0 (local rank 0) on a, pid 100, SIGKILL"
+
+
+def test_without_a_culprit_what_failed_here_is_told() -> None:
+    finish = Finish(kind=FinishKind.UNREACHABLE, message="")
+    assert final_report(finish, [failed(1)]) == "Failed: rank 1 on a: exit code 1"
+
+
+def test_a_folded_message_is_one_short_line() -> None:
+    finish = Finish(kind=FinishKind.UNREACHABLE, message="")
+    (line,) = final_report(finish, [failed(1, "x" * 1000 + "\ny")]).splitlines()
+    assert len(line) < 250
+
+
+def test_nothing_failed_nothing_told() -> None:
+    assert final_report(decided(JobState.SUCCEEDED), [], "/logs") == ""

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from rallypoint_agent.keeper import WorkerExited
+from rallypoint_agent.local_round import LocalRound
+from support.fake_link import assignment
+
+
+def round_of(workers: int = 2) -> LocalRound:
+    made = LocalRound("a", assignment(3, first_rank=4), dict.fromkeys(range(workers), ""))
+    made.pids = {rank: 100 + rank for rank in range(workers)}
+    return made
+
+
+def exited(local_rank: int, exit_code: int, at_ns: int = 50) -> WorkerExited:
+    return WorkerExited(3, local_rank, 100 + local_rank, exit_code, at_ns, 1_700_000_000.1236)
+
+
+def test_it_has_succeeded_when_all_exited_with_0() -> None:
+    round_ = round_of()
+    round_.exited(exited(0, 0))
+    assert not round_.has_succeeded(2)
+    round_.exited(exited(1, 0))
+    assert round_.has_succeeded(2)
+    assert round_.take_failures(late=True) == ()
+
+
+def test_a_failure_is_taken_once_and_in_the_order_of_the_exits() -> None:
+    round_ = round_of(3)
+    round_.exited(exited(2, 1))
+    round_.exited(exited(1, 0))
+    round_.exited(exited(0, -9))
+    taken = round_.take_failures()
+    assert [(failure.rank, failure.exit_code, failure.after_stop) for failure in taken] == [
+        (6, 1, False),
+        (4, -9, False),
+    ]
+    assert (taken[0].node, taken[0].local_rank, taken[0].pid) == ("a", 2, 102)
+    assert taken[0].fail_time_ms == 1_700_000_000_124
+    assert round_.take_failures(late=True) == ()
+
+
+def test_what_ends_after_a_stop_was_sent_is_collateral_and_taken_late() -> None:
+    round_ = round_of(3)
+    round_.stop_sent(100)
+    round_.stop_sent(10)  # A second one, sooner or not: they knew since the first.
+    round_.exited(exited(0, 1, at_ns=99))
+    round_.exited(exited(1, -15, at_ns=100))
+    assert [failure.rank for failure in round_.take_failures()] == [4]
+    (late,) = round_.take_failures(late=True)
+    assert (late.rank, late.after_stop) == (5, True)
+
+
+def test_what_ends_once_the_fence_struck_is_no_success() -> None:
+    round_ = round_of()
+    round_.fence_ns = 100
+    round_.exited(exited(0, 0, at_ns=99))
+    round_.exited(exited(1, 0, at_ns=101))
+    assert not round_.has_succeeded(2)
+    assert round_.take_failures() == ()
+
+
+def test_whoever_ran_died_with_the_keeper() -> None:
+    round_ = round_of()
+    round_.exited(exited(0, 0))
+    round_.keeper_died(-9, 200)
+    (failure,) = round_.take_failures()
+    assert (failure.rank, failure.pid, failure.exit_code) == (5, 101, -9)
+    assert failure.message == "SIGKILL; the keeper died (exit code -9), and the worker with it"

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rallypoint.model import Endpoint
+from rallypoint_agent.logs import Std
+from rallypoint_agent.options import RunOptions, UsageError, duration_ms, gpu_count, parse
+
+SCRIPT = __file__
+
+
+def options(line: str = "", **environ: str) -> RunOptions:
+    return parse([*line.split(), SCRIPT], environ)
+
+
+def refusal(line: str, **environ: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(line.replace("SCRIPT", SCRIPT).split(), environ)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_defaults_are_torchruns() -> None:
+    parsed = options()
+    assert parsed.coordinators == ()
+    assert (parsed.job_spec.min_nodes, parsed.job_spec.max_nodes) == (1, 1)
+    assert parsed.job_spec.max_restarts == 0
+    assert parsed.nproc_per_node == 1
+    assert parsed.role == "default"
+    assert parsed.monitor_interval == 0.1
+    assert (parsed.redirects, parsed.tee, parsed.log_dir) == (Std.NONE, Std.NONE, None)
+    assert (parsed.node_rank, parsed.master_port, parsed.local_addr) == (None, None, None)
+    assert not parsed.module
+    assert not parsed.no_python
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "value"),
+    [
+        ("--nproc-per-node 4", "nproc_per_node", 4),
+        ("--nproc_per_node=4", "nproc_per_node", 4),
+        ("--rdzv-id train-7", "job", "train-7"),
+        ("--role trainer", "role", "trainer"),
+        ("--node-rank 3", "node_rank", 3),
+        ("--node-name a", "node_name", "a"),
+        ("--local-addr 10.0.0.1", "local_addr", "10.0.0.1"),
+        ("--master_port 29500", "master_port", 29500),
+        ("--log-dir logs", "log_dir", "logs"),
+        ("-r 3", "redirects", Std.ALL),
+        ("-t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
+        ("--monitor-interval 5", "monitor_interval", 5.0),
+        ("--connect-timeout 2m", "connect_timeout_ms", 120_000),
+        ("-m", "module", True),
+        ("--no_python", "no_python", True),
+    ],
+)
+def test_a_flag_has_its_value(line: str, attribute: str, value: object) -> None:
+    assert getattr(options(line), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "value"),
+    [
+        ("--max-restarts 3", "max_restarts", 3),
+        ("--lease-ttl 1m", "lease_ttl_ms", 60_000),
+        ("--coordinator-outage 0", "coordinator_outage_ms", 0),
+        ("--join-timeout 90", "join_timeout_ms", 90_000),
+        ("--last-call-timeout 500ms", "last_call_timeout_ms", 500),
+        ("--exit-barrier-timeout 1h", "exit_barrier_timeout_ms", 3_600_000),
+        ("--shutdown-timeout 1.5s", "shutdown_timeout_ms", 1_500),
+    ],
+)
+def test_a_policy_is_part_of_the_job_spec(line: str, attribute: str, value: int) -> None:
+    assert getattr(options(line).job_spec, attribute) == value
+
+
+def test_several_nodes() -> None:
+    parsed = options("--nnodes 2:4 --coordinator c:1 --rdzv-id j")
+    assert (parsed.job_spec.min_nodes, parsed.job_spec.max_nodes) == (2, 4)
+    assert parsed.job == "j"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoints"),
+    [
+        ("c:1", [Endpoint("c", 1)]),
+        ("c", [Endpoint("c", 29400)]),
+        ("c:1,10.0.0.1:2", [Endpoint("c", 1), Endpoint("10.0.0.1", 2)]),
+        ("[::1]:7", [Endpoint("::1", 7)]),
+        ("[fe80::1%eth0]", [Endpoint("fe80::1%eth0", 29400)]),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--coordinator", "--rdzv-endpoint", "--rdzv_endpoint"])
+def test_the_coordinators(flag: str, text: str, endpoints: list[Endpoint]) -> None:
+    assert options(f"{flag} {text}").coordinators == tuple(endpoints)
+
+
+def test_one_node_without_a_coordinator_has_its_own_and_a_name_of_its_own() -> None:
+    assert options().coordinators == ()
+    assert options().job != options().job
+
+
+def test_standalone_goes_before_the_environments_coordinator() -> None:
+    assert options("--standalone", RALLYPOINT_COORDINATOR="c:1").coordinators == ()
+
+
+def test_all_behind_the_script_is_the_scripts() -> None:
+    parsed = parse(["--role", "r", SCRIPT, "--role", "x", "--", "-m", "--nnodes=0"], {})
+    assert parsed.role == "r"
+    assert parsed.script == SCRIPT
+    assert parsed.script_args == ("--role", "x", "--", "-m", "--nnodes=0")
+
+
+@pytest.mark.parametrize(
+    ("environ", "attribute", "value"),
+    [
+        ({"PET_NPROC_PER_NODE": "3"}, "nproc_per_node", 3),
+        ({"PET_STANDALONE": "1"}, "coordinators", ()),
+        ({"PET_MODULE": "1"}, "module", True),
+        ({"PET_MODULE": "0"}, "module", False),
+        ({"PET_RDZV_ID": ""}, "node_rank", None),
+        ({"PET_RDZV_ENDPOINT": "c:1"}, "coordinators", (Endpoint("c", 1),)),
+        ({"RALLYPOINT_COORDINATOR": "c:1"}, "coordinators", (Endpoint("c", 1),)),
+        ({"PET_COORDINATOR": "c:1"}, "coordinators", (Endpoint("c", 1),)),
+        ({"PYTHON_EXEC": "/bin/sh"}, "python", "/bin/sh"),
+    ],
+)
+def test_what_is_not_given_comes_from_the_environment(environ: dict[str, str], attribute: str, value: object) -> None:
+    assert getattr(options(**environ), attribute) == value
+
+
+def test_what_is_given_goes_before_the_environment() -> None:
+    assert options("--role a", PET_ROLE="b").role == "a"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "no script"),
+        ("--nnodes 2", "no script"),
+        ("--frob SCRIPT", "--frob"),
+        ("nowhere.py", "nowhere.py"),
+        ("--nnodes 4:2 SCRIPT", "--nnodes 4:2: the minimum"),
+        ("--nnodes 0 SCRIPT", "--nnodes 0"),
+        ("--nnodes two SCRIPT", "--nnodes two"),
+        ("--nnodes 2 --rdzv-id j SCRIPT", "--coordinator"),
+        ("--nnodes 1:2 --coordinator c:1 SCRIPT", "--rdzv-id"),
+        ("--nnodes 2 --standalone SCRIPT", "--standalone"),
+        ("--lease-ttl 5x SCRIPT", "--lease-ttl 5x"),
+        ("--lease-ttl -5 SCRIPT", "--lease-ttl"),
+        ("--monitor-interval 0 SCRIPT", "--monitor-interval 0"),
+        ("--coordinator : SCRIPT", "--coordinator :"),
+        ("--coordinator c:0 SCRIPT", "1 to 65535"),
+        ("--coordinator c:x SCRIPT", "--coordinator c:x"),
+        ("--coordinator ::1:5 SCRIPT", "brackets"),
+        ("--master-port 70000 SCRIPT", "1 to 65535"),
+        ("--nproc-per-node 0 SCRIPT", "--nproc-per-node 0"),
+        ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu"),
+        ("--max-restarts=-1 SCRIPT", "--max-restarts -1"),
+        ("-r 4 SCRIPT", "--redirects 4"),
+        ("--tee 0:1, SCRIPT", "--tee 0:1,"),
+        ("-m --no-python SCRIPT", "--no-python"),
+        ("--python /nowhere/python SCRIPT", "/nowhere/python"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line_that_names_it(line: str, told: str) -> None:
+    assert told in refusal(line)
+
+
+def test_nonsense_of_the_environment_is_refused_by_its_variables_name() -> None:
+    assert "PET_MAX_RESTARTS many" in refusal("SCRIPT", PET_MAX_RESTARTS="many")
+    assert "PET_STANDALONE yes" in refusal("SCRIPT", PET_STANDALONE="yes")
+
+
+def test_a_module_or_a_program_need_not_be_a_file() -> None:
+    assert parse(["-m", "package.train"], {}).script == "package.train"
+    assert parse(["--no-python", "nvidia-smi"], {}).script == "nvidia-smi"
+
+
+def test_a_folder_can_be_a_script(tmp_path: Path) -> None:
+    assert parse([str(tmp_path)], {}).script == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [("30s", 30_000), ("10m", 600_000), ("1h", 3_600_000), ("500ms", 500), ("1.5", 1_500)],
+)
+def test_durations(text: str, ms: int) -> None:
+    assert duration_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "s", "1d", "-1s", "1 s", "1e3", "inf", "nan", "1s2s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        (None, 2),
+        ("0,1", 2),
+        ("1", 1),
+        ("", 0),
+        ("-1", 0),
+        ("0,-1,1", 1),
+        ("GPU-8f2e,MIG-1a", 2),
+        ("none", 0),
+    ],
+)
+def test_gpus_are_counted_as_the_driver_shows_them(tmp_path: Path, visible: str | None, count: int) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpu_count(environ, str(tmp_path)) == count
+
+
+def test_without_a_driver_there_is_no_gpu(tmp_path: Path) -> None:
+    assert gpu_count({"CUDA_VISIBLE_DEVICES": "0,1"}, str(tmp_path)) == 0
+
+
+def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"], {})
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--nproc-per-node" in shown
+    assert "--nproc_per_node" not in shown

@@ -1,0 +1,358 @@
+"""The shell: what it makes of what happens, with workers and a coordinator that the test plays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, Observed, Stop, WorkerFailure, WorkerState
+from rallypoint_agent import simple_elastic_agent
+from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
+from rallypoint_agent.core.effects import FinishKind, SetIdentity
+from rallypoint_agent.core.events import AttachRefused
+from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.link.clock import boot_ms
+from rallypoint_agent.rendezvous_port import hold_port
+from rallypoint_agent.simple_elastic_agent import PULSE_MS, SimpleElasticAgent, StartInterruptedError
+from support.fake_link import Answer, FakeLink
+
+SPEC = JobSpec(max_nodes=1, shutdown_timeout_ms=20_000)
+Monitor = Callable[["StandIn"], RunResult]
+
+
+def failed(rank: int, *, after_stop: bool = False) -> WorkerFailure:
+    return WorkerFailure(
+        node="a", local_rank=rank, rank=rank, pid=100 + rank, exit_code=1, message="no", after_stop=after_stop
+    )
+
+
+class StandIn(SimpleElasticAgent):
+    """Notes what it is asked to do. ``monitor`` says how its workers are."""
+
+    def __init__(self, link: FakeLink, monitor: Monitor, *, connect_timeout_ms: int = 60_000, **spec: Any) -> None:
+        worker_spec = WorkerSpec(
+            "default", 2, link, entrypoint="/x/train", **{"monitor_interval": 0.01, "local_addr": "10.0.0.1", **spec}
+        )
+        config = AgentConfig(
+            node="a",
+            local_world_size=2,
+            job_spec=SPEC,
+            connect_timeout_ms=connect_timeout_ms,
+            start_ms=boot_ms(),
+        )
+        super().__init__(worker_spec, config=config)
+        self.link = link
+        self.calls: list[str] = []
+        self.monitor = monitor
+        self.late: tuple[WorkerFailure, ...] = ()
+        self.while_stopping: Callable[[], None] = lambda: None
+        self.on_start: Callable[[WorkerGroup], None] = lambda group: None
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        self.calls.append("start")
+        self.on_start(worker_group)
+        return {0: 100, 1: 101}
+
+    def _stop_workers(self, worker_group: WorkerGroup, is_restart: bool = False) -> None:
+        self.calls.append(f"stop {self._stop_grace:g}")
+        self.while_stopping()
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
+        self.calls.append(f"shutdown {death_sig.name} {timeout:g}")
+        if not self._is_over:
+            self.while_stopping()
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        return self.monitor(self)
+
+    def _open(self) -> None:
+        self.calls.append("open")
+
+    def _close(self) -> None:
+        self.calls.append("close")
+
+    def _hasten_stop(self, death_sig: int, timeout: float) -> None:
+        self.calls.append(f"hasten {death_sig} {timeout:g}")
+
+    def _late_failures(self) -> tuple[WorkerFailure, ...]:
+        return self.late
+
+    def _set_fence(self, term_at_ms: int, kill_at_ms: int) -> None:
+        assert boot_ms() < term_at_ms < kill_at_ms
+        self.calls.append("fence")
+
+    def _set_obituary(self, identity: SetIdentity) -> None:
+        self.calls.append(f"obituary {identity.lease_id}")
+
+    def pump(self) -> None:
+        self._pump(5)
+
+    def stop_is_due(self) -> bool:
+        return self._stop_is_due()
+
+
+def healthy(agent: StandIn) -> RunResult:
+    return RunResult(WorkerState.HEALTHY)
+
+
+def succeeded(agent: StandIn) -> RunResult:
+    return RunResult(WorkerState.SUCCEEDED)
+
+
+def one_failed(agent: StandIn) -> RunResult:
+    return RunResult(WorkerState.FAILED, failures={1: failed(1)})
+
+
+def one_round(link: FakeLink, observed: Observed) -> None:
+    """A coordinator that runs one round, and decides as it ended."""
+    if observed.offer is None:
+        return
+    if observed.phase is AgentPhase.READY and observed.round < 0:
+        link.run_round(0, endpoint=observed.offer.endpoint, offer_id=observed.offer.offer_id)
+    elif observed.phase is AgentPhase.SUCCEEDED:
+        link.decide(JobState.SUCCEEDED)
+    elif observed.phase in (AgentPhase.FAILED, AgentPhase.READY):
+        link.decide(JobState.FAILED)
+
+
+def agent_with(monitor: Monitor, answer: Answer = one_round, **spec: Any) -> StandIn:
+    return StandIn(FakeLink(answer, spec=SPEC), monitor, **spec)
+
+
+def test_a_round_from_its_start_to_the_jobs_end() -> None:
+    agent = agent_with(succeeded)
+    result = agent.run()
+    assert result == RunResult(WorkerState.SUCCEEDED, return_values={0: None, 1: None})
+    assert agent.finish is not None
+    assert agent.finish.kind is FinishKind.DECIDED
+    assert agent.calls == ["open", "obituary 7", "fence", "start", "stop 20", "shutdown SIGTERM 30", "close"]
+    assert agent.link.calls == ["start", "identity cluster uid 7", "leave JOB_DECIDED", "close"]
+    assert agent.link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.SUCCEEDED]
+
+
+def test_the_group_is_filled_before_the_workers_start() -> None:
+    seen: list[WorkerGroup] = []
+    agent = agent_with(succeeded)
+    agent.on_start = seen.append
+    agent.run()
+    (group,) = seen
+    assert group is agent.get_worker_group()
+    assert [worker.global_rank for worker in group.workers] == [0, 1]
+    assert [worker.id for worker in group.workers] == [100, 101]
+    assert (group.group_rank, group.master_addr) == (0, "10.0.0.1")
+    assert group.state is WorkerState.SUCCEEDED
+
+
+def test_a_failure_is_reported_before_the_local_workers_are_stopped() -> None:
+    agent = agent_with(one_failed)
+    agent.late = (failed(0, after_stop=True),)
+    reported: list[Observed] = []
+    agent.while_stopping = lambda: reported.append(agent.link.reports[-1])
+    result = agent.run()
+    assert [(seen.phase, seen.failures) for seen in reported] == [(AgentPhase.STOPPING, (failed(1),))]
+    assert agent.link.phases[-1] is AgentPhase.FAILED
+    assert agent.link.reports[-1].failures == (failed(1), failed(0, after_stop=True))
+    assert result == RunResult(WorkerState.FAILED, failures={1: failed(1), 0: failed(0, after_stop=True)})
+
+
+def test_a_start_that_raises_is_the_groups_failure() -> None:
+    def raise_(group: WorkerGroup) -> None:
+        raise RuntimeError("no such thing")
+
+    agent = agent_with(healthy)
+    agent.on_start = raise_
+    result = agent.run()
+    (failure,) = result.failures.values()
+    assert (failure.node, failure.exit_code, failure.pid) == ("a", 127, 0)
+    assert failure.message == "cannot start train: no such thing"
+    assert "RuntimeError: no such thing" in failure.traceback
+
+
+def test_a_start_that_gives_up_is_no_failure() -> None:
+    """The workers are to end while they are still being started: they do, and that is all."""
+
+    def wait_for_the_stop(group: WorkerGroup) -> None:
+        agent.link.direct(Stop(0, 1_500))
+        while not agent.stop_is_due():
+            agent.pump()
+        raise StartInterruptedError
+
+    agent = agent_with(healthy)
+    agent.on_start = wait_for_the_stop
+    agent.run()
+    assert agent.calls[3:5] == ["start", "stop 1.5"]
+    assert agent.link.phases[-1] is AgentPhase.READY
+    assert agent.link.reports[-1].failures == ()
+
+
+def test_workers_that_something_else_ended_are_gone() -> None:
+    agent = agent_with(lambda agent: RunResult(WorkerState.STOPPED))
+    agent.run()
+    assert agent.link.phases[-1] is AgentPhase.READY
+    assert not [call for call in agent.calls if call.startswith("stop")]
+
+
+@pytest.fixture
+def usr1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGUSR1")
+
+
+def signalled(agent: StandIn) -> RunResult:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return RunResult(WorkerState.HEALTHY)
+
+
+def test_a_signal_ends_the_workers_by_the_same_signal(usr1: None) -> None:
+    agent = agent_with(signalled)
+    result = agent.run()
+    assert result.state is WorkerState.FAILED
+    assert agent.finish is not None
+    assert (agent.finish.kind, agent.finish.signal) == (FinishKind.SIGNALLED, signal.SIGUSR1)
+    assert "shutdown SIGUSR1 20" in agent.calls
+    assert "leave SIGNAL" in agent.link.calls
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_a_second_signal_hastens_the_stop_under_way(usr1: None) -> None:
+    def again() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        agent.pump()
+
+    agent = agent_with(signalled)
+    agent.while_stopping = again
+    agent.run()
+    assert f"hasten {signal.SIGKILL} 0" in agent.calls
+    assert agent.calls.count("shutdown SIGUSR1 20") == 1
+
+
+def test_the_link_lives_while_a_stop_blocks() -> None:
+    """What comes meanwhile is taken in at once, what goes out goes at once, and nothing else begins."""
+
+    def wait() -> None:
+        before_ms = boot_ms()
+        agent.link.alive_until_ms = 0
+        agent.link.run_round(1)
+        agent.pump()
+        assert agent.link.alive_until_ms >= before_ms + PULSE_MS
+        assert agent.link.events() == []
+
+    agent = agent_with(one_failed)
+    agent.while_stopping = wait
+    agent.monitor = lambda agent: one_failed(agent) if agent.calls.count("start") == 1 else succeeded(agent)
+    agent.run()
+    assert [call for call in agent.calls if call.startswith("st")][:3] == ["start", "stop 20", "start"]
+
+
+def test_before_a_call_that_may_not_pump_the_link_has_time_enough() -> None:
+    seen: list[int] = []
+    agent = agent_with(one_failed)
+    agent.while_stopping = lambda: seen.append(agent.link.alive_until_ms - boot_ms())
+    agent.run()
+    assert seen[0] > SPEC.shutdown_timeout_ms + PULSE_MS - 5_000
+
+
+def test_each_round_is_offered_another_port_which_is_held() -> None:
+    offers: list[Endpoint] = []
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if observed.offer is None or observed.phase.may_have_workers:
+            return
+        if len(offers) == 2:
+            link.decide(JobState.FAILED)
+            return
+        assert observed.offer.endpoint not in offers
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("", observed.offer.endpoint.port))
+        link.run_round(len(offers), offer_id=observed.offer.offer_id)
+        offers.append(observed.offer.endpoint)
+
+    agent_with(one_failed, answer).run()
+    assert {offer.host for offer in offers} == {"10.0.0.1"}
+    for offer in offers:
+        with socket.socket() as stranger:
+            stranger.bind(("", offer.port))
+
+
+@pytest.mark.parametrize(
+    ("spec", "host"),
+    [
+        ({"local_addr": "node-a", "master_addr": "m"}, "node-a"),
+        ({"local_addr": None, "master_addr": "m"}, "m"),
+        ({"local_addr": None}, "10.0.0.7"),
+    ],
+)
+def test_the_host_that_is_offered(spec: dict[str, Any], host: str) -> None:
+    agent = agent_with(succeeded, **spec)
+    agent.run()
+    offer = agent.link.reports[0].offer
+    assert offer is not None
+    assert offer.endpoint.host == host
+
+
+def test_a_fixed_port_is_offered_again_and_again() -> None:
+    held = hold_port()
+    held.close()
+    agent = agent_with(one_failed, master_port=held.port)
+    agent.run()
+    offers = {observed.offer for observed in agent.link.reports if observed.offer}
+    assert {offer.endpoint.port for offer in offers} == {held.port}
+    assert len(offers) == 2
+
+
+def test_a_port_that_cannot_be_had_is_not_offered() -> None:
+    with socket.create_server(("", 0)) as server:
+        agent = agent_with(succeeded, lambda link, _: link.decide(JobState.FAILED), master_port=server.getsockname()[1])
+        agent.run()
+    assert agent.link.reports[0].offer is None
+
+
+def test_an_error_of_our_own_leaves_nothing_behind() -> None:
+    def raise_(agent: StandIn) -> RunResult:
+        raise RuntimeError("a bug")
+
+    agent = agent_with(raise_)
+    with pytest.raises(RuntimeError, match="a bug"):
+        agent.run()
+    assert agent.calls[-2:] == ["shutdown SIGTERM 30", "close"]
+    assert agent.link.calls[-2:] == ["leave AGENT_FAILED", "close"]
+
+
+def test_a_refusal_ends_it() -> None:
+    refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="max_nodes differs")
+    agent = agent_with(healthy, lambda link, _: link.put(AttachRefused(refusal)))
+    assert agent.run().is_failed()
+    assert agent.finish is not None
+    assert (agent.finish.kind, agent.finish.message) == (FinishKind.REFUSED, "max_nodes differs")
+    assert "start" not in agent.calls
+
+
+def test_a_deadline_of_the_core_needs_nothing_to_happen() -> None:
+    link = FakeLink(lambda link, observed: None, spec=SPEC, attaches=False)
+    agent = StandIn(link, healthy, connect_timeout_ms=30, monitor_interval=60)
+    assert agent.run().is_failed()
+    assert agent.finish is not None
+    assert agent.finish.kind is FinishKind.UNREACHABLE
+
+
+def test_a_goodbye_without_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simple_elastic_agent, "LEAVE_TIMEOUT_MS", 30)
+    link = FakeLink(one_round, spec=SPEC, leaves=False)
+    agent = StandIn(link, succeeded)
+    assert agent.run().state is WorkerState.SUCCEEDED
+
+
+def test_without_a_config_the_policies_are_torchs_arguments() -> None:
+    class Plain(StandIn):
+        def __init__(self) -> None:
+            spec = WorkerSpec("r", 3, FakeLink(one_round), entrypoint="x", max_restarts=5)
+            SimpleElasticAgent.__init__(self, spec, 7, 8)
+
+    config = Plain()._core.config
+    assert config.local_world_size == 3
+    assert config.job_spec == JobSpec(max_restarts=5, exit_barrier_timeout_ms=7_000, shutdown_timeout_ms=8_000)

@@ -1,0 +1,204 @@
+"""The link when its stream breaks, is refused, or cannot come to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import AgentPhase, Endpoint, Version
+from rallypoint.wire import LeaseStale, hello_from_proto
+from rallypoint_agent.core.events import (
+    Attached,
+    AttachRefused,
+    ConnectionsRefused,
+    Detached,
+    DirectiveReceived,
+    LeaseStaleReceived,
+)
+from rallypoint_agent.link.clock import boot_ms
+from support.fake_coordinator import (
+    CLUSTER_ID,
+    JOB_UID,
+    LEASE_ID,
+    QUIET_S,
+    FakeCoordinator,
+    refusing_endpoint,
+)
+from support.link_agent import (
+    Agent,
+    attaching,
+    directive,
+    endpoint_of,
+    observed,
+    silent_listener,
+)
+
+BUSY = Refusal(reason=Reason.NODE_NAME_BUSY, message="not yet")
+MISMATCH = Refusal(reason=Reason.SPEC_MISMATCH, message="other spec", field="hello.job_spec.min_nodes")
+
+
+@pytest.fixture
+def coordinator() -> Iterator[FakeCoordinator]:
+    with contextlib.closing(FakeCoordinator()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def refusing() -> Iterator[Endpoint]:
+    with refusing_endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def attach() -> Iterator[Callable[..., Agent]]:
+    with attaching() as start:
+        yield start
+
+
+# --- Breaks
+
+
+def test_attaches_again_after_a_restart_with_all_it_knows(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    stream.send(directive(9))
+    agent.next(DirectiveReceived)
+    agent.link.report(observed(9, AgentPhase.SUCCEEDED))
+    stream.next_of("observed")
+    began_ms = boot_ms()
+    coordinator.stop()
+    agent.next(Detached)
+    assert began_ms <= agent.next(ConnectionsRefused).probe_sent_ms <= boot_ms()
+    coordinator.start()
+    hello = hello_from_proto(coordinator.accept().hello.hello)
+    assert hello.attach_seq > 1
+    assert (hello.cluster_id, hello.job_uid, hello.lease_id) == (CLUSTER_ID, JOB_UID, LEASE_ID)
+    assert hello.highest_version == Version(1, 9)
+    assert hello.observed == observed(9, AgentPhase.SUCCEEDED)
+    assert sum(isinstance(event, Detached) for event in agent.look()) == 1
+
+
+def test_an_ordinary_end_of_the_stream_is_a_break(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    agent.next(Attached)
+    stream.end()
+    agent.next(Detached)
+    assert coordinator.accept().hello.hello.lease_id == LEASE_ID
+    assert not any(isinstance(event, ConnectionsRefused) for event in agent.look())
+
+
+@pytest.mark.parametrize("name", ["CANCELLED", "INTERNAL", "UNAVAILABLE", "UNIMPLEMENTED", "NOT_FOUND", "UNKNOWN"])
+def test_any_status_that_is_not_ours_is_a_break(
+    name: str, coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    coordinator.accept().fail(grpc.StatusCode[name])
+    stream = coordinator.accept()
+    assert agent.look() == []
+    stream.welcome()
+    agent.next(Attached)
+    stream.fail(grpc.StatusCode[name])
+    agent.next(Detached)
+    coordinator.accept()
+
+
+def test_reattaches_at_once_with_the_identity_it_was_given(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint, first_backoff_ms=60_000, longest_backoff_ms=60_000)
+    coordinator.accept().welcome()
+    agent.next(Attached)
+    agent.link.set_identity(CLUSTER_ID, JOB_UID, 0)
+    agent.link.reattach()
+    agent.next(Detached)
+    hello = hello_from_proto(coordinator.accept().hello.hello)
+    assert (hello.attach_seq, hello.cluster_id, hello.job_uid, hello.lease_id) == (2, CLUSTER_ID, JOB_UID, 0)
+
+
+def test_reattaches_out_of_a_backoff(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint, first_backoff_ms=60_000, longest_backoff_ms=60_000)
+    coordinator.accept().refuse(BUSY)
+    agent.next(AttachRefused)
+    agent.link.reattach()
+    coordinator.accept()
+
+
+def test_a_stale_lease_waits_for_the_workers(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    stream.send(LeaseStale("counted as gone"))
+    stream.end()
+    assert agent.next(LeaseStaleReceived).message == "counted as gone"
+    assert coordinator.accept_within(QUIET_S) is None
+    agent.link.set_identity(CLUSTER_ID, JOB_UID, 0)
+    agent.link.reattach()
+    assert coordinator.accept().hello.hello.lease_id == 0
+    kinds = [type(event) for event in agent.look()]
+    assert kinds == [Attached, LeaseStaleReceived, Detached]
+
+
+# --- Refusals
+
+
+def test_a_final_refusal_ends_the_trying(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    coordinator.accept().refuse(MISMATCH)
+    assert agent.next(AttachRefused).refusal == MISMATCH
+    assert coordinator.accept_within(QUIET_S) is None
+    agent.link.reattach()
+    coordinator.accept()
+
+
+def test_any_other_refusal_is_tried_again(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    coordinator.accept().refuse(BUSY)
+    assert agent.next(AttachRefused).refusal == BUSY
+    assert coordinator.accept().hello.hello.attach_seq == 2
+
+
+def test_a_refusal_of_a_stream_that_stood_detaches_first(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    stream.refuse(Refusal(reason=Reason.SHUTTING_DOWN, message="bye"))
+    agent.next(AttachRefused)
+    coordinator.accept()
+    assert [type(event) for event in agent.look()] == [Attached, Detached, AttachRefused]
+
+
+# --- Is nobody there?
+
+
+def test_a_refused_connect_is_reported_again_and_again(attach: Callable[..., Agent], refusing: Endpoint) -> None:
+    agent = attach(refusing, refusing)
+    first = agent.next(ConnectionsRefused)
+    assert agent.next(ConnectionsRefused).probe_sent_ms > first.probe_sent_ms
+
+
+def test_an_endpoint_that_is_silent_is_not_refused(attach: Callable[..., Agent], refusing: Endpoint) -> None:
+    with silent_listener() as listener:
+        agent = attach(refusing, endpoint_of(listener), welcome_timeout_ms=50)
+        # One by the probe after the closed endpoint, one by the stream, one by the probe after that.
+        for _ in range(3):
+            listener.accept()[0].close()
+        assert agent.look() == []
+
+
+def test_behind_a_proxy_a_refusal_says_nothing(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent], refusing: Endpoint
+) -> None:
+    agent = attach(refusing, coordinator.endpoint, use_proxy=True)
+    coordinator.accept()
+    assert agent.look() == []
