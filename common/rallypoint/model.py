@@ -76,10 +76,19 @@ class JobState(StrEnum):
     STOPPING = "STOPPING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
     @property
     def is_decided(self) -> bool:
-        return self in (JobState.SUCCEEDED, JobState.FAILED)
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class ScaleUp(StrEnum):
+    """When a running job takes in nodes that arrive while there is room."""
+
+    IMMEDIATE = "IMMEDIATE"
+    ON_RESTART = "ON_RESTART"
+    AFTER = "AFTER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,10 @@ class JobSpec:
     last_call_timeout_ms: int = 30_000
     shutdown_timeout_ms: int = 30_000
     exit_barrier_timeout_ms: int = 300_000
+    scale_up: ScaleUp = ScaleUp.IMMEDIATE
+    scale_up_delay_ms: int = 0
+    rejoin_wait_ms: int = 0
+    no_restart_exit_codes: tuple[int, ...] = ()
 
     @property
     def heartbeat_interval_ms(self) -> int:
@@ -251,13 +264,20 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """The node is drained: end the workers, say Goodbye, exit."""
+
+    grace_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exit:
     """The job's life is decided."""
 
     outcome: Outcome
 
 
-Action = Hold | Run | Stop | Exit
+Action = Hold | Run | Stop | Drain | Exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ connects. A field is named by its path in the request: ``hello.job_spec.min_node
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -179,6 +179,10 @@ def _are_labels(labels: Mapping[str, str]) -> bool:
     )
 
 
+def _are_exit_codes(codes: Sequence[int]) -> bool:
+    return len(codes) <= 64 and all(1 <= code <= 255 for code in codes)
+
+
 ANYTHING = Rule("be anything", lambda value: True)
 NOT_NEGATIVE = Rule("be 0 or more", lambda value: value >= 0)
 COUNTER = _between(0, COUNTER_MAX)
@@ -209,6 +213,9 @@ _JOB_SPEC: Shape = {
     "last_call_timeout": WhenSet(DURATION),
     "shutdown_timeout": WhenSet(DURATION),
     "exit_barrier_timeout": WhenSet(DURATION),
+    "scale_up_delay": WhenSet(DURATION),
+    "rejoin_wait": WhenSet(DURATION),
+    "no_restart_exit_codes": Always(Rule("have at most 64 entries, each 1 to 255", _are_exit_codes)),
 }
 
 _NODE_SPEC: Shape = {
@@ -402,6 +409,8 @@ _JOB_SPEC_RULES = (
     _SpecRule("last_call_timeout_ms", _zero),
     _SpecRule("shutdown_timeout_ms", _zero),
     _SpecRule("exit_barrier_timeout_ms", _zero),
+    _SpecRule("scale_up_delay_ms", _zero),
+    _SpecRule("rejoin_wait_ms", _zero),
 )
 
 

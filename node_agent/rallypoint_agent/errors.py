@@ -152,7 +152,7 @@ def exit_status(finish: Finish) -> int:
         case FinishKind.DECIDED:
             assert finish.outcome is not None
             return 0 if finish.outcome.state is JobState.SUCCEEDED else 1
-        case FinishKind.BARRIER_TIMEOUT:
+        case FinishKind.BARRIER_TIMEOUT | FinishKind.DRAINED:
             return 0
         case FinishKind.UNREACHABLE:
             return 3

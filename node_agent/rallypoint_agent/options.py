@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from rallypoint.model import Endpoint, JobSpec
+from rallypoint.model import Endpoint, JobSpec, ScaleUp
 from rallypoint_agent.logs import Std
 
 DEFAULT_COORDINATOR_PORT = 29400
@@ -135,6 +135,23 @@ def _seconds(text: str) -> float:
     if value <= 0:
         raise ValueError("it must be more than 0 s")
     return value
+
+
+def _scale_up(text: str) -> tuple[ScaleUp, int]:
+    when, _, delay = text.partition("=")
+    if when == "after" and delay:
+        return ScaleUp.AFTER, duration_ms(delay)
+    by_name = {"immediate": ScaleUp.IMMEDIATE, "on-restart": ScaleUp.ON_RESTART}
+    if text not in by_name:
+        raise ValueError("it must be immediate, on-restart or after=TIME")
+    return by_name[text], 0
+
+
+def _exit_codes(text: str) -> tuple[int, ...]:
+    codes = sorted({_whole(item.strip()) for item in text.split(",")})
+    if not all(1 <= code <= 255 for code in codes):
+        raise ValueError("an exit code that can mean a failure is 1 to 255")
+    return tuple(codes)
 
 
 def _truth(text: str) -> bool:
@@ -319,6 +336,21 @@ _FLAGS = (
         _JOB.exit_barrier_timeout_ms,
         "how long to look for the coordinator after the workers succeeded",
     ),
+    _Flag(
+        name="scale-up",
+        read=_scale_up,
+        default=(_JOB.scale_up, _JOB.scale_up_delay_ms),
+        metavar="WHEN",
+        help="take in late nodes: immediate (default), on-restart, or after=TIME from the first one's arrival",
+    ),
+    _policy("rejoin-wait", _JOB.rejoin_wait_ms, "how long to wait for a lost node to come back before going on"),
+    _Flag(
+        name="no-restart-exit-codes",
+        read=_exit_codes,
+        default=(),
+        metavar="N[,N]",
+        help="fail the job at once if the first worker that fails exits with one of these",
+    ),
     _policy("shutdown-timeout", _JOB.shutdown_timeout_ms, "from SIGTERM to SIGKILL at a teardown"),
 )
 
@@ -390,6 +422,7 @@ def _check_program(values: Mapping[str, Any], script: str) -> None:
 
 def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) -> RunOptions:
     min_nodes, max_nodes = values.pop("nnodes")
+    scale_up, scale_up_delay_ms = values.pop("scale_up")
     standalone, coordinators = values.pop("standalone"), values.pop("coordinator")
     if max_nodes > 1:
         _check_several_nodes(standalone, coordinators, values["rdzv_id"])
@@ -406,6 +439,10 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
             last_call_timeout_ms=values.pop("last_call_timeout"),
             exit_barrier_timeout_ms=values.pop("exit_barrier_timeout"),
             shutdown_timeout_ms=values.pop("shutdown_timeout"),
+            scale_up=scale_up,
+            scale_up_delay_ms=scale_up_delay_ms,
+            rejoin_wait_ms=values.pop("rejoin_wait"),
+            no_restart_exit_codes=values.pop("no_restart_exit_codes"),
         ),
         connect_timeout_ms=values.pop("connect_timeout"),
         script=script,

@@ -49,6 +49,8 @@ class AgentScript:
         self.next_deadline_ms: int | None = None
         self.effects: list[Effect] = []
         self.reported = Observed()
+        self.ports = True
+        """Whether a port can be had."""
         self.feed(TimeAdvanced())
 
     def feed(self, event: Event) -> list[Effect]:
@@ -65,7 +67,8 @@ class AgentScript:
             if isinstance(effect, Report):
                 self.reported = effect.observed
             if isinstance(effect, HoldPort):
-                self._step(PortHeld(effect.offer_id, Endpoint("10.0.0.1", 4000 + effect.offer_id)))
+                endpoint = Endpoint("10.0.0.1", 4000 + effect.offer_id) if self.ports else None
+                self._step(PortHeld(effect.offer_id, endpoint))
 
     def advance(self, ms: int) -> list[Effect]:
         before = len(self.effects)

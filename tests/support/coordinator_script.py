@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from rallypoint.errors import Refusal
 from rallypoint.model import (
     AgentPhase,
     Assignment,
@@ -22,7 +23,7 @@ from rallypoint.model import (
     WorkerFailure,
 )
 from rallypoint_coordinator.core.cluster import Cluster
-from rallypoint_coordinator.core.effects import Effect, Output, SendDirective, SendWelcome
+from rallypoint_coordinator.core.effects import Answer, Effect, Output, SendDirective, SendWelcome
 from rallypoint_coordinator.core.events import (
     AgentAttached,
     AgentHeartbeat,
@@ -30,6 +31,8 @@ from rallypoint_coordinator.core.events import (
     AgentObserved,
     Event,
     GoneReported,
+    OperatorAsked,
+    Request,
     Stamp,
     StreamClosed,
     TimeAdvanced,
@@ -228,6 +231,12 @@ class Script:
             total.effects += out.effects
         self.now_ms = end_ms
         return total
+
+    def ask(self, request: Request, node: str = "", job: str = JOB) -> bool | Refusal:
+        """An operator's request, and its answer."""
+        event = OperatorAsked(call=9, job=job, request=request, by="ops", reason="maintenance", node=node)
+        (answer,) = effects_of(self.feed(event), Answer)
+        return answer.answer
 
     def restart(self) -> None:
         """The coordinator starts again from its journal; every stream is gone."""

@@ -9,6 +9,7 @@ from rallypoint.model import (
     Assignment,
     Capability,
     Directive,
+    Drain,
     Endpoint,
     EndpointOffer,
     Exit,
@@ -20,6 +21,7 @@ from rallypoint.model import (
     Observed,
     Outcome,
     Run,
+    ScaleUp,
     Stop,
     Version,
     WatchdogStatus,
@@ -59,6 +61,10 @@ job_specs = st.builds(
     last_call_timeout_ms=durations_ms,
     shutdown_timeout_ms=durations_ms,
     exit_barrier_timeout_ms=durations_ms,
+    scale_up=st.sampled_from(ScaleUp),
+    scale_up_delay_ms=durations_ms,
+    rejoin_wait_ms=durations_ms,
+    no_restart_exit_codes=st.lists(st.integers(1, 255), max_size=3).map(tuple),
 )
 node_specs = st.builds(
     NodeSpec,
@@ -162,6 +168,7 @@ actions = (
     | st.just(Hold())
     | st.builds(Run, assignments)
     | st.builds(Stop, ids, durations_ms)
+    | st.builds(Drain, durations_ms)
     | st.builds(Exit, outcomes)
 )
 directives = st.builds(

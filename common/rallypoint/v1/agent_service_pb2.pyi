@@ -274,7 +274,7 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A machine word: SIGNAL, JOB_DECIDED. At most 64 bytes."""
+    """A machine word: SIGNAL, JOB_DECIDED, DRAINED. At most 64 bytes."""
     message: _builtins.str
     """A sentence for people. At most 1 KiB."""
     def __init__(
@@ -433,6 +433,7 @@ class Directive(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
     job_uid: _builtins.str
     """REQUIRED. The life of the job."""
@@ -464,6 +465,10 @@ class Directive(_message.Message):
     def exit(self) -> Global___Exit:
         """The job's life is decided: have no worker, say Goodbye, exit."""
 
+    @_builtins.property
+    def drain(self) -> Global___Drain:
+        """The node is drained: end the workers as by Stop, say Goodbye, exit."""
+
     def __init__(
         self,
         *,
@@ -475,13 +480,14 @@ class Directive(_message.Message):
         run: Global___Run | None = ...,
         stop: Global___Stop | None = ...,
         exit: Global___Exit | None = ...,
+        drain: Global___Drain | None = ...,
         consumed_offer_id: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "exit", b"exit", "hold", b"hold", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "drain", b"drain", "exit", b"exit", "hold", b"hold", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consumed_offer_id", b"consumed_offer_id", "exit", b"exit", "hold", b"hold", "job_uid", b"job_uid", "message", b"message", "reason", b"reason", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consumed_offer_id", b"consumed_offer_id", "drain", b"drain", "exit", b"exit", "hold", b"hold", "job_uid", b"job_uid", "message", b"message", "reason", b"reason", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["hold", "run", "stop", "exit"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["hold", "run", "stop", "exit", "drain"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -555,6 +561,30 @@ class Stop(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Stop: _TypeAlias = Stop  # noqa: Y015
+
+@_typing.final
+class Drain(_message.Message):
+    """The node is drained; the job goes on without it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grace_period(self) -> _duration_pb2.Duration:
+        """How long the workers have between SIGTERM and SIGKILL."""
+
+    def __init__(
+        self,
+        *,
+        grace_period: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drain: _TypeAlias = Drain  # noqa: Y015
 
 @_typing.final
 class Exit(_message.Message):

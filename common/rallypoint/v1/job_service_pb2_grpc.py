@@ -58,6 +58,21 @@ class JobServiceStub(object):
                 request_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/rallypoint.v1.JobService/CancelJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+                _registered_method=True)
+        self.RestartJob = channel.unary_unary(
+                '/rallypoint.v1.JobService/RestartJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.RestartJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.RestartJobResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/rallypoint.v1.JobService/DrainNode',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -98,6 +113,35 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelJob(self, request, context):
+        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
+        is durable. Idempotent; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartJob(self, request, context):
+        """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
+        durable. Not idempotent: a second call restarts the next round.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
+        without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
+        Idempotent. It holds for the agent that is there now: another one started on that node may join.
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
+        (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -120,6 +164,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'RestartJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.RestartJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.RestartJobResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -234,6 +293,87 @@ class JobService(object):
             '/rallypoint.v1.JobService/ListWorkers',
             rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.SerializeToString,
             rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/CancelJob',
+            rallypoint_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/RestartJob',
+            rallypoint_dot_v1_dot_job__service__pb2.RestartJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.RestartJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/DrainNode',
+            rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

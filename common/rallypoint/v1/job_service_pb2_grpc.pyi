@@ -51,6 +51,23 @@ class JobServiceStub:
     """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
+    CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
+    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
+    is durable. Idempotent; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    RestartJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]
+    """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
+    durable. Not idempotent: a second call restarts the next round.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    DrainNode: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]
+    """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
+    without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
+    Idempotent. It holds for the agent that is there now: another one started on that node may join.
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
+    (INVALID_FIELD).
+    """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -74,6 +91,23 @@ class JobServiceAsyncStub(JobServiceStub):
     ListWorkers: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListWorkersRequest, _job_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
+    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
+    is durable. Idempotent; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    RestartJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]  # type: ignore[assignment]
+    """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
+    durable. Not idempotent: a second call restarts the next round.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    DrainNode: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]  # type: ignore[assignment]
+    """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
+    without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
+    Idempotent. It holds for the agent that is there now: another one started on that node may join.
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
+    (INVALID_FIELD).
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,6 +153,41 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.ListWorkersResponse, _abc.Awaitable[_job_service_pb2.ListWorkersResponse]]:
         """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelJob(
+        self,
+        request: _job_service_pb2.CancelJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
+        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
+        is durable. Idempotent; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def RestartJob(
+        self,
+        request: _job_service_pb2.RestartJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.RestartJobResponse, _abc.Awaitable[_job_service_pb2.RestartJobResponse]]:
+        """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
+        durable. Not idempotent: a second call restarts the next round.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def DrainNode(
+        self,
+        request: _job_service_pb2.DrainNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.DrainNodeResponse, _abc.Awaitable[_job_service_pb2.DrainNodeResponse]]:
+        """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
+        without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
+        Idempotent. It holds for the agent that is there now: another one started on that node may join.
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
+        (INVALID_FIELD).
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

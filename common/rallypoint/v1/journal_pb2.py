@@ -26,47 +26,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rallypoint.v1 import types_pb2 as rallypoint_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brallypoint/v1/journal.proto\x12\rrallypoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\x84\x05\n\rJournalRecord\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\x13\x63oordinator_started\x18\n \x01(\x0b\x32!.rallypoint.v1.CoordinatorStartedH\x00\x12\x30\n\x0bjob_created\x18\x0b \x01(\x0b\x32\x19.rallypoint.v1.JobCreatedH\x00\x12\x34\n\rmember_joined\x18\x0c \x01(\x0b\x32\x1b.rallypoint.v1.MemberJoinedH\x00\x12\x30\n\x0bmember_gone\x18\r \x01(\x0b\x32\x19.rallypoint.v1.MemberGoneH\x00\x12\x32\n\x0cround_formed\x18\x0e \x01(\x0b\x32\x1a.rallypoint.v1.RoundFormedH\x00\x12\x36\n\x0enode_succeeded\x18\x0f \x01(\x0b\x32\x1c.rallypoint.v1.NodeSucceededH\x00\x12\x36\n\x0eround_stopping\x18\x10 \x01(\x0b\x32\x1c.rallypoint.v1.RoundStoppingH\x00\x12\x30\n\x0bround_ended\x18\x11 \x01(\x0b\x32\x19.rallypoint.v1.RoundEndedH\x00\x12\x30\n\x0bjob_decided\x18\x12 \x01(\x0b\x32\x19.rallypoint.v1.JobDecidedH\x00\x12\x36\n\x0elife_forgotten\x18\x13 \x01(\x0b\x32\x1c.rallypoint.v1.LifeForgottenH\x00\x42\x08\n\x06record\"7\n\x12\x43oordinatorStarted\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"2\n\nJobCreated\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\"\xa0\x01\n\x0cMemberJoined\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12/\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x05 \x01(\t\"h\n\nMemberGone\x12\x10\n\x08lease_id\x18\x01 \x01(\x03\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.rallypoint.v1.GoneReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\"N\n\x04Seat\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x03\x12\x18\n\x10local_world_size\x18\x03 \x01(\x05\x12\x0c\n\x04role\x18\x04 \x01(\t\"}\n\x0bRoundFormed\x12\r\n\x05round\x18\x01 \x01(\x03\x12\"\n\x05seats\x18\x02 \x03(\x0b\x32\x13.rallypoint.v1.Seat\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\x04 \x01(\x03\",\n\rNodeSucceeded\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\"X\n\rRoundStopping\x12\r\n\x05round\x18\x01 \x01(\x03\x12\'\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.StopCause\x12\x0f\n\x07message\x18\x03 \x01(\t\"l\n\nRoundEnded\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x0f\n\x07\x63harged\x18\x02 \x01(\x08\x12-\n\x07\x63ulprit\x18\x03 \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\x0f\n\x07message\x18\x04 \x01(\t\"5\n\nJobDecided\x12\'\n\x07outcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Outcome\"\x0f\n\rLifeForgotten\"`\n\x0f\x43lusterSnapshot\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12*\n\x05lives\x18\x03 \x03(\x0b\x32\x1b.rallypoint.v1.LifeSnapshot\"\xea\x03\n\x0cLifeSnapshot\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12.\n\nstate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07members\x18\x07 \x03(\x0b\x32\x1d.rallypoint.v1.MemberSnapshot\x12\x12\n\ngone_nodes\x18\x08 \x03(\t\x12+\n\x05round\x18\t \x01(\x0b\x32\x1c.rallypoint.v1.RoundSnapshot\x12\x15\n\rrestart_count\x18\n \x01(\x05\x12\x32\n\x0clast_failure\x18\x0b \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0c \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\x1a\n\x12\x64irective_revision\x18\r \x01(\x03\x12\x10\n\x08revision\x18\x0e \x01(\x03\"\x8e\x02\n\x0eMemberSnapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12%\n\x04spec\x18\x04 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12/\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x19\n\x11\x63onsumed_offer_id\x18\x07 \x01(\x03\x12\'\n\x04gone\x18\x08 \x01(\x0e\x32\x19.rallypoint.v1.GoneReason\x12\x14\n\x0cgone_message\x18\t \x01(\t\"\x93\x02\n\rRoundSnapshot\x12\r\n\x05round\x18\x01 \x01(\x03\x12\"\n\x05seats\x18\x02 \x03(\x0b\x32\x13.rallypoint.v1.Seat\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\x04 \x01(\x03\x12\x15\n\rrestart_count\x18\x05 \x01(\x05\x12\x11\n\tsucceeded\x18\x06 \x03(\t\x12,\n\nstop_cause\x18\x07 \x01(\x0e\x32\x18.rallypoint.v1.StopCause\x12\x14\n\x0cstop_message\x18\x08 \x01(\t\x12\x15\n\rstop_revision\x18\t \x01(\x03\x12\r\n\x05\x65nded\x18\n \x01(\x08*r\n\nGoneReason\x12\x1b\n\x17GONE_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10GONE_REASON_LEFT\x10\x01\x12\x18\n\x14GONE_REASON_OBITUARY\x10\x02\x12\x17\n\x13GONE_REASON_EXPIRED\x10\x03*\x95\x01\n\tStopCause\x12\x1a\n\x16STOP_CAUSE_UNSPECIFIED\x10\x00\x12\x1c\n\x18STOP_CAUSE_WORKER_FAILED\x10\x01\x12\x18\n\x14STOP_CAUSE_NODE_LOST\x10\x02\x12\x18\n\x14STOP_CAUSE_NODE_LEFT\x10\x03\x12\x1a\n\x16STOP_CAUSE_NODE_JOINED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brallypoint/v1/journal.proto\x12\rrallypoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xa4\x06\n\rJournalRecord\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12@\n\x13\x63oordinator_started\x18\n \x01(\x0b\x32!.rallypoint.v1.CoordinatorStartedH\x00\x12\x30\n\x0bjob_created\x18\x0b \x01(\x0b\x32\x19.rallypoint.v1.JobCreatedH\x00\x12\x34\n\rmember_joined\x18\x0c \x01(\x0b\x32\x1b.rallypoint.v1.MemberJoinedH\x00\x12\x30\n\x0bmember_gone\x18\r \x01(\x0b\x32\x19.rallypoint.v1.MemberGoneH\x00\x12\x32\n\x0cround_formed\x18\x0e \x01(\x0b\x32\x1a.rallypoint.v1.RoundFormedH\x00\x12\x36\n\x0enode_succeeded\x18\x0f \x01(\x0b\x32\x1c.rallypoint.v1.NodeSucceededH\x00\x12\x36\n\x0eround_stopping\x18\x10 \x01(\x0b\x32\x1c.rallypoint.v1.RoundStoppingH\x00\x12\x30\n\x0bround_ended\x18\x11 \x01(\x0b\x32\x19.rallypoint.v1.RoundEndedH\x00\x12\x30\n\x0bjob_decided\x18\x12 \x01(\x0b\x32\x19.rallypoint.v1.JobDecidedH\x00\x12\x36\n\x0elife_forgotten\x18\x13 \x01(\x0b\x32\x1c.rallypoint.v1.LifeForgottenH\x00\x12\x34\n\rjob_cancelled\x18\x14 \x01(\x0b\x32\x1b.rallypoint.v1.JobCancelledH\x00\x12\x34\n\rrestart_asked\x18\x15 \x01(\x0b\x32\x1b.rallypoint.v1.RestartAskedH\x00\x12\x32\n\x0cnode_drained\x18\x16 \x01(\x0b\x32\x1a.rallypoint.v1.NodeDrainedH\x00\x42\x08\n\x06record\"7\n\x12\x43oordinatorStarted\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"2\n\nJobCreated\x12$\n\x04spec\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\"\xa0\x01\n\x0cMemberJoined\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12%\n\x04spec\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12/\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x05 \x01(\t\"h\n\nMemberGone\x12\x10\n\x08lease_id\x18\x01 \x01(\x03\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.rallypoint.v1.GoneReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\"N\n\x04Seat\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x03\x12\x18\n\x10local_world_size\x18\x03 \x01(\x05\x12\x0c\n\x04role\x18\x04 \x01(\t\"}\n\x0bRoundFormed\x12\r\n\x05round\x18\x01 \x01(\x03\x12\"\n\x05seats\x18\x02 \x03(\x0b\x32\x13.rallypoint.v1.Seat\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\x04 \x01(\x03\",\n\rNodeSucceeded\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\"*\n\x0cJobCancelled\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"*\n\x0cRestartAsked\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0bNodeDrained\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x03\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"X\n\rRoundStopping\x12\r\n\x05round\x18\x01 \x01(\x03\x12\'\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.StopCause\x12\x0f\n\x07message\x18\x03 \x01(\t\"l\n\nRoundEnded\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x0f\n\x07\x63harged\x18\x02 \x01(\x08\x12-\n\x07\x63ulprit\x18\x03 \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\x0f\n\x07message\x18\x04 \x01(\t\"5\n\nJobDecided\x12\'\n\x07outcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Outcome\"\x0f\n\rLifeForgotten\"`\n\x0f\x43lusterSnapshot\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12*\n\x05lives\x18\x03 \x03(\x0b\x32\x1b.rallypoint.v1.LifeSnapshot\"\x80\x04\n\x0cLifeSnapshot\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x05 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12.\n\nstate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07members\x18\x07 \x03(\x0b\x32\x1d.rallypoint.v1.MemberSnapshot\x12\x12\n\ngone_nodes\x18\x08 \x03(\t\x12+\n\x05round\x18\t \x01(\x0b\x32\x1c.rallypoint.v1.RoundSnapshot\x12\x15\n\rrestart_count\x18\n \x01(\x05\x12\x32\n\x0clast_failure\x18\x0b \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0c \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\x1a\n\x12\x64irective_revision\x18\r \x01(\x03\x12\x10\n\x08revision\x18\x0e \x01(\x03\x12\x14\n\x0c\x63\x61ncelled_by\x18\x0f \x01(\t\"\xbe\x02\n\x0eMemberSnapshot\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12%\n\x04spec\x18\x04 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12/\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x19\n\x11\x63onsumed_offer_id\x18\x07 \x01(\x03\x12\'\n\x04gone\x18\x08 \x01(\x0e\x32\x19.rallypoint.v1.GoneReason\x12\x14\n\x0cgone_message\x18\t \x01(\t\x12\x12\n\ndrained_by\x18\n \x01(\t\x12\x1a\n\x12\x64irective_revision\x18\x0b \x01(\x03\"\x93\x02\n\rRoundSnapshot\x12\r\n\x05round\x18\x01 \x01(\x03\x12\"\n\x05seats\x18\x02 \x03(\x0b\x32\x13.rallypoint.v1.Seat\x12)\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\x04 \x01(\x03\x12\x15\n\rrestart_count\x18\x05 \x01(\x05\x12\x11\n\tsucceeded\x18\x06 \x03(\t\x12,\n\nstop_cause\x18\x07 \x01(\x0e\x32\x18.rallypoint.v1.StopCause\x12\x14\n\x0cstop_message\x18\x08 \x01(\t\x12\x15\n\rstop_revision\x18\t \x01(\x03\x12\r\n\x05\x65nded\x18\n \x01(\x08*r\n\nGoneReason\x12\x1b\n\x17GONE_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10GONE_REASON_LEFT\x10\x01\x12\x18\n\x14GONE_REASON_OBITUARY\x10\x02\x12\x17\n\x13GONE_REASON_EXPIRED\x10\x03*\xea\x01\n\tStopCause\x12\x1a\n\x16STOP_CAUSE_UNSPECIFIED\x10\x00\x12\x1c\n\x18STOP_CAUSE_WORKER_FAILED\x10\x01\x12\x18\n\x14STOP_CAUSE_NODE_LOST\x10\x02\x12\x18\n\x14STOP_CAUSE_NODE_LEFT\x10\x03\x12\x1a\n\x16STOP_CAUSE_NODE_JOINED\x10\x04\x12\x1b\n\x17STOP_CAUSE_NODE_DRAINED\x10\x05\x12\x1c\n\x18STOP_CAUSE_RESTART_ASKED\x10\x06\x12\x18\n\x14STOP_CAUSE_CANCELLED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rallypoint.v1.journal_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GONEREASON']._serialized_start=2798
-  _globals['_GONEREASON']._serialized_end=2912
-  _globals['_STOPCAUSE']._serialized_start=2915
-  _globals['_STOPCAUSE']._serialized_end=3064
+  _globals['_GONEREASON']._serialized_start=3191
+  _globals['_GONEREASON']._serialized_end=3305
+  _globals['_STOPCAUSE']._serialized_start=3308
+  _globals['_STOPCAUSE']._serialized_end=3542
   _globals['_JOURNALRECORD']._serialized_start=107
-  _globals['_JOURNALRECORD']._serialized_end=751
-  _globals['_COORDINATORSTARTED']._serialized_start=753
-  _globals['_COORDINATORSTARTED']._serialized_end=808
-  _globals['_JOBCREATED']._serialized_start=810
-  _globals['_JOBCREATED']._serialized_end=860
-  _globals['_MEMBERJOINED']._serialized_start=863
-  _globals['_MEMBERJOINED']._serialized_end=1023
-  _globals['_MEMBERGONE']._serialized_start=1025
-  _globals['_MEMBERGONE']._serialized_end=1129
-  _globals['_SEAT']._serialized_start=1131
-  _globals['_SEAT']._serialized_end=1209
-  _globals['_ROUNDFORMED']._serialized_start=1211
-  _globals['_ROUNDFORMED']._serialized_end=1336
-  _globals['_NODESUCCEEDED']._serialized_start=1338
-  _globals['_NODESUCCEEDED']._serialized_end=1382
-  _globals['_ROUNDSTOPPING']._serialized_start=1384
-  _globals['_ROUNDSTOPPING']._serialized_end=1472
-  _globals['_ROUNDENDED']._serialized_start=1474
-  _globals['_ROUNDENDED']._serialized_end=1582
-  _globals['_JOBDECIDED']._serialized_start=1584
-  _globals['_JOBDECIDED']._serialized_end=1637
-  _globals['_LIFEFORGOTTEN']._serialized_start=1639
-  _globals['_LIFEFORGOTTEN']._serialized_end=1654
-  _globals['_CLUSTERSNAPSHOT']._serialized_start=1656
-  _globals['_CLUSTERSNAPSHOT']._serialized_end=1752
-  _globals['_LIFESNAPSHOT']._serialized_start=1755
-  _globals['_LIFESNAPSHOT']._serialized_end=2245
-  _globals['_MEMBERSNAPSHOT']._serialized_start=2248
-  _globals['_MEMBERSNAPSHOT']._serialized_end=2518
-  _globals['_ROUNDSNAPSHOT']._serialized_start=2521
-  _globals['_ROUNDSNAPSHOT']._serialized_end=2796
+  _globals['_JOURNALRECORD']._serialized_end=911
+  _globals['_COORDINATORSTARTED']._serialized_start=913
+  _globals['_COORDINATORSTARTED']._serialized_end=968
+  _globals['_JOBCREATED']._serialized_start=970
+  _globals['_JOBCREATED']._serialized_end=1020
+  _globals['_MEMBERJOINED']._serialized_start=1023
+  _globals['_MEMBERJOINED']._serialized_end=1183
+  _globals['_MEMBERGONE']._serialized_start=1185
+  _globals['_MEMBERGONE']._serialized_end=1289
+  _globals['_SEAT']._serialized_start=1291
+  _globals['_SEAT']._serialized_end=1369
+  _globals['_ROUNDFORMED']._serialized_start=1371
+  _globals['_ROUNDFORMED']._serialized_end=1496
+  _globals['_NODESUCCEEDED']._serialized_start=1498
+  _globals['_NODESUCCEEDED']._serialized_end=1542
+  _globals['_JOBCANCELLED']._serialized_start=1544
+  _globals['_JOBCANCELLED']._serialized_end=1586
+  _globals['_RESTARTASKED']._serialized_start=1588
+  _globals['_RESTARTASKED']._serialized_end=1630
+  _globals['_NODEDRAINED']._serialized_start=1632
+  _globals['_NODEDRAINED']._serialized_end=1705
+  _globals['_ROUNDSTOPPING']._serialized_start=1707
+  _globals['_ROUNDSTOPPING']._serialized_end=1795
+  _globals['_ROUNDENDED']._serialized_start=1797
+  _globals['_ROUNDENDED']._serialized_end=1905
+  _globals['_JOBDECIDED']._serialized_start=1907
+  _globals['_JOBDECIDED']._serialized_end=1960
+  _globals['_LIFEFORGOTTEN']._serialized_start=1962
+  _globals['_LIFEFORGOTTEN']._serialized_end=1977
+  _globals['_CLUSTERSNAPSHOT']._serialized_start=1979
+  _globals['_CLUSTERSNAPSHOT']._serialized_end=2075
+  _globals['_LIFESNAPSHOT']._serialized_start=2078
+  _globals['_LIFESNAPSHOT']._serialized_end=2590
+  _globals['_MEMBERSNAPSHOT']._serialized_start=2593
+  _globals['_MEMBERSNAPSHOT']._serialized_end=2911
+  _globals['_ROUNDSNAPSHOT']._serialized_start=2914
+  _globals['_ROUNDSNAPSHOT']._serialized_end=3189
 # @@protoc_insertion_point(module_scope)

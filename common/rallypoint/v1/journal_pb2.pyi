@@ -67,6 +67,12 @@ class _StopCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopCause.V
     """A participant said goodbye."""
     STOP_CAUSE_NODE_JOINED: _StopCause.ValueType  # 4
     """A node joined and there is room for it."""
+    STOP_CAUSE_NODE_DRAINED: _StopCause.ValueType  # 5
+    """A participant is drained."""
+    STOP_CAUSE_RESTART_ASKED: _StopCause.ValueType  # 6
+    """An operator asked for a new round."""
+    STOP_CAUSE_CANCELLED: _StopCause.ValueType  # 7
+    """An operator cancelled the job."""
 
 class StopCause(_StopCause, metaclass=_StopCauseEnumTypeWrapper):
     """What ends a round."""
@@ -81,6 +87,12 @@ STOP_CAUSE_NODE_LEFT: StopCause.ValueType  # 3
 """A participant said goodbye."""
 STOP_CAUSE_NODE_JOINED: StopCause.ValueType  # 4
 """A node joined and there is room for it."""
+STOP_CAUSE_NODE_DRAINED: StopCause.ValueType  # 5
+"""A participant is drained."""
+STOP_CAUSE_RESTART_ASKED: StopCause.ValueType  # 6
+"""An operator asked for a new round."""
+STOP_CAUSE_CANCELLED: StopCause.ValueType  # 7
+"""An operator cancelled the job."""
 Global___StopCause: _TypeAlias = StopCause  # noqa: Y015
 
 @_typing.final
@@ -102,6 +114,9 @@ class JournalRecord(_message.Message):
     ROUND_ENDED_FIELD_NUMBER: _builtins.int
     JOB_DECIDED_FIELD_NUMBER: _builtins.int
     LIFE_FORGOTTEN_FIELD_NUMBER: _builtins.int
+    JOB_CANCELLED_FIELD_NUMBER: _builtins.int
+    RESTART_ASKED_FIELD_NUMBER: _builtins.int
+    NODE_DRAINED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -130,6 +145,12 @@ class JournalRecord(_message.Message):
     def job_decided(self) -> Global___JobDecided: ...
     @_builtins.property
     def life_forgotten(self) -> Global___LifeForgotten: ...
+    @_builtins.property
+    def job_cancelled(self) -> Global___JobCancelled: ...
+    @_builtins.property
+    def restart_asked(self) -> Global___RestartAsked: ...
+    @_builtins.property
+    def node_drained(self) -> Global___NodeDrained: ...
     def __init__(
         self,
         *,
@@ -146,12 +167,15 @@ class JournalRecord(_message.Message):
         round_ended: Global___RoundEnded | None = ...,
         job_decided: Global___JobDecided | None = ...,
         life_forgotten: Global___LifeForgotten | None = ...,
+        job_cancelled: Global___JobCancelled | None = ...,
+        restart_asked: Global___RestartAsked | None = ...,
+        node_drained: Global___NodeDrained | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_succeeded", b"node_succeeded", "record", b"record", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -355,6 +379,84 @@ class NodeSucceeded(_message.Message):
 Global___NodeSucceeded: _TypeAlias = NodeSucceeded  # noqa: Y015
 
 @_typing.final
+class JobCancelled(_message.Message):
+    """An operator asked for the end of the job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobCancelled: _TypeAlias = JobCancelled  # noqa: Y015
+
+@_typing.final
+class RestartAsked(_message.Message):
+    """An operator asked for a new round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartAsked: _TypeAlias = RestartAsked  # noqa: Y015
+
+@_typing.final
+class NodeDrained(_message.Message):
+    """An operator asked for a node to leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    lease_id: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        lease_id: _builtins.int = ...,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "lease_id", b"lease_id", "node", b"node", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeDrained: _TypeAlias = NodeDrained  # noqa: Y015
+
+@_typing.final
 class RoundStopping(_message.Message):
     """A round is being ended; the first cause seen."""
 
@@ -504,6 +606,7 @@ class LifeSnapshot(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CANCELLED_BY_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     uid: _builtins.str
     state: _types_pb2.JobState.ValueType
@@ -512,6 +615,7 @@ class LifeSnapshot(_message.Message):
     """The last record that changed what every member is told."""
     revision: _builtins.int
     """The last record of this life."""
+    cancelled_by: _builtins.str
     @_builtins.property
     def spec(self) -> _types_pb2.JobSpec: ...
     @_builtins.property
@@ -555,10 +659,11 @@ class LifeSnapshot(_message.Message):
         outcome: _types_pb2.Outcome | None = ...,
         directive_revision: _builtins.int = ...,
         revision: _builtins.int = ...,
+        cancelled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +684,8 @@ class MemberSnapshot(_message.Message):
     CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     GONE_MESSAGE_FIELD_NUMBER: _builtins.int
+    DRAINED_BY_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.str
     lease_id: _builtins.int
@@ -588,6 +695,8 @@ class MemberSnapshot(_message.Message):
     gone: Global___GoneReason.ValueType
     """Unspecified while the lease is live."""
     gone_message: _builtins.str
+    drained_by: _builtins.str
+    directive_revision: _builtins.int
     @_builtins.property
     def spec(self) -> _types_pb2.NodeSpec: ...
     @_builtins.property
@@ -604,10 +713,12 @@ class MemberSnapshot(_message.Message):
         consumed_offer_id: _builtins.int = ...,
         gone: Global___GoneReason.ValueType = ...,
         gone_message: _builtins.str = ...,
+        drained_by: _builtins.str = ...,
+        directive_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "directive_revision", b"directive_revision", "drained_by", b"drained_by", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

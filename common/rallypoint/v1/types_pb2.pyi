@@ -31,6 +31,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ScaleUp:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScaleUpEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScaleUp.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCALE_UP_UNSPECIFIED: _ScaleUp.ValueType  # 0
+    """Not set: immediate."""
+    SCALE_UP_IMMEDIATE: _ScaleUp.ValueType  # 1
+    """At once: the round is ended and formed anew with them."""
+    SCALE_UP_ON_RESTART: _ScaleUp.ValueType  # 2
+    """When the next round is formed for another cause."""
+    SCALE_UP_AFTER: _ScaleUp.ValueType  # 3
+    """scale_up_delay after the first of them arrived, with all that have arrived by then."""
+
+class ScaleUp(_ScaleUp, metaclass=_ScaleUpEnumTypeWrapper):
+    """When a running job takes in nodes that arrive while there is room for them."""
+
+SCALE_UP_UNSPECIFIED: ScaleUp.ValueType  # 0
+"""Not set: immediate."""
+SCALE_UP_IMMEDIATE: ScaleUp.ValueType  # 1
+"""At once: the round is ended and formed anew with them."""
+SCALE_UP_ON_RESTART: ScaleUp.ValueType  # 2
+"""When the next round is formed for another cause."""
+SCALE_UP_AFTER: ScaleUp.ValueType  # 3
+"""scale_up_delay after the first of them arrived, with all that have arrived by then."""
+Global___ScaleUp: _TypeAlias = ScaleUp  # noqa: Y015
+
 class _Capability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -165,6 +193,8 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Decided: every node succeeded."""
     JOB_STATE_FAILED: _JobState.ValueType  # 5
     """Decided: the job failed."""
+    JOB_STATE_CANCELLED: _JobState.ValueType  # 6
+    """Decided: an operator cancelled it."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """The state of one job's life."""
@@ -181,6 +211,8 @@ JOB_STATE_SUCCEEDED: JobState.ValueType  # 4
 """Decided: every node succeeded."""
 JOB_STATE_FAILED: JobState.ValueType  # 5
 """Decided: the job failed."""
+JOB_STATE_CANCELLED: JobState.ValueType  # 6
+"""Decided: an operator cancelled it."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
@@ -230,12 +262,18 @@ class JobSpec(_message.Message):
     LAST_CALL_TIMEOUT_FIELD_NUMBER: _builtins.int
     SHUTDOWN_TIMEOUT_FIELD_NUMBER: _builtins.int
     EXIT_BARRIER_TIMEOUT_FIELD_NUMBER: _builtins.int
+    SCALE_UP_FIELD_NUMBER: _builtins.int
+    SCALE_UP_DELAY_FIELD_NUMBER: _builtins.int
+    REJOIN_WAIT_FIELD_NUMBER: _builtins.int
+    NO_RESTART_EXIT_CODES_FIELD_NUMBER: _builtins.int
     min_nodes: _builtins.int
     """REQUIRED. A round has at least this many nodes. 1 or more."""
     max_nodes: _builtins.int
     """REQUIRED. A round has at most this many nodes; later ones stand by. min_nodes or more, at most 100,000."""
     max_restarts: _builtins.int
     """How many collective restarts the job may spend in its life, over all nodes together. 0 or more."""
+    scale_up: Global___ScaleUp.ValueType
+    """When nodes that arrive while a round runs are taken in. Default: immediate. Once a node has succeeded, never."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """An agent that was not heard for so long is lost, and by then has no live worker. Default 30 s. At least
@@ -272,6 +310,20 @@ class JobSpec(_message.Message):
         300 s.
         """
 
+    @_builtins.property
+    def scale_up_delay(self) -> _duration_pb2.Duration:
+        """How long SCALE_UP_AFTER gathers arrivals. Default 0."""
+
+    @_builtins.property
+    def rejoin_wait(self) -> _duration_pb2.Duration:
+        """How long a re-formation waits for a lost node to come back before it goes on without it. Default 0."""
+
+    @_builtins.property
+    def no_restart_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Exit codes that are final: a round whose root cause exited so fails the job, whatever the budget. At most 64, each
+        1 to 255.
+        """
+
     def __init__(
         self,
         *,
@@ -285,10 +337,14 @@ class JobSpec(_message.Message):
         last_call_timeout: _duration_pb2.Duration | None = ...,
         shutdown_timeout: _duration_pb2.Duration | None = ...,
         exit_barrier_timeout: _duration_pb2.Duration | None = ...,
+        scale_up: Global___ScaleUp.ValueType = ...,
+        scale_up_delay: _duration_pb2.Duration | None = ...,
+        rejoin_wait: _duration_pb2.Duration | None = ...,
+        no_restart_exit_codes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "rejoin_wait", b"rejoin_wait", "scale_up_delay", b"scale_up_delay", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "max_nodes", b"max_nodes", "max_restarts", b"max_restarts", "min_nodes", b"min_nodes", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "max_nodes", b"max_nodes", "max_restarts", b"max_restarts", "min_nodes", b"min_nodes", "no_restart_exit_codes", b"no_restart_exit_codes", "rejoin_wait", b"rejoin_wait", "scale_up", b"scale_up", "scale_up_delay", b"scale_up_delay", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,9 +675,11 @@ class Outcome(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CULPRIT_FIELD_NUMBER: _builtins.int
     state: Global___JobState.ValueType
-    """JOB_STATE_SUCCEEDED or JOB_STATE_FAILED."""
+    """JOB_STATE_SUCCEEDED, JOB_STATE_FAILED or JOB_STATE_CANCELLED."""
     reason: _builtins.str
-    """A machine word, UPPER_SNAKE_CASE: ALL_SUCCEEDED, RESTARTS_EXHAUSTED, JOIN_TIMEOUT, LOOPBACK_ENDPOINT."""
+    """A machine word, UPPER_SNAKE_CASE: ALL_SUCCEEDED, RESTARTS_EXHAUSTED, NO_RESTART_EXIT_CODE, JOIN_TIMEOUT,
+    LOOPBACK_ENDPOINT, CANCELLED.
+    """
     message: _builtins.str
     """A sentence for people. At most 4 KiB."""
     @_builtins.property

@@ -10,6 +10,7 @@ from rallypoint.model import (
     Action,
     AgentPhase,
     Directive,
+    Drain,
     Exit,
     Hello,
     Hold,
@@ -284,6 +285,8 @@ def directive_to_proto(directive: Directive) -> pb.Directive:
             message.stop.CopyFrom(
                 pb.Stop(round=number, grace_period=duration_to_proto(grace_ms)),
             )
+        case Drain(grace_ms):
+            message.drain.grace_period.CopyFrom(duration_to_proto(grace_ms))
         case Exit(outcome):
             message.exit.outcome.CopyFrom(outcome_to_proto(outcome))
         case None:
@@ -311,6 +314,8 @@ def _action_from_proto(message: pb.Directive) -> Action | None:
             return Run(assignment_from_proto(message.run.assignment))
         case "stop":
             return Stop(message.stop.round, duration_from_proto(message.stop.grace_period))
+        case "drain":
+            return Drain(duration_from_proto(message.drain.grace_period))
         case "exit":
             return Exit(outcome_from_proto(message.exit.outcome))
         case None:

@@ -15,6 +15,7 @@ from rallypoint.model import (
     JobState,
     NodeSpec,
     Outcome,
+    ScaleUp,
     Version,
     WatchdogStatus,
     WorkerFailure,
@@ -45,6 +46,7 @@ DEFAULT_ROLE = "default"
 CAPABILITIES = EnumTable(Capability, pb.Capability, "CAPABILITY_")
 AGENT_PHASES = EnumTable(AgentPhase, pb.AgentPhase, "AGENT_PHASE_")
 WORKER_STATES = EnumTable(WorkerState, pb.WorkerState, "WORKER_STATE_")
+SCALE_UPS = EnumTable(ScaleUp, pb.ScaleUp, "SCALE_UP_")
 JOB_STATES = EnumTable(JobState, pb.JobState, "JOB_STATE_")
 
 
@@ -84,6 +86,10 @@ def job_spec_to_proto(spec: JobSpec) -> pb.JobSpec:
         last_call_timeout=duration_to_proto(spec.last_call_timeout_ms),
         shutdown_timeout=duration_to_proto(spec.shutdown_timeout_ms),
         exit_barrier_timeout=duration_to_proto(spec.exit_barrier_timeout_ms),
+        scale_up=SCALE_UPS.number(spec.scale_up),
+        scale_up_delay=duration_to_proto(spec.scale_up_delay_ms),
+        rejoin_wait=duration_to_proto(spec.rejoin_wait_ms),
+        no_restart_exit_codes=spec.no_restart_exit_codes,
     )
 
 
@@ -98,6 +104,8 @@ def job_spec_from_proto(message: pb.JobSpec) -> JobSpec:
         min_nodes=message.min_nodes,
         max_nodes=message.max_nodes,
         max_restarts=message.max_restarts,
+        scale_up=SCALE_UPS.member(message.scale_up) or ScaleUp.IMMEDIATE,
+        no_restart_exit_codes=tuple(message.no_restart_exit_codes),
         **durations,
     )
 

@@ -12,10 +12,10 @@ from typing import assert_never
 
 import rallypoint
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Hello
-from rallypoint_coordinator.core import handlers
+from rallypoint.model import Hello, Version
+from rallypoint_coordinator.core import handlers, requests
 from rallypoint_coordinator.core.deadlines import Deadlines
-from rallypoint_coordinator.core.effects import AnswerGone, Output, RefuseStream, SendLeaseStale
+from rallypoint_coordinator.core.effects import Answer, Output, RefuseStream, SendLeaseStale
 from rallypoint_coordinator.core.events import (
     AgentAttached,
     AgentHeartbeat,
@@ -23,6 +23,8 @@ from rallypoint_coordinator.core.events import (
     AgentObserved,
     Event,
     GoneReported,
+    OperatorAsked,
+    Request,
     Stamp,
     StreamClosed,
     TimeAdvanced,
@@ -30,15 +32,23 @@ from rallypoint_coordinator.core.events import (
 from rallypoint_coordinator.core.evolve import evolve
 from rallypoint_coordinator.core.machine import settle
 from rallypoint_coordinator.core.membership import lease_expiry_ms
-from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobCreated
+from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobCreated, LifeForgotten
+from rallypoint_coordinator.core.snapshot import ClusterSnapshot, copy_of
 from rallypoint_coordinator.core.state import Facts, Life, Presence, Watch
 from rallypoint_coordinator.core.step import Identity, Step
 
 LIVES_MAX = 10_000
-"""So many lives are remembered, decided ones included; the earliest decided is forgotten first."""
+"""So many lives are remembered, decided ones included. A new one takes the place of the earliest decided."""
 
-DECIDED_LIVES_MAX = 1_000
-"""So many decided lives are remembered."""
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How many decided lives are kept, and for how long, if there is room for them."""
+
+    lives_max: int = 1_000
+    age_max_ms: int = 30 * _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +60,16 @@ class Binding:
 
 
 class Cluster:
-    """The whole state. Replay with :meth:`apply`, then :meth:`start` once, then :meth:`step` for ever."""
+    """The whole state.
+
+    :meth:`restore` a snapshot if there is one, replay the records after it with :meth:`apply`, then :meth:`start`
+    once, then :meth:`step` for ever.
+    """
 
     def __init__(self) -> None:
         self.cluster_id = ""
         self.epoch = 0
+        self._began_revision = 0
         self.lives: dict[str, Life] = {}
         self._current: dict[str, str] = {}
         self._decided: dict[str, None] = {}
@@ -71,6 +86,20 @@ class Cluster:
 
     # --- replay and start
 
+    def restore(self, snapshot: ClusterSnapshot) -> None:
+        """Begin with what a snapshot says; once, before all else. The cluster takes its lives over, uncopied."""
+        self.cluster_id, self.epoch = snapshot.cluster_id, snapshot.epoch
+        for facts in snapshot.lives:
+            self.lives[facts.uid] = Life(facts)
+            self._current[facts.job] = facts.uid
+        decided = (facts for facts in snapshot.lives if facts.outcome is not None)
+        self._decided.update((facts.uid, None) for facts in sorted(decided, key=lambda facts: facts.directive_revision))
+
+    def snapshot(self) -> ClusterSnapshot:
+        """The durable facts, copied: O(members), and quick, since the records to come have to wait for it."""
+        lives = tuple(copy_of(life.facts) for life in self.lives.values())
+        return ClusterSnapshot(cluster_id=self.cluster_id, epoch=self.epoch, lives=lives)
+
     def apply(self, entry: Entry, revision: int) -> None:
         """Replay one durable record. Raises IllegalTransition if the journal is damaged."""
         record = entry.record
@@ -81,13 +110,16 @@ class Cluster:
         else:
             evolve(self.lives[entry.job_uid].facts, record, revision=revision, wall_ms=entry.wall_ms)
             self._note_decided(entry.job_uid)
+            if isinstance(record, LifeForgotten):
+                self._forget(entry.job_uid)
 
     def start(self, stamp: Stamp, fresh_cluster_id: str) -> Output:
         """Begin an epoch, after replay: every live lease gets a whole lease_ttl, no loss is decided before that."""
         out = Output()
         started = CoordinatorStarted(cluster_id=self.cluster_id or fresh_cluster_id, epoch=self.epoch + 1)
         entry = Entry(job="", job_uid="", wall_ms=stamp.wall_ms, record=started)
-        self.apply(entry, stamp.revision + 1)
+        self._began_revision = stamp.revision + 1
+        self.apply(entry, self._began_revision)
         out.records.append(entry)
         for life in self.lives.values():
             self._rearm(life, stamp)
@@ -128,6 +160,8 @@ class Cluster:
                 self._stream_closed(event, stamp, out)
             case GoneReported():
                 self._gone_reported(event, stamp, out)
+            case OperatorAsked():
+                self._operator_asked(event, stamp, out)
             case TimeAdvanced():
                 self._time_advanced(stamp, out)
             case _:
@@ -136,7 +170,7 @@ class Cluster:
         return out
 
     def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
-        refusal = self._refuse_hello(event.hello)
+        refusal = self._refuse_hello(event.hello, stamp.revision)
         if refusal is not None:
             out.effects.append(RefuseStream(event.stream, refusal))
             return
@@ -147,7 +181,7 @@ class Cluster:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)
 
-    def _refuse_hello(self, hello: Hello) -> Refusal | None:
+    def _refuse_hello(self, hello: Hello, revision: int) -> Refusal | None:
         """What is wrong with a Hello before it reaches a life."""
         if hello.cluster_id not in ("", self.cluster_id):
             return Refusal(
@@ -159,11 +193,15 @@ class Cluster:
                 field="hello.cluster_id",
                 metadata={"ours": self.cluster_id, "theirs": hello.cluster_id},
             )
-        if hello.highest_version.epoch > self.epoch:
+        if self._is_ahead(hello.highest_version, revision):
+            ours, theirs = Version(self.epoch, revision), hello.highest_version
             return Refusal(
                 reason=Reason.JOURNAL_BEHIND,
-                message=f"the agent has seen epoch {hello.highest_version.epoch}, this coordinator is at {self.epoch}",
-                metadata={"ours": str(self.epoch), "theirs": str(hello.highest_version.epoch)},
+                message=(
+                    f"the agent has seen epoch {theirs.epoch}, revision {theirs.revision}, which this coordinator"
+                    f" (epoch {ours.epoch}, revision {ours.revision}) does not know: was an old backup restored?"
+                ),
+                metadata={"ours": f"{ours.epoch}.{ours.revision}", "theirs": f"{theirs.epoch}.{theirs.revision}"},
             )
         if hello.job_uid and hello.job_uid not in self.lives:
             return Refusal(
@@ -172,13 +210,23 @@ class Cluster:
                 field="hello.job_uid",
                 metadata={"job": hello.job, "job_uid": hello.job_uid},
             )
-        if not hello.job_uid and len(self.lives) >= LIVES_MAX:
+        if self._begins_life(hello) and len(self.lives) - len(self._decided) >= LIVES_MAX:
             return Refusal(
                 reason=Reason.LIMIT_REACHED,
                 message=f"this coordinator has {LIVES_MAX} jobs, which is the limit",
                 metadata={"limit": str(LIVES_MAX)},
             )
         return None
+
+    def _is_ahead(self, seen: Version, revision: int) -> bool:
+        """Whether the journal went backwards: what an earlier epoch showed to an agent came before this one began."""
+        if seen.epoch < self.epoch:
+            return seen.revision >= self._began_revision
+        return seen > Version(self.epoch, revision)
+
+    def _begins_life(self, hello: Hello) -> bool:
+        life = self.current(hello.job)
+        return not hello.job_uid and (life is None or life.facts.outcome is not None)
 
     def _life_for(self, event: AgentAttached, stamp: Stamp, out: Output) -> Life:
         """The life that the Hello names, else the job's current one, else, if that is decided, a new one."""
@@ -188,6 +236,8 @@ class Cluster:
         life = self.current(hello.job)
         if life is not None and life.facts.outcome is None:
             return life
+        if len(self.lives) >= LIVES_MAX:
+            self._record_forgotten(next(iter(self._decided)), stamp, out)
         entry = Entry(
             job=hello.job, job_uid=event.fresh_uid, wall_ms=stamp.wall_ms, record=JobCreated(spec=hello.job_spec)
         )
@@ -249,11 +299,26 @@ class Cluster:
                 field="job_uid",
                 metadata={"job": event.job, "job_uid": event.job_uid},
             )
-            out.effects.append(AnswerGone(event.call, refusal))
+            out.effects.append(Answer(event.call, refusal))
             return
         step = Step(life, stamp, self._identity(), out)
         was_news = handlers.gone_reported(step, event.lease_id, event.incarnation, event.message)
-        out.effects.append(AnswerGone(event.call, was_news))
+        out.effects.append(Answer(event.call, was_news))
+        self._finish(step)
+
+    def _operator_asked(self, event: OperatorAsked, stamp: Stamp, out: Output) -> None:
+        life = self.current(event.job)
+        if life is None:
+            refusal = Refusal(
+                reason=Reason.JOB_NOT_FOUND,
+                message=f"there is no job {event.job}",
+                field="name",
+                metadata={"job": event.job},
+            )
+            out.effects.append(Answer(event.call, refusal))
+            return
+        step = Step(life, stamp, self._identity(), out)
+        out.effects.append(Answer(event.call, _ask(step, event)))
         self._finish(step)
 
     def _time_advanced(self, stamp: Stamp, out: Output) -> None:
@@ -279,6 +344,29 @@ class Cluster:
 
     # --- lives
 
+    def retain(self, retention: Retention, stamp: Stamp) -> Output:
+        """Forget decided lives beyond what is retained, in the order in which they were decided.
+
+        A life whose agents may still ask for its outcome, and all decided after it, wait for the next time: so the
+        newest life of a name is always the last one forgotten.
+        """
+        out = Output()
+        for uid in list(self._decided):
+            life = self.lives[uid]
+            age_ms = stamp.wall_ms - life.facts.state_wall_ms
+            kept = len(self._decided) <= retention.lives_max and age_ms <= retention.age_max_ms
+            if kept or life.presences:
+                break
+            self._record_forgotten(uid, stamp, out)
+        out.next_deadline_ms = self._deadlines.next_ms()
+        return out
+
+    def _record_forgotten(self, uid: str, stamp: Stamp, out: Output) -> None:
+        job = self.lives[uid].facts.job
+        entry = Entry(job=job, job_uid=uid, wall_ms=stamp.wall_ms, record=LifeForgotten())
+        out.records.append(entry)
+        self.apply(entry, stamp.revision + len(out.records))
+
     def _create(self, entry: Entry, record: JobCreated, revision: int) -> None:
         facts = Facts(
             job=entry.job,
@@ -297,8 +385,6 @@ class Cluster:
         if life is None or life.facts.outcome is None:
             return
         self._decided.setdefault(uid)
-        if len(self._decided) > DECIDED_LIVES_MAX:
-            self._forget(next(iter(self._decided)))
 
     def _forget(self, uid: str) -> None:
         life = self.lives.pop(uid)
@@ -306,3 +392,13 @@ class Cluster:
         self._deadlines.clear(uid)
         if self._current.get(life.facts.job) == uid:
             del self._current[life.facts.job]
+
+
+def _ask(step: Step, event: OperatorAsked) -> bool | Refusal:
+    match event.request:
+        case Request.CANCEL:
+            return requests.cancel(step, event.by, event.reason)
+        case Request.RESTART:
+            return requests.restart(step, event.by, event.reason)
+        case Request.DRAIN:
+            return requests.drain(step, event.node, event.by, event.reason)

@@ -6,6 +6,7 @@ from rallypoint.model import (
     Action,
     Assignment,
     Directive,
+    Drain,
     Exit,
     Hold,
     JobState,
@@ -18,7 +19,7 @@ from rallypoint_coordinator.core.state import Facts, Member, Place, Round
 
 def version_for(facts: Facts, member: Member, epoch: int) -> Version:
     """The version of the member's directive: of the last record that changed it."""
-    return Version(epoch, max(facts.directive_revision, member.lease_id))
+    return Version(epoch, max(facts.directive_revision, member.lease_id, member.directive_revision))
 
 
 def directive_for(facts: Facts, member: Member, epoch: int) -> Directive:
@@ -43,6 +44,8 @@ def place_of(facts: Facts, member: Member) -> Place | None:
 def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
     if facts.outcome is not None:
         return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
+    if member.drained_by:
+        return "DRAINED", f"drained by {member.drained_by}", Drain(facts.spec.shutdown_timeout_ms)
     current, place = facts.round, place_of(facts, member)
     if facts.state == JobState.GATHERING:
         return "WAITING_FOR_NODES", _waiting(facts), Hold()

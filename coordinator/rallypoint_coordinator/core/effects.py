@@ -55,8 +55,8 @@ class RefuseStream:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerGone:
-    """Answer a ReportGone call."""
+class Answer:
+    """Answer a waiting call: whether it was news, or why not."""
 
     call: int
     answer: bool | Refusal
@@ -72,7 +72,7 @@ class Explain:
     message: str
 
 
-Effect = SendWelcome | SendDirective | SendAck | SendLeaseStale | EndStream | RefuseStream | AnswerGone | Explain
+Effect = SendWelcome | SendDirective | SendAck | SendLeaseStale | EndStream | RefuseStream | Answer | Explain
 
 
 @dataclass(slots=True)

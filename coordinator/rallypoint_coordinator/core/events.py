@@ -7,6 +7,7 @@ are the shell's numbers for an open Attach stream and a waiting unary call; they
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from rallypoint.model import Hello, Observed, Version
 
@@ -80,9 +81,38 @@ class GoneReported:
     message: str
 
 
+class Request(StrEnum):
+    """What an operator may ask of a job."""
+
+    CANCEL = "CANCEL"
+    RESTART = "RESTART"
+    DRAIN = "DRAIN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorAsked:
+    """An operator's request came, as a unary call that waits for an answer. ``node`` is what is to be drained."""
+
+    call: int
+    job: str
+    request: Request
+    by: str
+    reason: str = ""
+    node: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeAdvanced:
     """A deadline may have passed."""
 
 
-Event = AgentAttached | AgentObserved | AgentHeartbeat | AgentLeft | StreamClosed | GoneReported | TimeAdvanced
+Event = (
+    AgentAttached
+    | AgentObserved
+    | AgentHeartbeat
+    | AgentLeft
+    | StreamClosed
+    | GoneReported
+    | OperatorAsked
+    | TimeAdvanced
+)

@@ -12,11 +12,15 @@ from typing import Any
 
 from rallypoint.model import JobState
 from rallypoint_coordinator.core.records import (
+    JobCancelled,
     JobDecided,
+    LifeForgotten,
     LifeRecord,
     MemberGone,
     MemberJoined,
+    NodeDrained,
     NodeSucceeded,
+    RestartAsked,
     RoundEnded,
     RoundFormed,
     RoundStopping,
@@ -27,28 +31,34 @@ from rallypoint_coordinator.core.state import Facts, Member, Place, Round
 GONE_NODES_MAX = 1_000
 """So many gone nodes are remembered in a life; the earliest gone is forgotten first."""
 
-_MEMBERSHIP = {MemberJoined: None, MemberGone: None}
+_MEMBERSHIP: dict[type[LifeRecord], tuple[JobState, ...]] = {MemberJoined: (), MemberGone: ()}
+_REQUESTS: dict[type[LifeRecord], tuple[JobState, ...]] = {JobCancelled: (), NodeDrained: ()}
 
-TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], JobState | None]] = {
+TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] = {
     JobState.GATHERING: {
         **_MEMBERSHIP,
-        RoundFormed: JobState.RUNNING,
-        JobDecided: JobState.FAILED,
+        **_REQUESTS,
+        RoundFormed: (JobState.RUNNING,),
+        JobDecided: (JobState.FAILED, JobState.CANCELLED),
     },
     JobState.RUNNING: {
         **_MEMBERSHIP,
-        NodeSucceeded: None,
-        RoundStopping: JobState.STOPPING,
-        JobDecided: JobState.SUCCEEDED,
+        **_REQUESTS,
+        RestartAsked: (),
+        NodeSucceeded: (),
+        RoundStopping: (JobState.STOPPING,),
+        JobDecided: (JobState.SUCCEEDED,),
     },
     JobState.STOPPING: {
         **_MEMBERSHIP,
-        RoundEnded: JobState.GATHERING,
+        **_REQUESTS,
+        RoundEnded: (JobState.GATHERING,),
     },
-    JobState.SUCCEEDED: {**_MEMBERSHIP},
-    JobState.FAILED: {**_MEMBERSHIP},
+    JobState.SUCCEEDED: {**_MEMBERSHIP, LifeForgotten: ()},
+    JobState.FAILED: {**_MEMBERSHIP, LifeForgotten: ()},
+    JobState.CANCELLED: {**_MEMBERSHIP, LifeForgotten: ()},
 }
-"""State -> record -> next state; None: the state stays. What is missing is illegal."""
+"""State -> record -> next state, which an outcome chooses among several; none: it stays. What is missing is illegal."""
 
 CHANGES_DIRECTIVES = frozenset({RoundFormed, RoundStopping, RoundEnded, JobDecided})
 """Records after which every member is told something new."""
@@ -63,25 +73,31 @@ class IllegalTransition(Exception):
 
 def evolve(facts: Facts, record: LifeRecord, *, revision: int, wall_ms: int) -> None:
     """Apply one record in place. Raises IllegalTransition, and then has changed nothing."""
-    row = TRANSITIONS[facts.state]
     kind = type(record)
-    if kind not in row:
-        raise IllegalTransition(facts, record, "no such transition")
-    if isinstance(record, JobDecided) and record.outcome.state != row[kind]:
-        raise IllegalTransition(facts, record, f"cannot be decided as {record.outcome.state}")
+    state = _next_state(facts, record)
     _APPLY[kind](facts, record, revision)
     facts.revision = revision
     if kind in CHANGES_DIRECTIVES:
         facts.directive_revision = revision
-    state = row[kind]
     if state is not None:
         facts.state = state
         facts.state_wall_ms = wall_ms
 
 
+def _next_state(facts: Facts, record: LifeRecord) -> JobState | None:
+    """None: the state stays. Raises IllegalTransition."""
+    targets = TRANSITIONS[facts.state].get(type(record))
+    if targets is None:
+        raise IllegalTransition(facts, record, "no such transition")
+    if not isinstance(record, JobDecided):
+        return targets[0] if targets else None
+    if record.outcome.state not in targets:
+        raise IllegalTransition(facts, record, f"cannot be decided as {record.outcome.state}")
+    return record.outcome.state
+
+
 def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
     earlier = facts.members.pop(record.node, None)
-    same = earlier is not None and earlier.incarnation == record.incarnation
     facts.gone_nodes.pop(record.node, None)
     facts.members[record.node] = Member(
         node=record.node,
@@ -90,7 +106,7 @@ def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
         spec=record.spec,
         capabilities=record.capabilities,
         agent_version=record.agent_version,
-        consumed_offer_id=earlier.consumed_offer_id if earlier and same else 0,
+        consumed_offer_id=earlier.consumed_offer_id if earlier else 0,
     )
 
 
@@ -168,8 +184,28 @@ def _round_ended(facts: Facts, record: RoundEnded, revision: int) -> None:
         facts.last_failure = record.culprit
 
 
+def _job_cancelled(facts: Facts, record: JobCancelled, revision: int) -> None:
+    facts.cancelled_by = record.by
+
+
+def _restart_asked(facts: Facts, record: RestartAsked, revision: int) -> None:
+    """It is there to say who asked; what it leads to has a record of its own."""
+
+
+def _node_drained(facts: Facts, record: NodeDrained, revision: int) -> None:
+    member = facts.members.get(record.node)
+    if member is None or member.lease_id != record.lease_id or member.gone is not None:
+        raise IllegalTransition(facts, record, "no such live lease")
+    member.drained_by = record.by
+    member.directive_revision = revision
+
+
 def _job_decided(facts: Facts, record: JobDecided, revision: int) -> None:
     facts.outcome = record.outcome
+
+
+def _life_forgotten(facts: Facts, record: LifeForgotten, revision: int) -> None:
+    """The cluster drops the whole life; here it only has to be legal."""
 
 
 _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
@@ -179,5 +215,9 @@ _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
     NodeSucceeded: _node_succeeded,
     RoundStopping: _round_stopping,
     RoundEnded: _round_ended,
+    JobCancelled: _job_cancelled,
+    RestartAsked: _restart_asked,
+    NodeDrained: _node_drained,
     JobDecided: _job_decided,
+    LifeForgotten: _life_forgotten,
 }

@@ -13,47 +13,55 @@ from rallypoint_coordinator.core.step import Step
 
 
 class Explanation(NamedTuple):
+    """``progress`` changes with every node; what is logged is only a change of the headline."""
+
     reason: str
-    message: str
+    headline: str
+    progress: str = ""
     until_ms: int | None = None
+
+    @property
+    def message(self) -> str:
+        return f"{self.headline}: {self.progress}" if self.progress else self.headline
 
 
 def explain(step: Step) -> None:
-    """Bring the life's explanation up to date, in O(1), and have it logged if it changed."""
+    """Bring the life's explanation up to date, in O(1), and have it logged if its headline changed."""
     life, watch = step.life, step.life.watch
-    reason, message, watch.until_ms = EXPLAIN[life.facts.state](life, step.stamp.at_ms)
-    if (reason, message) != (watch.reason, watch.message):
-        watch.reason, watch.message = reason, message
-        step.effect(Explain(life.facts.job, life.facts.uid, reason, message))
+    found = EXPLAIN[life.facts.state](life, step.stamp.at_ms)
+    watch.message, watch.until_ms = found.message, found.until_ms
+    if (found.reason, found.headline) != (watch.reason, watch.headline):
+        watch.reason, watch.headline = found.reason, found.headline
+        step.effect(Explain(life.facts.job, life.facts.uid, found.reason, found.message))
 
 
 def _gathering(life: Life, now_ms: int) -> Explanation:
     verdict = rendezvous.consider(life.facts, life.watch, now_ms)
     assert isinstance(verdict, rendezvous.Wait), "settle has taken every step that is due"
-    return Explanation(verdict.reason, verdict.message, verdict.until_ms)
+    return Explanation(verdict.reason, verdict.headline, verdict.progress, verdict.until_ms)
 
 
 def _running(life: Life, now_ms: int) -> Explanation:
     current, spec = life.facts.round, life.facts.spec
     assert current is not None
-    message = (
-        f"round {current.number} runs: {len(current.places)} nodes, {current.world_size} workers,"
-        f" restart {current.restart_count} of {spec.max_restarts}"
+    headline = (
+        f"round {current.number} runs, restart {current.restart_count} of {spec.max_restarts}:"
+        f" {len(current.places)} nodes, {current.world_size} workers"
     )
-    if current.succeeded:
-        message += f"; {len(current.succeeded)} nodes have succeeded"
-    return Explanation("ROUND_RUNS", message)
+    progress = f"{len(current.succeeded)} nodes have succeeded" if current.succeeded else ""
+    return Explanation("ROUND_RUNS", headline, progress, life.watch.scale_up_at_ms)
 
 
 def _stopping(life: Life, now_ms: int) -> Explanation:
     current, watch = life.facts.round, life.watch
     assert current is not None
     assert current.stop_cause is not None
-    message = (
-        f"round {current.number} is being stopped: {current.stop_message};"
-        f" waiting for the workers of {len(watch.remaining)} nodes to be gone"
+    return Explanation(
+        current.stop_cause.value,
+        f"round {current.number} is being stopped: {current.stop_message}",
+        f"{len(watch.remaining)} nodes may still have workers",
+        watch.stop_deadline_ms,
     )
-    return Explanation(current.stop_cause.value, message, watch.stop_deadline_ms)
 
 
 def _decided(life: Life, now_ms: int) -> Explanation:
@@ -68,4 +76,5 @@ EXPLAIN: Mapping[JobState, Callable[[Life, int], Explanation]] = {
     JobState.STOPPING: _stopping,
     JobState.SUCCEEDED: _decided,
     JobState.FAILED: _decided,
+    JobState.CANCELLED: _decided,
 }

@@ -177,6 +177,7 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
     watch = step.life.watch
     if _is_ready(member, presence):
         watch.ready.add(member.lease_id)
+        watch.awaited.pop(member.node, None)
     else:
         watch.ready.discard(member.lease_id)
     react(step, Trigger.OBSERVED, member, presence)
@@ -185,7 +186,7 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
 def _is_ready(member: Member, presence: Presence) -> bool:
     """Whether the member could start a round now: attached, no worker alive, and a port that no round has used."""
     report = presence.observed
-    if presence.stream is None or report.phase.may_have_workers or report.offer is None:
+    if presence.stream is None or member.drained_by or report.phase.may_have_workers or report.offer is None:
         return False
     return report.offer.offer_id > member.consumed_offer_id
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from rallypoint.model import AgentPhase, JobState, Observed
-from rallypoint_coordinator.core import rendezvous
+from rallypoint.model import AgentPhase, JobState, Observed, Outcome
+from rallypoint_coordinator.core import rendezvous, scaling
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import SendLeaseStale
 from rallypoint_coordinator.core.explain import explain
@@ -24,7 +24,7 @@ from rallypoint_coordinator.core.records import (
     StopCause,
 )
 from rallypoint_coordinator.core.restarts import describe, judge
-from rallypoint_coordinator.core.state import Life, Member, Presence, Round
+from rallypoint_coordinator.core.state import Facts, Life, Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 
 STOP_MARGIN_MS = 10_000
@@ -52,7 +52,8 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     assert facts.round is not None
     assert presence is not None
     if place_of(facts, member) is None:
-        _consider_joiner(step, member)
+        if member.lease_id in step.life.watch.ready:
+            scaling.arrival(facts, step.life.watch, step.stamp.at_ms)
         return
     report = presence.observed
     if report.round != facts.round.number or member.node in facts.round.succeeded:
@@ -60,12 +61,12 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     _note_failures(step, member, report)
     own = next((failure for failure in report.failures if not failure.after_stop), None)
     if own is not None:
-        _stop_round(step, StopCause.WORKER_FAILED, describe(own))
+        stop_round(step, StopCause.WORKER_FAILED, describe(own))
     elif report.phase is AgentPhase.SUCCEEDED:
         step.record(NodeSucceeded(round=facts.round.number, node=member.node))
     elif report.phase is not AgentPhase.RUNNING:
         cause, why = _WITHOUT_FAILURE[report.phase]
-        _stop_round(step, cause, f"{member.node} {why}")
+        stop_round(step, cause, f"{member.node} {why}")
 
 
 _WITHOUT_FAILURE = {
@@ -75,13 +76,10 @@ _WITHOUT_FAILURE = {
 }
 
 
-def _consider_joiner(step: Step, member: Member) -> None:
-    """Scale up at once, as torch does, unless the round is full or already succeeding."""
-    facts = step.life.facts
-    assert facts.round is not None
-    room = len(facts.round.places) < facts.spec.max_nodes
-    if room and not facts.round.succeeded and member.lease_id in step.life.watch.ready:
-        _stop_round(step, StopCause.NODE_JOINED, f"{member.node} joined")
+def _await_return(step: Step, member: Member) -> None:
+    """A lost node may come back, if the job wants to wait for that; one that left will not."""
+    if step.life.facts.spec.rejoin_wait_ms and member.gone is not GoneReason.LEFT:
+        step.life.watch.awaited[member.node] = None
 
 
 def _running_gone(step: Step, member: Member, presence: Presence | None) -> None:
@@ -89,10 +87,11 @@ def _running_gone(step: Step, member: Member, presence: Presence | None) -> None
     assert facts.round is not None
     if place_of(facts, member) is None or member.node in facts.round.succeeded:
         return
+    _await_return(step, member)
     left_by_itself = member.gone is GoneReason.LEFT
     cause = StopCause.NODE_LEFT if left_by_itself else StopCause.NODE_LOST
     verb = "left" if left_by_itself else "is gone"
-    _stop_round(step, cause, f"{member.node} {verb}: {member.gone_message}")
+    stop_round(step, cause, f"{member.node} {verb}: {member.gone_message}")
 
 
 def _stopping_observed(step: Step, member: Member, presence: Presence | None) -> None:
@@ -109,6 +108,8 @@ def _stopping_observed(step: Step, member: Member, presence: Presence | None) ->
 
 def _stopping_gone(step: Step, member: Member, presence: Presence | None) -> None:
     step.life.watch.remaining.discard(member.lease_id)
+    if place_of(step.life.facts, member) is not None:
+        _await_return(step, member)
 
 
 REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {
@@ -117,6 +118,7 @@ REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {
     JobState.STOPPING: {Trigger.OBSERVED: _stopping_observed, Trigger.GONE: _stopping_gone},
     JobState.SUCCEEDED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
     JobState.FAILED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
+    JobState.CANCELLED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
 }
 
 
@@ -136,7 +138,7 @@ def _note_failures(step: Step, member: Member, report: Observed) -> None:
         step.life.watch.failures[member.lease_id] = report.failures
 
 
-def _stop_round(step: Step, cause: StopCause, message: str) -> None:
+def stop_round(step: Step, cause: StopCause, message: str) -> None:
     """End the round: from now on the life waits until every participant is gone."""
     life = step.life
     current = life.facts.round
@@ -176,6 +178,9 @@ def broadcast(step: Step) -> None:
 
 def _gather(step: Step) -> bool:
     life, now_ms = step.life, step.stamp.at_ms
+    if life.facts.cancelled_by:
+        step.record(JobDecided(outcome=_cancelled(life.facts)))
+        return True
     _arm_last_call(life, now_ms)
     match rendezvous.consider(life.facts, life.watch, now_ms):
         case rendezvous.Form():
@@ -186,6 +191,10 @@ def _gather(step: Step) -> bool:
             return True
         case rendezvous.Wait():
             return False
+
+
+def _cancelled(facts: Facts) -> Outcome:
+    return Outcome(state=JobState.CANCELLED, reason="CANCELLED", message=f"cancelled by {facts.cancelled_by}")
 
 
 def _arm_last_call(life: Life, now_ms: int) -> None:
@@ -207,7 +216,8 @@ def _form(step: Step) -> None:
         step.record(JobDecided(outcome=outcome))
         return
     life.watch.failures.clear()
-    life.watch.last_call_ends_ms = None
+    life.watch.awaited.clear()
+    life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
     step.record(
         RoundFormed(
             round=life.facts.round_number + 1,
@@ -220,7 +230,12 @@ def _form(step: Step) -> None:
 
 
 def _run(step: Step) -> bool:
-    outcome = rendezvous.succeeded(step.life.facts)
+    facts, watch = step.life.facts, step.life.watch
+    joined = scaling.due(facts, watch, step.stamp.at_ms)
+    if joined is not None:
+        stop_round(step, StopCause.NODE_JOINED, joined)
+        return True
+    outcome = rendezvous.succeeded(facts)
     if outcome is None:
         return False
     step.record(JobDecided(outcome=outcome))
@@ -251,6 +266,7 @@ def _stop(step: Step) -> bool:
         )
     )
     watch.gathering_since_ms, watch.stop_deadline_ms = step.stamp.at_ms, None
+    watch.rejoin_ends_ms = step.stamp.at_ms + life.facts.spec.rejoin_wait_ms
     if verdict.outcome is not None:
         step.record(JobDecided(outcome=verdict.outcome))
     return True
@@ -280,5 +296,6 @@ SETTLE: Mapping[JobState, Callable[[Step], bool]] = {
     JobState.STOPPING: _stop,
     JobState.SUCCEEDED: _rest,
     JobState.FAILED: _rest,
+    JobState.CANCELLED: _rest,
 }
 """State -> take one step that is due; False if none is."""

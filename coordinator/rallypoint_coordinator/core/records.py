@@ -26,6 +26,9 @@ class StopCause(StrEnum):
     NODE_LOST = "NODE_LOST"
     NODE_LEFT = "NODE_LEFT"
     NODE_JOINED = "NODE_JOINED"
+    NODE_DRAINED = "NODE_DRAINED"
+    RESTART_ASKED = "RESTART_ASKED"
+    CANCELLED = "CANCELLED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +113,56 @@ class RoundEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled:
+    """An operator asked for the end of the job."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartAsked:
+    """An operator asked for a new round."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDrained:
+    """An operator asked for a node to leave."""
+
+    node: str
+    lease_id: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDecided:
     """The life ended."""
 
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifeForgotten:
+    """A decided life is not kept any longer."""
+
+
 LifeRecord = (
-    JobCreated | MemberJoined | MemberGone | RoundFormed | NodeSucceeded | RoundStopping | RoundEnded | JobDecided
+    JobCreated
+    | MemberJoined
+    | MemberGone
+    | RoundFormed
+    | NodeSucceeded
+    | RoundStopping
+    | RoundEnded
+    | JobCancelled
+    | RestartAsked
+    | NodeDrained
+    | JobDecided
+    | LifeForgotten
 )
 Record = CoordinatorStarted | LifeRecord
 

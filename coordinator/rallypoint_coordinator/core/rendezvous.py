@@ -20,7 +20,8 @@ class Wait:
     """Not yet: why, and when this waiting ends, on the stamp's clock."""
 
     reason: str
-    message: str
+    headline: str
+    progress: str
     until_ms: int
 
 
@@ -34,6 +35,23 @@ class GiveUp:
 def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
     """Decide in O(1) what the gathering does now.
 
+    A lost node is waited for, within rejoin_wait, before the others go on without it.
+    """
+    verdict = _consider_those_here(facts, watch, now_ms)
+    if isinstance(verdict, Form) and watch.awaited and now_ms < watch.rejoin_ends_ms:
+        missing = next(iter(watch.awaited)) if len(watch.awaited) == 1 else f"{len(watch.awaited)} lost nodes"
+        return Wait(
+            reason="REJOIN_WAIT",
+            headline=f"waiting for {missing} to come back",
+            progress=f"{len(watch.ready)} nodes ready",
+            until_ms=watch.rejoin_ends_ms,
+        )
+    return verdict
+
+
+def _consider_those_here(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
+    """The same, of the nodes that are there.
+
     Known members never wait: only a first gathering, and one that misses a member whose connection broke, has a last
     call. ``watch.last_call_ends_ms`` is when that ends, None while there are fewer than min_nodes.
     """
@@ -45,11 +63,11 @@ def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
     all_known = facts.round is not None and ready == facts.live_count
     if all_known or now_ms >= watch.last_call_ends_ms:
         return Form()
-    missing = facts.live_count - ready
-    whom = f"{missing} known nodes" if facts.round is not None else "more nodes"
+    whom = "known nodes that are missing" if facts.round is not None else "more nodes"
     return Wait(
         reason="LAST_CALL",
-        message=f"{ready} of at most {spec.max_nodes} nodes ready, last call for {whom}",
+        headline=f"last call for {whom}",
+        progress=f"{ready} of at most {spec.max_nodes} are ready",
         until_ms=watch.last_call_ends_ms,
     )
 
@@ -57,9 +75,13 @@ def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
 def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
     ready, spec = len(watch.ready), facts.spec
     until_ms = watch.gathering_since_ms + spec.join_timeout_ms
-    message = f"waiting: {ready} of {spec.min_nodes} nodes ready"
     if now_ms < until_ms:
-        return Wait(reason="WAITING_FOR_NODES", message=message, until_ms=until_ms)
+        return Wait(
+            reason="WAITING_FOR_NODES",
+            headline=f"waiting for {spec.min_nodes} nodes",
+            progress=f"{ready} ready",
+            until_ms=until_ms,
+        )
     seconds = spec.join_timeout_ms / 1000
     return GiveUp(
         Outcome(

@@ -42,13 +42,19 @@ def judge(
         return Verdict(charged=False, culprit=None, message=f"re-forming: {stop_message}")
     culprit = first_cause(failures)
     what = describe(culprit) if culprit else stop_message
+    if culprit is not None and culprit.exit_code in spec.no_restart_exit_codes:
+        return _over("NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}", culprit)
     if restart_count < spec.max_restarts:
         message = f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
         return Verdict(charged=True, culprit=culprit, message=message)
     message = f"all {spec.max_restarts} restarts are spent: {what}"
     if spec.max_restarts == 0:
         message = f"no restarts are allowed (--max-restarts 0): {what}"
-    outcome = Outcome(state=JobState.FAILED, reason="RESTARTS_EXHAUSTED", message=message, culprit=culprit)
+    return _over("RESTARTS_EXHAUSTED", message, culprit)
+
+
+def _over(reason: str, message: str, culprit: WorkerFailure | None) -> Verdict:
+    outcome = Outcome(state=JobState.FAILED, reason=reason, message=message, culprit=culprit)
     return Verdict(charged=False, culprit=culprit, message=message, outcome=outcome)
 
 

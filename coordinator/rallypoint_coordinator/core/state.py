@@ -35,7 +35,11 @@ class Member:
     capabilities: frozenset[Capability]
     agent_version: str
     consumed_offer_id: int = 0
-    """The highest of its endpoint offers that a round has used."""
+    """The highest endpoint offer of this node that a round has used: an earlier incarnation may come back."""
+    drained_by: str = ""
+    """Who asked for it to leave; "" if nobody did."""
+    directive_revision: int = 0
+    """The last record that changed what this member alone is told."""
     gone: GoneReason | None = None
     gone_message: str = ""
 
@@ -84,6 +88,8 @@ class Facts:
     restart_count: int = 0
     last_failure: WorkerFailure | None = None
     outcome: Outcome | None = None
+    cancelled_by: str = ""
+    """Who cancelled it; "" if nobody did."""
     directive_revision: int = 0
     """The last record that changed what every member is told."""
     revision: int = 0
@@ -128,11 +134,19 @@ class Watch:
     """Reported in the current round, by lease."""
     gathering_since_ms: int = 0
     last_call_ends_ms: int | None = None
+    awaited: dict[str, None] = field(default_factory=dict)
+    """Nodes that were lost and may come back."""
+    rejoin_ends_ms: int = 0
+    """Until when they are waited for."""
+    scale_up_at_ms: int | None = None
+    """RUNNING: when nodes that arrived are taken in."""
     stop_deadline_ms: int | None = None
     until_ms: int | None = None
     """When what the message waits for runs out, on the stamp's clock."""
     reason: str = ""
+    headline: str = ""
     message: str = ""
+    """The headline and how far it has come."""
     leases: Deadlines[int] = field(default_factory=Deadlines)
 
 

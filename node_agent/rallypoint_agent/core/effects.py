@@ -74,6 +74,7 @@ class Leave:
 
 class FinishKind(StrEnum):
     DECIDED = "DECIDED"
+    DRAINED = "DRAINED"
     UNREACHABLE = "UNREACHABLE"
     REFUSED = "REFUSED"
     SIGNALLED = "SIGNALLED"

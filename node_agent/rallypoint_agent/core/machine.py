@@ -16,6 +16,7 @@ from rallypoint.model import (
     Action,
     AgentPhase,
     Directive,
+    Drain,
     EndpointOffer,
     Exit,
     Hold,
@@ -59,6 +60,9 @@ from rallypoint_agent.core.events import (
 )
 from rallypoint_agent.core.state import AgentConfig, AgentState, Lease
 
+PORT_RETRY_MS = 1_000
+"""How long to wait before another try to hold a port."""
+
 FAILURES_MAX = 16
 """So many failures of a round are reported: the earliest."""
 
@@ -71,6 +75,7 @@ class AgentCore:
         self.state = AgentState(waiting_since_ms=config.start_ms)
         self._now_ms = config.start_ms
         self._effects: list[Effect] = []
+        self._said = ""
 
     def step(self, event: Event, at_ms: int) -> Output:
         """What the event leads to. ``at_ms`` is CLOCK_BOOTTIME; a clock that seems to go back stands still."""
@@ -237,6 +242,10 @@ class AgentCore:
         finish = Finish(kind=FinishKind.DECIDED, message=outcome.message, outcome=outcome)
         self._end(finish, stop_signal=None)
 
+    def _drain(self, directive: Directive) -> None:
+        self._accept(directive)
+        self._end(Finish(kind=FinishKind.DRAINED, message=directive.message), stop_signal=None)
+
     # --- the workers
 
     def _workers_started(self, event: WorkersStarted) -> None:
@@ -329,7 +338,8 @@ class AgentCore:
             return
         s.offer = EndpointOffer(event.offer_id, event.endpoint) if event.endpoint else None
         if event.endpoint is None:
-            self._say("no port could be held for the rendezvous: this node cannot take part")
+            s.hold_again_ms = self._now_ms + PORT_RETRY_MS
+            self._say("no port could be held for the rendezvous: this node cannot take part yet")
         self._report()
 
     def _offer_and_report(self) -> None:
@@ -343,7 +353,7 @@ class AgentCore:
     def _hold_port(self) -> None:
         s = self.state
         s.offer_id = max(s.offer_id, s.consumed_offer_id) + 1
-        s.offer = None
+        s.offer = s.hold_again_ms = None
         self._effect(HoldPort(s.offer_id))
 
     # --- the watchdog
@@ -357,11 +367,17 @@ class AgentCore:
     def _time_advanced(self, event: TimeAdvanced) -> None:
         self._check_fence()
         self._check_contact()
+        self._check_port()
 
     def _check_fence(self) -> None:
         if self.state.phase is AgentPhase.RUNNING and not self._has_lease():
             self._say("the lease runs out: ending the workers, the job may go on without this node")
             self._stop_workers(signal.SIGTERM, self.config.job_spec.fence_grace_ms)
+
+    def _check_port(self) -> None:
+        hold_again_ms = self._hold_again_ms()
+        if hold_again_ms is not None and self._now_ms >= hold_again_ms:
+            self._hold_port()
 
     def _check_contact(self) -> None:
         s = self.state
@@ -387,6 +403,12 @@ class AgentCore:
             return s.waiting_since_ms + self.config.connect_timeout_ms
         return s.waiting_since_ms + max(spec.join_timeout_ms, spec.coordinator_outage_ms)
 
+    def _hold_again_ms(self) -> int | None:
+        """When to try again to hold a port, if none could be had and one is still wanted."""
+        s = self.state
+        unwanted = s.phase.may_have_workers or s.ending or s.finished
+        return None if unwanted else s.hold_again_ms
+
     def _fence_at_ms(self) -> int:
         return self.state.lease.term_at_ms(self.config.job_spec.fence_grace_ms)
 
@@ -399,7 +421,8 @@ class AgentCore:
         if s.finished:
             return None
         fenced = s.phase is AgentPhase.RUNNING
-        deadlines = [self._contact_deadline_ms(), self._fence_at_ms() if fenced else None]
+        fence_at_ms = self._fence_at_ms() if fenced else None
+        deadlines = [self._contact_deadline_ms(), self._hold_again_ms(), fence_at_ms]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _set_fence(self) -> None:
@@ -448,10 +471,13 @@ class AgentCore:
         self._effect(Report(self.state.observed()))
 
     def _say(self, message: str) -> None:
-        self._effect(Say(message))
+        """Once: what is true still needs no second line."""
+        if message != self._said:
+            self._said = message
+            self._effect(Say(message))
 
 
-_GOODBYE = {FinishKind.DECIDED: "JOB_DECIDED"}
+_GOODBYE = {FinishKind.DECIDED: "JOB_DECIDED", FinishKind.DRAINED: "DRAINED"}
 
 _Directed = Callable[[AgentCore, Directive], None]
 
@@ -459,6 +485,7 @@ _NO_WORKERS: Mapping[type[Action], _Directed] = {
     Hold: AgentCore._note,
     Run: AgentCore._start,
     Stop: AgentCore._note,
+    Drain: AgentCore._drain,
     Exit: AgentCore._exit,
 }
 
@@ -468,12 +495,14 @@ ON_DIRECTIVE: Mapping[AgentPhase, Mapping[type[Action], _Directed]] = {
         Hold: AgentCore._stop_for,
         Run: AgentCore._keep_or_switch,
         Stop: AgentCore._stop_for,
+        Drain: AgentCore._drain,
         Exit: AgentCore._exit,
     },
     AgentPhase.STOPPING: {
         Hold: AgentCore._defer,
         Run: AgentCore._defer,
         Stop: AgentCore._defer,
+        Drain: AgentCore._defer,
         Exit: AgentCore._defer,
     },
     AgentPhase.SUCCEEDED: _NO_WORKERS,

@@ -68,6 +68,8 @@ class AgentState:
     offer_id: int = 0
     offer: EndpointOffer | None = None
     consumed_offer_id: int = 0
+    hold_again_ms: int | None = None
+    """No port could be held: when to try again."""
     watchdog: WatchdogStatus = field(default_factory=WatchdogStatus)
     lease: Lease = field(default_factory=Lease)
     attached: bool = False

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Action, AgentPhase, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
+from rallypoint.model import Action, AgentPhase, Drain, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
 from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
@@ -67,25 +67,30 @@ class TestDirectives:
         (AgentPhase.READY, Hold(), ["Report"]),
         (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.READY, Drain(5_000), ["Leave", "Finish"]),
         (AgentPhase.READY, Exit(OUTCOME), ["Leave", "Finish"]),
         (AgentPhase.RUNNING, Hold(), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Run(assignment(0)), ["Report"]),
         (AgentPhase.RUNNING, Run(assignment(1)), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Stop(0, 5_000), ["Report", "StopWorkers"]),
+        (AgentPhase.RUNNING, Drain(5_000), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Exit(OUTCOME), ["Report", "StopWorkers"]),
         (AgentPhase.STOPPING, Hold(), []),
         (AgentPhase.STOPPING, Run(assignment(1)), []),
         (AgentPhase.STOPPING, Stop(0, 5_000), []),
+        (AgentPhase.STOPPING, Drain(5_000), []),
         (AgentPhase.STOPPING, Exit(OUTCOME), []),
         (AgentPhase.SUCCEEDED, Hold(), ["Report"]),
         (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report"]),
         (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.SUCCEEDED, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.SUCCEEDED, Drain(5_000), ["Leave", "Finish"]),
         (AgentPhase.SUCCEEDED, Exit(OUTCOME), ["Leave", "Finish"]),
         (AgentPhase.FAILED, Hold(), ["Report"]),
         (AgentPhase.FAILED, Run(assignment(0)), ["Report"]),
         (AgentPhase.FAILED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.FAILED, Stop(0, 5_000), ["Report"]),
+        (AgentPhase.FAILED, Drain(5_000), ["Leave", "Finish"]),
         (AgentPhase.FAILED, Exit(OUTCOME), ["Leave", "Finish"]),
     )
 
@@ -96,7 +101,7 @@ class TestDirectives:
     def test_the_table_has_every_cell(self) -> None:
         cells = {(phase, type(action)) for phase, action, _ in self.TABLE}
         assert cells == {(phase, action) for phase, row in ON_DIRECTIVE.items() for action in row}
-        assert len(cells) == len(AgentPhase) * 4
+        assert len(cells) == len(AgentPhase) * 5
 
     @pytest.mark.parametrize("phase", AgentPhase)
     def test_an_old_or_repeated_version_is_never_acted_on(self, phase: AgentPhase) -> None:
@@ -200,6 +205,18 @@ class TestPort:
     def test_a_port_used_by_a_round_that_never_came_here_is_replaced(self, agent: AgentScript) -> None:
         agent.attach()
         assert of(agent.direct(Hold(), consumed_offer_id=1), HoldPort) == [HoldPort(2)]
+
+    def test_a_port_that_could_not_be_held_is_tried_for_again(self) -> None:
+        agent = AgentScript()
+        agent.attach()
+        agent.ports = False
+        agent.direct(Hold(), consumed_offer_id=1)
+        assert agent.reported.offer is None
+        agent.advance(2_500)
+        assert agent.reported.offer is None
+        agent.ports = True
+        agent.advance(1_000)
+        assert agent.reported.offer is not None
 
 
 class TestFence:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from support.coordinator_script import (
-    Script,
-    effects_of,
-    failure,
-    kinds,
-    outcome_told,
-    replayed,
-    the_record,
-)
 
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, JobSpec, JobState, Version
-
+from rallypoint.model import AgentPhase, Endpoint, EndpointOffer, JobSpec, JobState, ScaleUp, Version
 from rallypoint_coordinator.core.effects import (
-    AnswerGone,
+    Answer,
     EndStream,
     Explain,
     RefuseStream,
@@ -35,6 +26,16 @@ from rallypoint_coordinator.core.records import (
     RoundFormed,
     RoundStopping,
     StopCause,
+)
+from support.coordinator_script import (
+    Agent,
+    Script,
+    effects_of,
+    failure,
+    kinds,
+    outcome_told,
+    replayed,
+    the_record,
 )
 
 PAIR = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)
@@ -52,7 +53,7 @@ class TestRendezvous:
         out = script.agent("a", PAIR).attach()
         assert kinds(out) == ["JobCreated", "MemberJoined"]
         assert script.life.facts.state is JobState.GATHERING
-        assert script.life.watch.message == "waiting: 1 of 2 nodes ready"
+        assert script.life.watch.message == "waiting for 2 nodes: 1 ready"
         assert [type(effect) for effect in out.effects][:2] == [SendWelcome, SendDirective]
 
     def test_the_round_forms_as_soon_as_all_are_there(self, script: Script) -> None:
@@ -105,13 +106,8 @@ class TestRendezvous:
 
     def test_a_loopback_endpoint_is_refused_for_a_remote_participant(self, script: Script) -> None:
         a, b = script.agent("a", PAIR), script.agent("b", PAIR)
-        a.observed = replace(
-            a.observed, offer=a.observed.offer and a.observed.offer._replace(endpoint=("127.0.0.1", 1))
-        )
+        a.observed = replace(a.observed, offer=EndpointOffer(1, Endpoint("127.0.0.1", 4000)))
         a.attach(peer="127.0.0.1")
-        a.report(
-            offer=a.observed.offer and a.observed.offer._replace(endpoint=type(b.next_offer().endpoint)("127.0.0.1", 1))
-        )
         b.attach(peer="10.0.0.7")
         assert outcome_told(b) == "FAILED LOOPBACK_ENDPOINT"
         assert "--local-addr" in script.life.watch.message
@@ -181,7 +177,7 @@ class TestFailure:
             b.heartbeat()
         assert [effect.stream for effect in stale] == [b.stream]
         assert script.life.facts.members["b"].gone is GoneReason.EXPIRED
-        assert script.life.watch.message == "waiting: 1 of 2 nodes ready"
+        assert script.life.watch.message == "waiting for 2 nodes: 1 ready"
 
 
 class TestMembership:
@@ -195,7 +191,7 @@ class TestMembership:
     def test_an_obituary_re_forms_the_job_without_a_charge(self, script: Script) -> None:
         a, b, c = script.running("abc", ELASTIC)
         out = c.obituary()
-        assert effects_of(out, AnswerGone) == [AnswerGone(1, True)]
+        assert effects_of(out, Answer) == [Answer(1, True)]
         assert the_record(out, RoundStopping).cause is StopCause.NODE_LOST
         a.clear()
         b.clear()
@@ -204,7 +200,7 @@ class TestMembership:
     def test_a_second_obituary_is_no_news(self, script: Script) -> None:
         *_, c = script.running("abc", ELASTIC)
         c.obituary()
-        assert effects_of(c.obituary(), AnswerGone) == [AnswerGone(1, False)]
+        assert effects_of(c.obituary(), Answer) == [Answer(1, False)]
 
     def test_a_lease_that_runs_out_counts_as_gone(self, script: Script) -> None:
         a, b = script.running("ab", JobSpec(min_nodes=1, max_nodes=2))
@@ -255,7 +251,7 @@ class TestMembership:
         b.obituary()
         a.clear()
         c.clear()
-        assert script.life.watch.message == "waiting: 2 of 3 nodes ready"
+        assert script.life.watch.message == "waiting for 3 nodes: 2 ready"
         again = b.reborn()
         again.attach()
         assert again.assignment.group_rank == 1
@@ -291,6 +287,84 @@ class TestMembership:
         before = b.lease_id
         b.attach(lease_id=0)
         assert b.lease_id > before
+
+
+class TestScaleUp:
+    def grown_by(self, script: Script, spec: JobSpec) -> list[Agent]:
+        """One node runs, another has arrived."""
+        a, b = script.agent("a", spec), script.agent("b", spec)
+        a.attach()
+        a.run()
+        b.attach()
+        return [a, b]
+
+    SPEC = JobSpec(min_nodes=1, max_nodes=3, max_restarts=1, last_call_timeout_ms=0)
+
+    def test_on_restart_waits_for_another_cause(self, script: Script) -> None:
+        a, b = self.grown_by(script, replace(self.SPEC, scale_up=ScaleUp.ON_RESTART))
+        assert script.life.facts.state is JobState.RUNNING
+        assert b.told == "Hold STANDBY"
+        a.fail()
+        assert a.assignment.world_size == 2
+
+    def test_after_batches_the_arrivals(self, script: Script) -> None:
+        a, _ = self.grown_by(script, replace(self.SPEC, scale_up=ScaleUp.AFTER, scale_up_delay_ms=9_000))
+        script.advance(5_000)
+        script.agent("c", a.spec).attach()
+        assert script.life.facts.state is JobState.RUNNING
+        out = script.advance(4_000)
+        assert "2 nodes joined" in [
+            entry.record.message for entry in out.records if isinstance(entry.record, RoundStopping)
+        ]
+        a.clear()
+        assert a.assignment.world_size == 3
+        assert script.life.facts.restart_count == 0
+
+    def test_who_arrived_and_went_again_ends_no_round(self, script: Script) -> None:
+        _, b = self.grown_by(script, replace(self.SPEC, scale_up=ScaleUp.AFTER, scale_up_delay_ms=9_000))
+        b.leave()
+        assert kinds(script.advance(9_000)) == []
+
+
+class TestRejoinWait:
+    SPEC = JobSpec(min_nodes=1, max_nodes=2, rejoin_wait_ms=20_000, last_call_timeout_ms=0)
+
+    def lost_one(self, script: Script) -> list[Agent]:
+        a, b = script.agent("a", self.SPEC), script.agent("b", self.SPEC)
+        b.attach()
+        b.run()
+        a.attach()
+        b.clear()
+        for agent in (a, b):
+            agent.run()
+        b.obituary()
+        a.clear()
+        return [a, b]
+
+    def test_a_lost_node_that_comes_back_is_waited_for(self, script: Script) -> None:
+        a, b = self.lost_one(script)
+        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        again = b.reborn()
+        again.attach()
+        again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
+        assert a.assignment.world_size == 2
+
+    def test_not_for_ever(self, script: Script) -> None:
+        a, _ = self.lost_one(script)
+        script.advance(20_000)
+        assert a.assignment.world_size == 1
+
+    def test_a_node_that_left_is_not(self, script: Script) -> None:
+        a, b = script.agent("a", self.SPEC), script.agent("b", self.SPEC)
+        b.attach()
+        b.run()
+        a.attach()
+        b.clear()
+        for agent in (a, b):
+            agent.run()
+        b.leave()
+        a.clear()
+        assert a.assignment.world_size == 1
 
 
 class TestEvidence:
@@ -399,7 +473,7 @@ class TestDoor:
         ],
     )
     def test_a_hello_from_another_history_is_refused(
-        self, script: Script, changes: dict[str, object], reason: Reason
+        self, script: Script, changes: dict[str, Any], reason: Reason
     ) -> None:
         out = script.agent("a", PAIR).attach(**changes)
         assert effects_of(out, RefuseStream)[0].refusal.reason is reason
@@ -458,7 +532,7 @@ class TestRestartOfTheCoordinator:
 class TestExplanation:
     def test_every_change_of_reason_is_explained_once(self, script: Script) -> None:
         a = script.agent("a", PAIR)
-        assert [effect.message for effect in effects_of(a.attach(), Explain)] == ["waiting: 1 of 2 nodes ready"]
+        assert [effect.message for effect in effects_of(a.attach(), Explain)] == ["waiting for 2 nodes: 1 ready"]
         assert effects_of(a.report(), Explain) == []
 
     def test_every_waiting_state_has_a_deadline(self, script: Script) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.model import Endpoint, JobSpec, NodeSpec
-
 from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.rendezvous import Form, GiveUp, Wait, choose, consider, is_loopback

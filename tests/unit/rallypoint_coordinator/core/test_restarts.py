@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from support.coordinator_script import failure
 
 from rallypoint.model import JobSpec, WorkerFailure
-
 from rallypoint_coordinator.core.records import StopCause
 from rallypoint_coordinator.core.restarts import Verdict, describe_exit, first_cause, judge
+from support.coordinator_script import failure
 
 EXCEPTION = failure(rank=1, exit_code=1, message="ValueError: x", traceback="tb", fail_time_ms=50)
 PEER_RESET = failure(
@@ -58,6 +57,18 @@ def test_the_budget(restart_count: int, max_restarts: int, over: bool) -> None:
     assert verdict.charged is not over
     assert (verdict.outcome is not None) is over
     assert verdict.culprit == KILLED
+
+
+def test_a_final_exit_code_is_not_restarted() -> None:
+    verdict = judge(
+        cause=StopCause.WORKER_FAILED,
+        stop_message="why",
+        failures=[failure(exit_code=93)],
+        restart_count=0,
+        spec=JobSpec(max_restarts=5, no_restart_exit_codes=(2, 93)),
+    )
+    assert verdict.outcome is not None
+    assert (verdict.charged, verdict.outcome.reason) == (False, "NO_RESTART_EXIT_CODE")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""``rallypoint coordinator``: what it is started with. The server itself is imported once the arguments are right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rallypoint_coordinator.server.options import (
+    HOST_DEFAULT,
+    PORT_DEFAULT,
+    RETAIN_DAYS_DEFAULT,
+    RETAIN_JOBS_DEFAULT,
+    SNAPSHOT_EVERY_DEFAULT,
+    Address,
+    ServerOptions,
+    parse_address,
+)
+
+EXIT_USAGE = 2
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_LIMITS = (
+    ("--retain-jobs", "COUNT", RETAIN_JOBS_DEFAULT, 0, "so many decided jobs are remembered"),
+    ("--retain-days", "DAYS", RETAIN_DAYS_DEFAULT, 0, "so long a decided job is remembered"),
+    ("--snapshot-every", "RECORDS", SNAPSHOT_EVERY_DEFAULT, 1, "a snapshot takes the place of so many records"),
+)
+"""Flag, unit, default, least, help."""
+
+
+def command(argv: Sequence[str]) -> int:
+    """Run the coordinator until it is told to stop. Exit status: 0, 1 if it could not serve, 2 for wrong usage."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed what there is to say
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    listen: Address = arguments.listen
+    if not listen.is_loopback and not arguments.insecure:
+        print(
+            f"rallypoint coordinator: --listen {listen} can be reached from other machines and there is no access"
+            " control yet: listen on 127.0.0.1, or add --insecure if everyone who can reach it may use it",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    _log_to_stderr(arguments.log_level)
+    options = ServerOptions(
+        listen=listen,
+        data_dir=arguments.data_dir,
+        retain_jobs=arguments.retain_jobs,
+        retain_days=arguments.retain_days,
+        snapshot_every=arguments.snapshot_every,
+        embedded=arguments.embedded,
+    )
+    return _run(options)
+
+
+def _run(options: ServerOptions) -> int:
+    from rallypoint_coordinator.server.process import run
+
+    return run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rallypoint coordinator",
+        description="Run the coordinator: rendezvous and restart decisions for all jobs of a cluster.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        type=_address,
+        default=Address(HOST_DEFAULT, PORT_DEFAULT),
+        help="where to serve; an IPv6 address goes in brackets, port 0 is any free one (default: %(default)s)",
+    )
+    _add_store(parser)
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="allow a --listen that other machines can reach, without access control or encryption",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default="info",
+        help="what is logged, to standard error (default: %(default)s)",
+    )
+    parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="keep decisions in this directory, which is made if it is missing: a restart is invisible to jobs then",
+    )
+    where.add_argument(
+        "--store",
+        choices=["memory"],
+        help="memory: keep decisions as long as the coordinator runs (the default without --data-dir)",
+    )
+    for flag, metavar, default, least, what in _LIMITS:
+        parser.add_argument(
+            flag, metavar=metavar, type=_at_least(least), default=default, help=f"{what} (default: %(default)s)"
+        )
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return parse
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _log_to_stderr(level: str) -> None:
+    import logging
+    import time
+
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,79 @@
+"""What operators ask of a job: each request is recorded with who asked, and answered once that is durable."""
+
+from __future__ import annotations
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import JobState
+from rallypoint_coordinator.core.directives import place_of
+from rallypoint_coordinator.core.machine import stop_round
+from rallypoint_coordinator.core.records import JobCancelled, NodeDrained, RestartAsked, StopCause
+from rallypoint_coordinator.core.step import Step
+
+
+def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
+    """End the job: its workers are stopped, then it is decided as cancelled. False if that was asked already."""
+    facts = step.life.facts
+    if facts.outcome is not None:
+        return _decided(step)
+    if facts.cancelled_by:
+        return False
+    step.record(JobCancelled(by=by, reason=reason))
+    if facts.state is JobState.RUNNING:
+        stop_round(step, StopCause.CANCELLED, f"cancelled by {_who(by, reason)}")
+    return True
+
+
+def restart(step: Step, by: str, reason: str) -> bool | Refusal:
+    """Stop the workers of the round that runs and form the next one; the budget is not touched."""
+    facts = step.life.facts
+    if facts.outcome is not None:
+        return _decided(step)
+    if facts.state is not JobState.RUNNING:
+        return Refusal(
+            reason=Reason.NO_ROUND_RUNS,
+            message=f"job {facts.job} is {facts.state}: there is no round to restart",
+            metadata={"job": facts.job, "state": facts.state},
+        )
+    step.record(RestartAsked(by=by, reason=reason))
+    stop_round(step, StopCause.RESTART_ASKED, f"restarted by {_who(by, reason)}")
+    return True
+
+
+def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
+    """Have a node leave: its workers get SIGTERM and their grace, its agent leaves, the others go on without it.
+
+    False if that was asked already. It holds for the agent that is there now: a new one on that node may join.
+    """
+    facts = step.life.facts
+    if facts.outcome is not None:
+        return _decided(step)
+    member = facts.members.get(node)
+    if member is None or member.gone is not None:
+        return Refusal(
+            reason=Reason.NODE_NOT_FOUND,
+            message=f"job {facts.job} has no node {node} now",
+            field="name",
+            metadata={"job": facts.job, "node": node},
+        )
+    if member.drained_by:
+        return False
+    step.record(NodeDrained(node=node, lease_id=member.lease_id, by=by, reason=reason))
+    step.life.watch.ready.discard(member.lease_id)
+    step.tell(member, step.life.presences[member.lease_id])
+    runs = facts.state is JobState.RUNNING and facts.round is not None and node not in facts.round.succeeded
+    if runs and place_of(facts, member) is not None:
+        stop_round(step, StopCause.NODE_DRAINED, f"{node} is drained by {_who(by, reason)}")
+    return True
+
+
+def _who(by: str, reason: str) -> str:
+    return f"{by}: {reason}" if reason else by
+
+
+def _decided(step: Step) -> Refusal:
+    facts = step.life.facts
+    return Refusal(
+        reason=Reason.JOB_DECIDED,
+        message=f"job {facts.job} has ended: {facts.state}",
+        metadata={"job": facts.job, "state": facts.state},
+    )

@@ -1,0 +1,41 @@
+"""Taking in nodes that arrive while a round runs."""
+
+from __future__ import annotations
+
+from rallypoint.model import ScaleUp
+from rallypoint_coordinator.core.state import Facts, Watch
+
+
+def has_room(facts: Facts) -> bool:
+    """Whether the running round could be larger. Once a node has succeeded the job only shrinks."""
+    current = facts.round
+    return current is not None and len(current.places) < facts.spec.max_nodes and not current.succeeded
+
+
+def arrival(facts: Facts, watch: Watch, now_ms: int) -> None:
+    """A node is ready that has no place: note when it is to be taken in, if nothing is noted yet."""
+    spec = facts.spec
+    if not has_room(facts) or spec.scale_up is ScaleUp.ON_RESTART or watch.scale_up_at_ms is not None:
+        return
+    delay_ms = spec.scale_up_delay_ms if spec.scale_up is ScaleUp.AFTER else 0
+    watch.scale_up_at_ms = now_ms + delay_ms
+
+
+def due(facts: Facts, watch: Watch, now_ms: int) -> str | None:
+    """Why the round is to be ended now, so that it can be formed anew with those that arrived; None: it is not.
+
+    O(1) until something is due, then O(n): who arrived may have gone again.
+    """
+    if watch.scale_up_at_ms is None or now_ms < watch.scale_up_at_ms:
+        return None
+    watch.scale_up_at_ms = None
+    current = facts.round
+    assert current is not None
+    arrived = [
+        member.node
+        for member in facts.members.values()
+        if member.lease_id in watch.ready and member.node not in current.places
+    ]
+    if not arrived or not has_room(facts):
+        return None
+    return f"{arrived[0]} joined" if len(arrived) == 1 else f"{len(arrived)} nodes joined"

@@ -1,0 +1,206 @@
+"""AgentService: the streams of the agents, as events and out of effects. No decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import grpc
+
+from rallypoint import wire
+from rallypoint.errors import Reason, Refusal, RefusedError
+from rallypoint.model import Hello
+from rallypoint.rpc_status import abort
+from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer
+from rallypoint.validation import (
+    validate_goodbye,
+    validate_heartbeat,
+    validate_hello,
+    validate_observed,
+    validate_report_gone,
+)
+from rallypoint_coordinator.core.events import (
+    AgentAttached,
+    AgentHeartbeat,
+    AgentLeft,
+    AgentObserved,
+    Event,
+    GoneReported,
+)
+from rallypoint_coordinator.server.driver import Driver, fresh_id
+from rallypoint_coordinator.server.outbox import Closing, Outbox
+from rallypoint_coordinator.server.peers import peer_address
+
+log = logging.getLogger(__name__)
+
+# What read() gives is a message or EOF, which the stubs do not say.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, pb.AttachResponse]"
+
+HELLO_TIMEOUT_S = 10.0
+"""A stream that does not say who it is within this time is ended."""
+
+
+class AgentService(AgentServiceServicer):
+    """Streams are handled by two tasks: gRPC's own writes, a second one reads. Neither ever cancels a write."""
+
+    def __init__(self, driver: Driver, hello_timeout_s: float = HELLO_TIMEOUT_S) -> None:
+        self._driver = driver
+        self._hello_timeout_s = hello_timeout_s
+
+    async def Attach(  # type: ignore[override]  # the stubs know generators only, and those cannot clean up reliably
+        self, request_iterator: object, context: Context
+    ) -> None:
+        hello = await self._hello(context)
+        try:
+            stream, outbox = self._driver.open_stream()
+        except RefusedError as error:
+            await abort(context, error.refusal)
+        reader: asyncio.Task[None] | None = None
+        try:
+            await self._driver.submit(
+                AgentAttached(stream=stream, hello=hello, peer=peer_address(context.peer()), fresh_uid=fresh_id())
+            )
+            reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
+            await _write(context, outbox)
+        finally:
+            if reader is not None:
+                reader.cancel()
+            self._driver.close_stream(stream)
+
+    async def ReportGone(self, request: pb.ReportGoneRequest, context: Any) -> pb.ReportGoneResponse:
+        refusal = validate_report_gone(request)
+        if refusal is not None:
+            await abort(context, refusal)
+        report = wire.report_gone_from_proto(request)
+        try:
+            was_news = await self._driver.ask(lambda call: _gone_reported(call, report))
+        except RefusedError as error:
+            await abort(context, error.refusal)
+        return pb.ReportGoneResponse(was_news=was_news)
+
+    async def _hello(self, context: Context) -> Hello:
+        """The stream's first message. Aborts if it is not a valid Hello or does not come."""
+        reading = asyncio.ensure_future(context.read())
+        try:
+            done, _ = await asyncio.wait({reading}, timeout=self._hello_timeout_s)
+            if not done:
+                await abort(context, _invalid("hello", f"no Hello came within {self._hello_timeout_s:g} s"))
+            first = reading.result()
+        finally:
+            reading.cancel()
+        if not isinstance(first, pb.AttachRequest):
+            await abort(context, _invalid("hello", "the stream ended before its Hello"))
+        refusal = _refuse_first(first)
+        if refusal is not None:
+            await abort(context, refusal)
+        return wire.hello_from_proto(first.hello)
+
+
+# --- Reading
+
+
+async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -> None:
+    """Bring the stream's messages to the driver until it ends or one is refused; then have the writer end it."""
+    seq = 1
+    try:
+        while True:
+            request = await context.read()
+            if not isinstance(request, pb.AttachRequest):
+                outbox.end()
+                return
+            seq += 1
+            event = to_event(request, stream, seq)
+            if isinstance(event, Refusal):
+                log.warning("stream %d from %s: %s", stream, context.peer(), event.message)
+                outbox.refuse(event)
+                return
+            await driver.submit(event)
+    except grpc.aio.BaseError:
+        outbox.end()  # the RPC has ended under us
+
+
+class _Kind(NamedTuple):
+    """What is done with one kind of message: how it is validated, and the event that it becomes."""
+
+    validate: Callable[[Any], Refusal | None]
+    event: Callable[[pb.AttachRequest, int], Event]
+
+
+def _observed(request: pb.AttachRequest, stream: int) -> Event:
+    observed = wire.observed_from_proto(request.observed)
+    return AgentObserved(stream=stream, lease_id=request.lease_id, seq=request.seq, observed=observed)
+
+
+def _heartbeat(request: pb.AttachRequest, stream: int) -> Event:
+    version = wire.heartbeat_from_proto(request.heartbeat).version
+    return AgentHeartbeat(stream=stream, lease_id=request.lease_id, seq=request.seq, version=version)
+
+
+def _goodbye(request: pb.AttachRequest, stream: int) -> Event:
+    reason, message = wire.goodbye_from_proto(request.goodbye)
+    return AgentLeft(stream=stream, lease_id=request.lease_id, seq=request.seq, reason=reason, message=message)
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "observed": _Kind(validate_observed, _observed),
+    "heartbeat": _Kind(validate_heartbeat, _heartbeat),
+    "goodbye": _Kind(validate_goodbye, _goodbye),
+}
+
+
+def to_event(request: pb.AttachRequest, stream: int, seq: int) -> Event | Refusal:
+    """The event that a message after the Hello is, or what is wrong with it. ``seq`` is the number it must have."""
+    name = request.WhichOneof("message")
+    if name is None:
+        return _invalid("message", "the message says nothing that this coordinator knows")
+    if name == "hello":
+        return _invalid("hello", "a Hello may only be a stream's first message")
+    if request.seq != seq:
+        return _invalid("seq", f"seq must be {seq}, but is {request.seq}")
+    if request.lease_id <= 0:
+        return _invalid("lease_id", f"lease_id must be that of the Welcome, but is {request.lease_id}")
+    kind = _KINDS[name]
+    return kind.validate(getattr(request, name)) or kind.event(request, stream)
+
+
+def _refuse_first(request: pb.AttachRequest) -> Refusal | None:
+    if not request.HasField("hello"):
+        return _invalid("hello", "a stream's first message must be a Hello")
+    if request.seq != 1:
+        return _invalid("seq", f"seq must be 1, but is {request.seq}")
+    return validate_hello(request.hello)
+
+
+def _invalid(field: str, message: str) -> Refusal:
+    return Refusal(reason=Reason.INVALID_FIELD, message=message, field=field, metadata={"field": field})
+
+
+def _gone_reported(call: int, report: wire.ReportGone) -> GoneReported:
+    return GoneReported(
+        call=call,
+        job=report.job,
+        job_uid=report.job_uid,
+        lease_id=report.lease_id,
+        incarnation=report.incarnation,
+        message=report.message,
+    )
+
+
+# --- Writing
+
+
+async def _write(context: Context, outbox: Outbox) -> None:
+    """Write what the outbox holds until the stream ends; the status is the last thing."""
+    while True:
+        message = await outbox.next()
+        if isinstance(message, Closing):
+            break
+        try:
+            await context.write(wire.attach_response_to_proto(message))
+        except grpc.aio.BaseError:
+            return  # nobody is there any more
+    if message.refusal is not None:
+        await abort(context, message.refusal)

@@ -1,0 +1,390 @@
+"""The single writer: it alone steps the core, and lets nothing out before the journal has it.
+
+    events -> step, step, step -> records -> one append -> effects, reads
+
+One turn takes what waits, steps it, appends all records, then lets the effects out in order and answers the reads. If
+an append does not come back as committed, what the core believes is no longer known to be true: the driver stops
+acting, ends every stream, reads the journal into a fresh cluster and starts over, as often as it takes: so a disk that
+was full needs no more than to be emptied. Agents attach again with what they observe, and keep their workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, assert_never
+
+from rallypoint.errors import Reason, Refusal, RefusedError
+from rallypoint_coordinator.core.cluster import Cluster, Retention
+from rallypoint_coordinator.core.effects import Output
+from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed, TimeAdvanced
+from rallypoint_coordinator.server.clock import Clock, SystemClock
+from rallypoint_coordinator.server.inbox import Inbox
+from rallypoint_coordinator.server.outbox import Outbox
+from rallypoint_coordinator.server.outlets import Outlets
+from rallypoint_coordinator.server.snapshots import Snapshots
+from rallypoint_coordinator.server.turns import Batch, pack
+from rallypoint_coordinator.store.codec import UnreadableRecord, decode
+from rallypoint_coordinator.store.journal import (
+    AppendResult,
+    Committed,
+    DamagedJournal,
+    Fenced,
+    Journal,
+    JournalError,
+    NotWritten,
+    Unknown,
+)
+from rallypoint_coordinator.store.snapshot_codec import decode_snapshot
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Query = Callable[[Cluster, Stamp], T]
+"""A read of the cluster: quick, and it must not keep or change what it is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOptions:
+    """Bounds on what waits and on what one turn takes; delays in seconds.
+
+    A snapshot is taken after every ``snapshot_records``, and the last ``keep_records`` before it are kept for readers.
+    """
+
+    streams_max: int = 200_000
+    events_max: int = 16_384
+    reads_max: int = 256
+    turn_events_max: int = 512
+    turn_reads_max: int = 8
+    retry_delay_s: float = 0.1
+    retry_delay_max_s: float = 5.0
+    snapshot_records: int = 10_000
+    keep_records: int = 1_000
+    retention: Retention = field(default_factory=Retention)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    query: Query[Any]
+    answer: asyncio.Future[Any]
+
+
+class _StateLost(Exception):
+    """What the cluster in memory says is not known to be what the journal says."""
+
+
+STARTING = Refusal(
+    reason=Reason.RECOVERING,
+    message="the coordinator is reading its journal; try again in a moment",
+)
+
+
+def _refuse(reads: list[_Read], refusal: Refusal) -> None:
+    for read in reads:
+        if not read.answer.done():
+            read.answer.set_exception(RefusedError(refusal))
+
+
+def _limit_reached(limit: int, what: str) -> RefusedError:
+    message = f"{limit} {what}, which is the limit; try again later"
+    return RefusedError(Refusal(reason=Reason.LIMIT_REACHED, message=message, metadata={"limit": str(limit)}))
+
+
+async def _ignore(serving: bool) -> None:
+    """Nobody wants to know."""
+
+
+def fresh_id() -> str:
+    """A random id of 32 hexadecimal digits."""
+    return os.urandom(16).hex()
+
+
+class Driver:
+    """Owns the cluster. Servicers bring events and reads; everything else is a matter of :meth:`run`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        clock: Clock | None = None,
+        options: DriverOptions | None = None,
+        new_cluster: Callable[[], Cluster] = Cluster,
+        on_serving: Callable[[bool], Awaitable[None]] = _ignore,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock or SystemClock()
+        self._options = options or DriverOptions()
+        self._new_cluster = new_cluster
+        self._on_serving = on_serving
+        self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
+        self._outlets = Outlets()
+        self._inbox: Inbox[Event, _Read] = Inbox(self._options.events_max, self._options.reads_max)
+        self._cluster = new_cluster()
+        self._revision = 0
+        self._durable_revision = 0
+        self._deadline_ms: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._serving = asyncio.Event()
+        self._meanwhile = STARTING
+        self._closed: Refusal | None = None
+        self._stop = asyncio.Event()
+
+    # --- For servicers
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why nothing can be asked at the moment; None while the driver serves."""
+        return self._closed or (None if self._serving.is_set() else self._meanwhile)
+
+    def open_stream(self) -> tuple[int, Outbox]:
+        """Number a stream. Whoever opens it must close it. Raises RefusedError if it cannot be served now."""
+        self._check_serving()
+        if self._outlets.stream_count >= self._options.streams_max:
+            raise _limit_reached(self._options.streams_max, "streams are open")
+        return self._outlets.open_stream()
+
+    def close_stream(self, stream: int) -> None:
+        """The stream has ended, however it did. Never waits."""
+        self._outlets.close_stream(stream)
+        self._inbox.put_urgent(StreamClosed(stream=stream))
+
+    async def submit(self, event: Event) -> None:
+        """Bring an event; waits while too many others do."""
+        await self._inbox.put(event)
+
+    async def ask(self, event_for: Callable[[int], Event]) -> bool:
+        """Bring the event of a waiting call, made from the call's number, and wait for its answer.
+
+        Raises RefusedError if that is what the answer is, or if the driver does not serve.
+        """
+        self._check_serving()
+        call, answer = self._outlets.open_call()
+        try:
+            await self._inbox.put(event_for(call))
+            return await answer
+        finally:
+            self._outlets.close_call(call)
+
+    async def read(self, query: Query[T]) -> T:
+        """Run a query on durable facts alone. Raises what it raises, or RefusedError if it cannot be run."""
+        self._check_serving()
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if not self._inbox.put_read(_Read(query, answer)):
+            raise _limit_reached(self._options.reads_max, "reads wait")
+        return await answer
+
+    def _check_serving(self) -> None:
+        refusal = self.refusal
+        if refusal is not None:
+            raise RefusedError(refusal)
+
+    # --- Life
+
+    async def run(self) -> None:
+        """Serve until :meth:`stop`. Raises JournalError if the journal is of no use: a person has to look at it."""
+        try:
+            await self._serve()
+        finally:
+            await self._snapshots.settle()
+
+    async def _serve(self) -> None:
+        first_s, most_s = self._options.retry_delay_s, self._options.retry_delay_max_s
+        delay_s = first_s
+        while not self._stop.is_set():
+            began_ms = self._clock.monotonic_ms()
+            try:
+                await self._recover()
+                while not self._stop.is_set():
+                    await self._turn()
+            except _StateLost as lost:
+                await self._suspend(lost)
+                lasted_s = (self._clock.monotonic_ms() - began_ms) / 1000
+                delay_s = first_s if lasted_s > most_s else min(2 * delay_s, most_s)
+                await self._sleep(delay_s)
+
+    async def wait_serving(self) -> None:
+        """Wait until the journal has been read and this epoch has begun."""
+        await self._serving.wait()
+
+    async def refuse_everything(self, refusal: Refusal) -> None:
+        """Serve nobody from now on: end all streams and calls with this, and return when the streams have ended."""
+        self._closed = refusal
+        self._refuse_waiting(refusal)
+        await self._outlets.wait_until_no_streams()
+
+    def stop(self) -> None:
+        """Have :meth:`run` return after the turn that it is in."""
+        self._stop.set()
+        self._inbox.wake()
+
+    async def _sleep(self, delay_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), delay_s)
+
+    async def _recover(self) -> None:
+        """Read the whole journal into a fresh cluster and begin an epoch."""
+        await self._snapshots.settle()
+        self._cluster = self._new_cluster()
+        self._revision = 0
+        try:
+            await self._replay()
+        except OSError as error:
+            raise _StateLost(f"the journal could not be read: {error}") from error
+        self._durable_revision = self._revision
+        output = self._cluster.start(self._stamp(), fresh_id())
+        await self._commit([self._decided(output)])
+        log.info("cluster %s, epoch %d, revision %d", self._cluster.cluster_id, self._cluster.epoch, self._revision)
+        self._arm()
+        self._meanwhile = STARTING
+        self._serving.set()
+        await self._on_serving(True)
+
+    async def _replay(self) -> None:
+        snapshot = await self._journal.read_snapshot()
+        if snapshot is not None:
+            with self._reading(f"the snapshot of revision {snapshot.revision} cannot be read"):
+                self._cluster.restore(decode_snapshot(snapshot.data))
+            self._revision = snapshot.revision
+        self._snapshots.restored(self._revision)
+        async for revision, data in self._journal.read(self._revision):
+            if revision != self._revision + 1:
+                raise DamagedJournal(self._journal.where, f"revision {revision} follows revision {self._revision}")
+            with self._reading(f"the record at revision {revision} cannot be read"):
+                entry = decode(data)
+            with self._reading(f"the record at revision {revision} cannot follow those before it"):
+                self._cluster.apply(entry, revision)
+            self._revision = revision
+
+    @contextlib.contextmanager
+    def _reading(self, failure: str) -> Iterator[None]:
+        """Whatever goes wrong inside is damage to the journal."""
+        try:
+            yield
+        except Exception as error:
+            why = str(error) if isinstance(error, UnreadableRecord) else f"{type(error).__name__}: {error}"
+            raise DamagedJournal(self._journal.where, f"{failure}: {why}") from error
+
+    async def _suspend(self, lost: _StateLost) -> None:
+        """Stop acting: whatever the cluster in memory says may be wrong."""
+        log.error("%s; serving nobody until the journal has been read again and written to", lost)
+        self._meanwhile = replace(STARTING, message=f"the coordinator is recovering: {lost}; try again in a moment")
+        self._serving.clear()
+        self._disarm()
+        await self._on_serving(False)
+        self._refuse_waiting(self._closed or self._meanwhile)
+
+    def _refuse_waiting(self, refusal: Refusal) -> None:
+        self._outlets.refuse_all(refusal)
+        _refuse(self._inbox.clear(), refusal)
+
+    # --- A turn
+
+    async def _turn(self) -> None:
+        options = self._options
+        events, reads = await self._inbox.take(options.turn_events_max, options.turn_reads_max)
+        try:
+            outputs = [self._step(event) for event in events]
+            if self._is_due():
+                outputs.append(self._step(TimeAdvanced()))
+            snapshot_is_due = self._snapshots.is_due(self._revision)
+            if snapshot_is_due:
+                outputs.append(self._retain())
+            await self._commit(outputs)
+        except _StateLost:
+            _refuse(reads, STARTING)
+            raise
+        self._answer(reads)
+        self._arm()
+        if snapshot_is_due:
+            self._snapshots.begin(self._durable_revision, self._cluster.snapshot())
+        await asyncio.sleep(0)  # the journal may never make us wait, and others want to run
+
+    def _step(self, event: Event) -> Output:
+        return self._decide(type(event).__name__, lambda stamp: self._cluster.step(event, stamp))
+
+    def _retain(self) -> Output:
+        return self._decide("retention", lambda stamp: self._cluster.retain(self._options.retention, stamp))
+
+    def _decide(self, what: str, ask: Callable[[Stamp], Output]) -> Output:
+        try:
+            return self._decided(ask(self._stamp()))
+        except Exception as error:
+            # A bug; but the journal is sound, and nothing of this turn has been let out.
+            log.exception("the core failed on %s", what)
+            raise _StateLost(f"the core failed on {what}") from error
+
+    def _decided(self, output: Output) -> Output:
+        """Count the records that the cluster has applied already."""
+        self._revision += len(output.records)
+        self._deadline_ms = output.next_deadline_ms
+        return output
+
+    async def _commit(self, outputs: list[Output]) -> None:
+        """Make the records durable and then let the effects out, both in order."""
+        for batch in self._packed(outputs):
+            if batch.records:
+                await self._append(batch)
+            for effect in batch.effects:
+                self._outlets.perform(effect)
+
+    def _packed(self, outputs: list[Output]) -> list[Batch]:
+        try:
+            return list(pack(outputs, self._journal.bounds))
+        except Exception as error:
+            log.exception("the core decided what cannot be stored")
+            raise _StateLost("the core decided what cannot be stored") from error
+
+    async def _append(self, batch: Batch) -> None:
+        result = await self._result_of(batch)
+        match result:
+            case Committed(revision):
+                self._durable_revision = revision
+            case Fenced(actual):
+                raise _StateLost(f"another coordinator has written the journal up to revision {actual}")
+            case NotWritten(why):
+                raise _StateLost(f"the journal cannot be written: {why}")
+            case Unknown(why):
+                raise _StateLost(f"the journal did not confirm what was appended: {why}")
+            case _:
+                assert_never(result)
+
+    async def _result_of(self, batch: Batch) -> AppendResult:
+        try:
+            return await self._journal.append(self._durable_revision, batch.records)
+        except JournalError:
+            raise
+        except Exception as error:
+            return Unknown(f"{type(error).__name__}: {error}")
+
+    def _answer(self, reads: list[_Read]) -> None:
+        for read in reads:
+            if read.answer.done():
+                continue
+            try:
+                read.answer.set_result(read.query(self._cluster, self._stamp()))
+            except Exception as error:
+                read.answer.set_exception(error)
+
+    # --- Time
+
+    def _stamp(self) -> Stamp:
+        return Stamp(at_ms=self._clock.monotonic_ms(), wall_ms=self._clock.wall_ms(), revision=self._revision)
+
+    def _is_due(self) -> bool:
+        return self._deadline_ms is not None and self._deadline_ms <= self._clock.monotonic_ms()
+
+    def _arm(self) -> None:
+        """Have a turn when the next deadline passes, whether or not anything comes in."""
+        self._disarm()
+        if self._deadline_ms is not None:
+            delay_s = max(self._deadline_ms - self._clock.monotonic_ms(), 0) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._inbox.wake)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,45 @@
+"""Binding the coordinator's address, with an error that says what is wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import grpc.aio
+
+from rallypoint_coordinator.server.options import Address
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text names it and says why."""
+
+
+def listen(server: grpc.aio.Server, address: Address) -> Address:
+    """Bind the server to the address. Returns it with the real port. Raises ListenError."""
+    _probe(address)
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {address}: {error}") from error
+    return Address(address.host, port)
+
+
+def _probe(address: Address) -> None:
+    """Bind the address ourselves and let go of it: gRPC reports no cause, and prints lines of its own."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, where in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+                probe.listen(1)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror}; {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another process has the port, perhaps another coordinator: choose another one with --listen"
+    if error.errno == errno.EACCES:
+        return "choose a port above 1023 with --listen"
+    return "--listen takes an address of this machine"

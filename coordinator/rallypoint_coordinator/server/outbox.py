@@ -1,0 +1,94 @@
+"""What waits to be written to one stream: a slot for each kind of message, so it is bounded whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from rallypoint.errors import Refusal
+from rallypoint.model import Directive, Welcome
+from rallypoint.wire import Ack, CoordinatorMessage, LeaseStale
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The stream ends: with OK, or with a refusal as its status."""
+
+    refusal: Refusal | None = None
+
+
+class Outbox:
+    """Filled by the driver, emptied by the one task that writes to the stream.
+
+    A message replaces an earlier one of its kind that was not written yet: the newest says all. Once the stream is
+    closing nothing is added any more.
+    """
+
+    __slots__ = ("_ack", "_changed", "_closing", "_directive", "_lease_stale", "_welcome")
+
+    def __init__(self) -> None:
+        self._welcome: Welcome | None = None
+        self._directive: Directive | None = None
+        self._ack: Ack | None = None
+        self._lease_stale: LeaseStale | None = None
+        self._closing: Closing | None = None
+        self._changed = asyncio.Event()
+
+    def welcome(self, welcome: Welcome) -> None:
+        if self._closing is None:
+            self._welcome = welcome
+            self._changed.set()
+
+    def directive(self, directive: Directive) -> None:
+        if self._closing is None:
+            self._directive = directive
+            self._changed.set()
+
+    def ack(self, seq: int) -> None:
+        if self._closing is None:
+            self._ack = Ack(seq)
+            self._changed.set()
+
+    def lease_stale(self, message: str) -> None:
+        """Say so, then end the stream. A directive that still waits is dropped: it is not the agent's any more."""
+        if self._closing is None:
+            self._directive = None
+            self._lease_stale = LeaseStale(message)
+            self.end()
+
+    def end(self) -> None:
+        """Write what waits, then end the stream with OK."""
+        if self._closing is None:
+            self._closing = Closing()
+            self._changed.set()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Drop what waits and end the stream with this status, unless it is ending already."""
+        if self._closing is None:
+            self._welcome = self._directive = self._ack = None
+            self._closing = Closing(refusal)
+            self._changed.set()
+
+    async def next(self) -> CoordinatorMessage | Closing:
+        """Wait for what is to be written next. After a Closing there is nothing more."""
+        while True:
+            message = self._pop()
+            if message is not None:
+                return message
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _pop(self) -> CoordinatorMessage | Closing | None:
+        if self._welcome is not None:
+            welcome, self._welcome = self._welcome, None
+            return welcome
+        if self._directive is not None:
+            directive, self._directive = self._directive, None
+            return directive
+        if self._ack is not None:
+            ack, self._ack = self._ack, None
+            return ack
+        if self._lease_stale is not None:
+            lease_stale, self._lease_stale = self._lease_stale, None
+            return lease_stale
+        return self._closing

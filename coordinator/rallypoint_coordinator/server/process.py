@@ -1,0 +1,160 @@
+"""The coordinator's process: signals, limits, the line that says where it listens, the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.server.driver import DriverOptions
+from rallypoint_coordinator.server.listen import ListenError
+from rallypoint_coordinator.server.options import ServerOptions
+from rallypoint_coordinator.server.server import Server
+from rallypoint_coordinator.store.directory import DataDirectory
+from rallypoint_coordinator.store.journal import Journal, JournalError
+from rallypoint_coordinator.store.memory import MemoryJournal
+from rallypoint_coordinator.store.sqlite import SqliteJournal
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where decisions are kept, what to say of it, and whom to tell where the coordinator listens."""
+
+    journal: Journal
+    news: str
+    announce: Callable[[str], None] = lambda address: None
+
+
+def run(options: ServerOptions) -> int:
+    """Serve until a signal, or the end of standard input if embedded. Returns the exit status."""
+    raise_open_files_limit()
+    try:
+        with opened(options) as store:
+            return asyncio.run(serve(options, store))
+    except JournalError as error:
+        return failed(error)
+
+
+@contextlib.contextmanager
+def opened(options: ServerOptions) -> Iterator[Store]:
+    """The store, ours alone for as long as the context lasts; serving closes the journal. Raises JournalError."""
+    if options.data_dir is None:
+        yield Store(MemoryJournal(), "decisions are kept in memory and end with this process: --data-dir keeps them")
+        return
+    directory = DataDirectory.open(options.data_dir)
+    try:
+        journal = SqliteJournal(directory.journal)
+        yield Store(journal, f"decisions are kept in {journal.where}", directory.announce)
+    finally:
+        directory.close()
+
+
+async def serve(options: ServerOptions, store: Store) -> int:
+    server, stop = Server(store.journal, driver_options(options)), asyncio.Event()
+    try:
+        bound = await server.start(options.listen)
+        store.announce(str(bound))
+        if not options.embedded:
+            log.info(store.news)
+        _stop_on_signals(stop.set, embedded=options.embedded)
+        if options.embedded:
+            _stop_on_stdin_eof(stop.set)
+        print(f"rallypoint coordinator listening on {bound}", flush=True)
+        _settle_garbage_collector()
+        await _until(stop, server)
+    except (ListenError, JournalError) as error:
+        return failed(error)
+    finally:
+        await server.stop()
+    log.info("stopped")
+    return EXIT_OK
+
+
+def driver_options(options: ServerOptions) -> DriverOptions:
+    retention = Retention(lives_max=options.retain_jobs, age_max_ms=options.retain_days * DAY_MS)
+    return DriverOptions(snapshot_records=options.snapshot_every, retention=retention)
+
+
+def failed(error: Exception) -> int:
+    """Say what is wrong on one line. Returns the exit status."""
+    print(f"rallypoint coordinator: {error}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+async def _until(stop: asyncio.Event, server: Server) -> None:
+    """Wait for the wish to stop. Raises what ended the server if that comes first."""
+    stopped, ended = asyncio.create_task(stop.wait()), asyncio.create_task(server.wait())
+    done, waiting = await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+def _stop_on_signals(stop: Callable[[], None], *, embedded: bool) -> None:
+    """The first SIGTERM or SIGINT stops, a second one exits at once.
+
+    An embedded coordinator shares its agent's terminal: a Ctrl-C is for the agent, which still needs it to say goodbye.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def on_signal(number: signal.Signals) -> None:
+        nonlocal stopping
+        if stopping:
+            os._exit(128 + number)
+        stopping = True
+        log.info("%s: shutting down", number.name)
+        stop()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal, signal.SIGTERM)
+    if embedded:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        loop.add_signal_handler(signal.SIGINT, on_signal, signal.SIGINT)
+
+
+def _stop_on_stdin_eof(stop: Callable[[], None]) -> None:
+    """A thread, since standard input may be a file, which the event loop cannot wait for."""
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(stop)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
+
+
+def _settle_garbage_collector() -> None:
+    """Keep full collections rare and small: with ten thousand streams one would stop the world for 0.2 s."""
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, 1_000)
+
+
+def raise_open_files_limit() -> None:
+    """Every agent is a connection: allow as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

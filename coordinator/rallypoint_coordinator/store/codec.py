@@ -1,0 +1,287 @@
+"""A record as the bytes of a JournalRecord, and back. Lossless: replay must give the very state that was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from rallypoint import wire
+from rallypoint.model import Outcome
+from rallypoint.v1 import journal_pb2 as pb
+from rallypoint.v1 import types_pb2
+from rallypoint.wire.scalars import EnumTable, instant_from_proto, instant_to_proto
+from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto
+from rallypoint_coordinator.core.records import (
+    CoordinatorStarted,
+    Entry,
+    GoneReason,
+    JobCancelled,
+    JobCreated,
+    JobDecided,
+    LifeForgotten,
+    MemberGone,
+    MemberJoined,
+    NodeDrained,
+    NodeSucceeded,
+    Record,
+    RestartAsked,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    Seat,
+    StopCause,
+)
+
+GONE_REASONS = EnumTable(GoneReason, pb.GoneReason, "GONE_REASON_")
+STOP_CAUSES = EnumTable(StopCause, pb.StopCause, "STOP_CAUSE_")
+
+T = TypeVar("T")
+
+
+class UnreadableRecord(Exception):
+    """The bytes are no record, or one with a value that this release does not know."""
+
+
+class UnknownRecordKind(UnreadableRecord):
+    """A later release wrote this record: it cannot be skipped, since nobody here knows what would be forgotten."""
+
+
+def encode(entry: Entry) -> bytes:
+    """The entry as it is stored. Equal entries give equal bytes."""
+    codec = _BY_TYPE[type(entry.record)]
+    kind: dict[str, Any] = {codec.field: codec.write(entry.record)}
+    message = pb.JournalRecord(
+        job=entry.job,
+        job_uid=entry.job_uid,
+        decide_time=instant_to_proto(entry.wall_ms),
+        **kind,
+    )
+    return message.SerializeToString(deterministic=True)
+
+
+def decode(data: bytes) -> Entry:
+    """The entry that was stored. Raises UnreadableRecord."""
+    try:
+        message = pb.JournalRecord.FromString(data)
+    except DecodeError as error:
+        raise UnreadableRecord(f"not a record: {error}") from error
+    field = message.WhichOneof("record")
+    if field is None:
+        raise UnknownRecordKind("a record of a kind that this release does not know; was a later release run here?")
+    return Entry(
+        job=message.job,
+        job_uid=message.job_uid,
+        wall_ms=instant_from_proto(message.decide_time),
+        record=_BY_FIELD[field].read(getattr(message, field)),
+    )
+
+
+def known(member: T | None, what: str, number: int) -> T:
+    """The member that an enum's number stands for. Raises UnreadableRecord if there is none."""
+    if member is None:
+        raise UnreadableRecord(f"{what} {number} is not known to this release; was a later release run here?")
+    return member
+
+
+def _write_started(record: CoordinatorStarted) -> pb.CoordinatorStarted:
+    return pb.CoordinatorStarted(cluster_id=record.cluster_id, epoch=record.epoch)
+
+
+def _read_started(message: pb.CoordinatorStarted) -> CoordinatorStarted:
+    return CoordinatorStarted(cluster_id=message.cluster_id, epoch=message.epoch)
+
+
+def _write_created(record: JobCreated) -> pb.JobCreated:
+    return pb.JobCreated(spec=wire.job_spec_to_proto(record.spec))
+
+
+def _read_created(message: pb.JobCreated) -> JobCreated:
+    return JobCreated(spec=wire.job_spec_from_proto(message.spec))
+
+
+def _write_joined(record: MemberJoined) -> pb.MemberJoined:
+    return pb.MemberJoined(
+        node=record.node,
+        incarnation=record.incarnation,
+        spec=wire.node_spec_to_proto(record.spec),
+        capabilities=capabilities_to_proto(record.capabilities),
+        agent_version=record.agent_version,
+    )
+
+
+def _read_joined(message: pb.MemberJoined) -> MemberJoined:
+    return MemberJoined(
+        node=message.node,
+        incarnation=message.incarnation,
+        spec=wire.node_spec_from_proto(message.spec),
+        capabilities=capabilities_from_proto(list(message.capabilities)),
+        agent_version=message.agent_version,
+    )
+
+
+def _write_gone(record: MemberGone) -> pb.MemberGone:
+    return pb.MemberGone(
+        node=record.node,
+        lease_id=record.lease_id,
+        reason=GONE_REASONS.number(record.reason),
+        message=record.message,
+    )
+
+
+def _read_gone(message: pb.MemberGone) -> MemberGone:
+    return MemberGone(
+        node=message.node,
+        lease_id=message.lease_id,
+        reason=known(GONE_REASONS.member(message.reason), "GoneReason", message.reason),
+        message=message.message,
+    )
+
+
+def seat_to_proto(seat: Seat) -> pb.Seat:
+    return pb.Seat(node=seat.node, lease_id=seat.lease_id, local_world_size=seat.local_world_size, role=seat.role)
+
+
+def seat_from_proto(message: pb.Seat) -> Seat:
+    return Seat(
+        node=message.node,
+        lease_id=message.lease_id,
+        local_world_size=message.local_world_size,
+        role=message.role,
+    )
+
+
+def _write_formed(record: RoundFormed) -> pb.RoundFormed:
+    return pb.RoundFormed(
+        round=record.round,
+        seats=[seat_to_proto(seat) for seat in record.seats],
+        endpoint=wire.endpoint_to_proto(record.endpoint),
+        offer_id=record.offer_id,
+    )
+
+
+def _read_formed(message: pb.RoundFormed) -> RoundFormed:
+    return RoundFormed(
+        round=message.round,
+        seats=tuple(seat_from_proto(seat) for seat in message.seats),
+        endpoint=wire.endpoint_from_proto(message.endpoint),
+        offer_id=message.offer_id,
+    )
+
+
+def _write_succeeded(record: NodeSucceeded) -> pb.NodeSucceeded:
+    return pb.NodeSucceeded(round=record.round, node=record.node)
+
+
+def _read_succeeded(message: pb.NodeSucceeded) -> NodeSucceeded:
+    return NodeSucceeded(round=message.round, node=message.node)
+
+
+def _write_stopping(record: RoundStopping) -> pb.RoundStopping:
+    return pb.RoundStopping(round=record.round, cause=STOP_CAUSES.number(record.cause), message=record.message)
+
+
+def _read_stopping(message: pb.RoundStopping) -> RoundStopping:
+    return RoundStopping(
+        round=message.round,
+        cause=known(STOP_CAUSES.member(message.cause), "StopCause", message.cause),
+        message=message.message,
+    )
+
+
+def _write_ended(record: RoundEnded) -> pb.RoundEnded:
+    return pb.RoundEnded(
+        round=record.round,
+        charged=record.charged,
+        culprit=wire.failure_to_proto(record.culprit) if record.culprit else None,
+        message=record.message,
+    )
+
+
+def _read_ended(message: pb.RoundEnded) -> RoundEnded:
+    return RoundEnded(
+        round=message.round,
+        charged=message.charged,
+        culprit=wire.failure_from_proto(message.culprit) if message.HasField("culprit") else None,
+        message=message.message,
+    )
+
+
+def _write_decided(record: JobDecided) -> pb.JobDecided:
+    return pb.JobDecided(outcome=outcome_to_proto(record.outcome))
+
+
+def _read_decided(message: pb.JobDecided) -> JobDecided:
+    return JobDecided(outcome=outcome_from_proto(message.outcome))
+
+
+def outcome_to_proto(outcome: Outcome) -> types_pb2.Outcome:
+    message = wire.outcome_to_proto(outcome)
+    message.message = outcome.message  # on the wire it is cut, here nothing may be lost
+    return message
+
+
+def outcome_from_proto(message: types_pb2.Outcome) -> Outcome:
+    known(JOB_STATES.member(message.state), "JobState", message.state)
+    return wire.outcome_from_proto(message)
+
+
+def _write_cancelled(record: JobCancelled) -> pb.JobCancelled:
+    return pb.JobCancelled(by=record.by, reason=record.reason)
+
+
+def _read_cancelled(message: pb.JobCancelled) -> JobCancelled:
+    return JobCancelled(by=message.by, reason=message.reason)
+
+
+def _write_restart(record: RestartAsked) -> pb.RestartAsked:
+    return pb.RestartAsked(by=record.by, reason=record.reason)
+
+
+def _read_restart(message: pb.RestartAsked) -> RestartAsked:
+    return RestartAsked(by=message.by, reason=message.reason)
+
+
+def _write_drained(record: NodeDrained) -> pb.NodeDrained:
+    return pb.NodeDrained(node=record.node, lease_id=record.lease_id, by=record.by, reason=record.reason)
+
+
+def _read_drained(message: pb.NodeDrained) -> NodeDrained:
+    return NodeDrained(node=message.node, lease_id=message.lease_id, by=message.by, reason=message.reason)
+
+
+def _write_forgotten(record: LifeForgotten) -> pb.LifeForgotten:
+    return pb.LifeForgotten()
+
+
+def _read_forgotten(message: pb.LifeForgotten) -> LifeForgotten:
+    return LifeForgotten()
+
+
+class _Codec(NamedTuple):
+    """One kind of record: its field in JournalRecord, its type, and both directions."""
+
+    field: str
+    type: type[Record]
+    write: Callable[[Any], Message]
+    read: Callable[[Any], Record]
+
+
+_CODECS = (
+    _Codec("coordinator_started", CoordinatorStarted, _write_started, _read_started),
+    _Codec("job_created", JobCreated, _write_created, _read_created),
+    _Codec("member_joined", MemberJoined, _write_joined, _read_joined),
+    _Codec("member_gone", MemberGone, _write_gone, _read_gone),
+    _Codec("round_formed", RoundFormed, _write_formed, _read_formed),
+    _Codec("node_succeeded", NodeSucceeded, _write_succeeded, _read_succeeded),
+    _Codec("round_stopping", RoundStopping, _write_stopping, _read_stopping),
+    _Codec("round_ended", RoundEnded, _write_ended, _read_ended),
+    _Codec("job_decided", JobDecided, _write_decided, _read_decided),
+    _Codec("job_cancelled", JobCancelled, _write_cancelled, _read_cancelled),
+    _Codec("restart_asked", RestartAsked, _write_restart, _read_restart),
+    _Codec("node_drained", NodeDrained, _write_drained, _read_drained),
+    _Codec("life_forgotten", LifeForgotten, _write_forgotten, _read_forgotten),
+)
+_BY_TYPE: Mapping[type[Record], _Codec] = {codec.type: codec for codec in _CODECS}
+_BY_FIELD: Mapping[str, _Codec] = {codec.field: codec for codec in _CODECS}

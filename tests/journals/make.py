@@ -1,0 +1,156 @@
+"""Makes a journal of the present format, to be replayed by every later release.
+
+    PYTHONPATH=tests .venv/bin/python tests/journals/make.py NAME
+
+Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` is the same for people), ``NAME.db`` (the same
+records as the coordinator keeps them: a snapshot, the last few records before it, and those after it) and ``NAME.json``
+(the state that both lead to). What a release wrote is never written again; when a format changes, a new name is added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from pathlib import Path
+
+from google.protobuf.json_format import MessageToDict
+
+from rallypoint.model import AgentPhase, JobSpec
+from rallypoint.v1 import journal_pb2
+from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.events import OperatorAsked, Request
+from rallypoint_coordinator.core.records import Entry
+from rallypoint_coordinator.store.codec import encode
+from rallypoint_coordinator.store.journal import Snapshot
+from rallypoint_coordinator.store.snapshot_codec import encode_snapshot, snapshot_to_proto
+from rallypoint_coordinator.store.sqlite import SqliteJournal
+from support.coordinator_script import JOB, Agent, Script, replayed
+
+FOLDER = Path(__file__).parent
+SPEC = JobSpec(min_nodes=2, max_nodes=3, max_restarts=1, last_call_timeout_ms=1_000)
+KEEP_RECORDS = 5
+
+
+def story() -> Script:
+    """Four lives of two jobs, in which every kind of record and every reason occurs."""
+    script = Script()
+    script.agent("early", SPEC).attach(job="forgotten")
+    script.advance(700_000)  # join timeout, and its lease runs out
+    script.keep(script.cluster.retain(Retention(lives_max=0), script.stamp))
+    a, b, c = (
+        script.agent(node, SPEC, role=f"role-{node}", local_world_size=2, labels={"rack": node}) for node in "abc"
+    )
+    first_life(script, a, b, c)
+    second_life(script)
+    third_life(script, a, b)
+    return script
+
+
+def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
+    """One restart, then a node less, then success."""
+    for agent in (a, b, c):
+        agent.attach()
+    for agent in (a, b, c):
+        agent.run()
+    b.fail(
+        message="ValueError: bad sample",
+        traceback="Traceback (most recent call last): ...",
+        fail_time_ms=1_700_000_000_000,
+    )
+    a.clear()
+    c.clear()
+    for agent in (a, b, c):
+        agent.run()
+    c.obituary()
+    for agent in (a, b):
+        agent.clear()
+    for agent in (a, b):
+        agent.run()
+        agent.report(AgentPhase.SUCCEEDED)
+    script.restart()
+    for agent in (a, b):
+        agent.attach()
+        agent.leave()
+
+
+def second_life(script: Script) -> None:
+    """What operators ask for: a restart, a node less, the end."""
+    a, b, c = script.running("xyz", SPEC)
+    ask(script, Request.RESTART)
+    for agent in (a, b, c):
+        agent.clear()
+    ask(script, Request.DRAIN, node="z")
+    c.leave()
+    for agent in (a, b):
+        agent.clear()
+    ask(script, Request.CANCEL)
+    for agent in (a, b):
+        agent.clear()
+        agent.leave()
+
+
+def ask(script: Script, request: Request, node: str = "") -> None:
+    script.feed(OperatorAsked(call=1, job=JOB, request=request, by="operator", reason="maintenance", node=node))
+
+
+def third_life(script: Script, a: Agent, b: Agent) -> None:
+    """A node joins, and leaves again; at the end of the journal a round is being ended."""
+    for agent in (a, b):
+        agent.welcome = None
+        agent.attach(fresh=True)
+    script.advance(1_000)
+    a.run()
+    b.run()
+    d = script.agent("d", SPEC, node_rank=0)
+    d.attach()
+    for agent in (a, b):
+        agent.clear()
+    for agent in (a, b, d):
+        agent.run()
+    d.leave()
+    for agent in (a, b):
+        agent.clear()
+    for agent in (a, b):
+        agent.run()
+    b.fail(exit_code=-9)
+
+
+def write(name: str) -> None:
+    targets = [FOLDER / f"{name}.{suffix}" for suffix in ("jsonl", "db", "json")]
+    if any(target.exists() for target in targets):
+        sys.exit(f"{name} is there already, and is never made again: choose another name")
+    journal = story().journal
+    text, database, state = targets
+    text.write_text("".join(f"{json.dumps(line)}\n" for line in lines(journal)))
+    asyncio.run(write_database(database, journal))
+    says = MessageToDict(snapshot_to_proto(replayed(journal).snapshot()), preserving_proto_field_name=True)
+    state.write_text(json.dumps(says, indent=1, sort_keys=True) + "\n")
+
+
+def lines(journal: list[Entry]) -> list[dict[str, object]]:
+    stored = [encode(entry) for entry in journal]
+    return [
+        {
+            "revision": revision,
+            "data": base64.b64encode(data).decode(),
+            "says": MessageToDict(journal_pb2.JournalRecord.FromString(data), preserving_proto_field_name=True),
+        }
+        for revision, data in enumerate(stored, 1)
+    ]
+
+
+async def write_database(path: Path, journal: list[Entry]) -> None:
+    records, cut = [encode(entry) for entry in journal], len(journal) * 2 // 3
+    database = SqliteJournal(path)
+    await database.append(0, records[:cut])
+    await database.write_snapshot(Snapshot(cut, encode_snapshot(replayed(journal[:cut]).snapshot())), KEEP_RECORDS)
+    await database.append(cut, records[cut:])
+    await database.close()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    write(sys.argv[1])

@@ -1,0 +1,136 @@
+"""The agent as a library, in this process: real workers, and a coordinator that the test plays."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rallypoint.model import AgentPhase, JobState, Observed, Stop, WorkerState
+from rallypoint_agent.api import WorkerSpec
+from rallypoint_agent.health_check_server import HealthCheckServer
+from rallypoint_agent.local_elastic_agent import HEALTH_CHECK_PORT_VARIABLE, LocalElasticAgent
+from rallypoint_agent.logs import LogsDest, LogsSpecs
+from support.fake_link import FakeLink
+from support.processes import MARK_VARIABLE, new_mark, pids_with_mark
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    mark = new_mark()
+    yield mark
+    assert not pids_with_mark(mark)
+
+
+def rounds(wanted: int, state: JobState) -> Any:
+    """A coordinator that answers every end of a round with the next, and after so many with the outcome."""
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if observed.phase.may_have_workers or observed.offer is None:
+            return
+        number = observed.round + 1
+        if number < wanted:
+            link.run_round(number, offer_id=observed.offer.offer_id, world_size=1)
+        else:
+            link.decide(state)
+
+    return answer
+
+
+def agent_of(link: FakeLink, mark: str, *argv: str, **more: Any) -> LocalElasticAgent:
+    spec = WorkerSpec("default", 1, link, entrypoint=argv[0], args=argv[1:], local_addr="127.0.0.1")
+    environ = {**os.environ, MARK_VARIABLE: mark, **more.pop("environ", {})}
+    return LocalElasticAgent(spec, more.pop("logs_specs", LogsSpecs()), environ=environ, **more)
+
+
+def test_it_runs_a_program_to_its_success(mark: str) -> None:
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    agent = agent_of(link, mark, "true")
+    result = agent.run()
+    assert result.state is WorkerState.SUCCEEDED
+    assert result.return_values == {0: None}
+    assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.SUCCEEDED]
+
+
+def test_each_rounds_failure_is_its_own(mark: str) -> None:
+    link = FakeLink(rounds(2, JobState.FAILED))
+    result = agent_of(link, mark, "sh", "-c", "exit $((7 + RALLYPOINT_ROUND))").run()
+    ends = [observed for observed in link.reports if observed.phase is AgentPhase.FAILED and observed.offer]
+    codes = {observed.round: [failure.exit_code for failure in observed.failures] for observed in ends}
+    assert codes == {0: [7], 1: [8]}
+    assert [failure.exit_code for failure in result.failures.values()] == [8]
+
+
+def test_a_function_is_refused() -> None:
+    spec = WorkerSpec("default", 1, FakeLink(lambda link, observed: None), entrypoint=print)
+    with pytest.raises(ValueError, match="print is a function"):
+        LocalElasticAgent(spec, LogsSpecs())
+
+
+@pytest.mark.parametrize("name", ["numa_options", "duplicate_stdout_filters"])
+def test_what_cannot_be_done_yet_is_refused(name: str) -> None:
+    link = FakeLink(lambda link, observed: None)
+    with pytest.raises(ValueError, match=name):
+        LocalElasticAgent(WorkerSpec("default", 1, link, entrypoint="true", **{name: ["x"]}), LogsSpecs())  # type: ignore[arg-type]
+
+
+class Fifo(LogsSpecs):
+    """The worker's output goes into a FIFO that nobody reads: opening it takes for ever."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        os.mkfifo(path)
+        self._path = str(path)
+
+    def reify(self, run_id: str, round_number: int, local_world_size: int) -> LogsDest:
+        return LogsDest(stdouts={0: self._path}, error_files={0: ""})
+
+
+def test_a_start_that_hangs_can_be_stopped(mark: str, tmp_path: Path) -> None:
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if observed.phase is AgentPhase.RUNNING:
+            link.direct(Stop(0, 60_000))
+        else:
+            rounds(1, JobState.FAILED)(link, observed)
+
+    link = FakeLink(answer)
+    agent_of(link, mark, "true", logs_specs=Fifo(tmp_path / "fifo")).run()
+    assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.STOPPING, AgentPhase.READY]
+    assert link.reports[-1].failures == ()
+
+
+def test_health_checks_are_served_from_the_start_to_the_end(mark: str) -> None:
+    calls: list[str] = []
+
+    class Noting(HealthCheckServer):
+        def start(self) -> None:
+            calls.append("start")
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    link = FakeLink(rounds(3, JobState.SUCCEEDED))
+    agent_of(link, mark, "true", health_check_server=Noting(lambda: 0, 0)).run()
+    assert calls == ["start", "stop"]
+
+
+@pytest.mark.parametrize("port", ["", "x", "-1"])
+def test_a_health_check_port_that_is_none_is_no_hindrance(mark: str, port: str) -> None:
+    environ = {HEALTH_CHECK_PORT_VARIABLE: port}
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    assert agent_of(link, mark, "true", environ=environ).run().state is WorkerState.SUCCEEDED
+
+
+def test_output_without_end_is_shown_and_costs_no_memory(
+    mark: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    program = "import sys; [sys.stdout.write('x' * 999 + '\\n') for _ in range(20_000)]"
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    agent = agent_of(link, mark, sys.executable, "-c", program, logs_specs=LogsSpecs(str(tmp_path)))
+    agent.run()
+    shown = capfdbinary.readouterr().out.splitlines()
+    assert shown == [b"[default0]:" + b"x" * 999] * 20_000

@@ -1,0 +1,198 @@
+"""A real coordinator and real agents, each a process of its own, on loopback.
+
+Everything inherits one environment mark, so that a test can see that nothing outlives it; what does is ended by pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+
+from rallypoint.v1 import job_service_pb2, job_service_pb2_grpc, types_pb2
+from support.processes import MARK_VARIABLE, is_alive, new_mark, pids_with_mark, wait_until
+
+LISTENING = re.compile(r"rallypoint coordinator listening on (\S+)")
+WORKERS = Path(__file__).parent.parent / "process" / "workers"
+
+
+class Process:
+    """One command of ours, with its output in files. Use it through :class:`ProcessCluster`."""
+
+    def __init__(self, name: str, argv: list[str], folder: Path, env: dict[str, str]) -> None:
+        self.name = name
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        with self.out.open("ab") as out, self.err.open("ab") as err:
+            self.popen = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def output(self) -> str:
+        return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit status; AssertionError with the output if it does not end."""
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {timeout} s:\n{self.output}") from None
+
+    def wait_for(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+        """Wait until the output matches."""
+        try:
+            return wait_until(lambda: re.search(pattern, self.output), timeout, f"{self.name}: no {pattern!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}") from None
+
+
+class ProcessCluster:
+    """A context: on leaving it every process is ended and seen to be gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = new_mark()
+        self.processes: list[Process] = []
+        self.address = ""
+
+    def __enter__(self) -> ProcessCluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes:
+            if process.popen.poll() is None:
+                process.signal(signal.SIGCONT)
+                process.signal(signal.SIGTERM)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not self._alive(), 20, "something was left")
+        left = self._alive()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self.processes:
+            process.popen.wait()
+        if kind is None:
+            assert not left, f"left behind: {left}"
+
+    def _alive(self) -> set[int]:
+        for process in self.processes:
+            process.popen.poll()
+        return pids_with_mark(self.mark)
+
+    # --- processes
+
+    def coordinator(self, *args: str, listen: str = "127.0.0.1:0") -> Process:
+        """A coordinator that serves. The second one is called ``coordinator-2``, and so on."""
+        earlier = sum(process.name.startswith("coordinator") for process in self.processes)
+        name = f"coordinator-{earlier + 1}" if earlier else "coordinator"
+        process = self.start(name, "coordinator", "--listen", listen, *args)
+        self.address = process.wait_for(LISTENING.pattern).group(1)
+        return process
+
+    def coordinator_again(self, *args: str) -> Process:
+        """Another one at the address of the last one, which must have ended."""
+        return self.coordinator(*args, listen=self.address)
+
+    def agent(self, name: str, *args: str, **env: str) -> Process:
+        """``rallypoint run`` as this node, pointed at the coordinator, with these further arguments."""
+        return self.start(name, "run", "--coordinator", self.address, "--node-name", name, *args, **env)
+
+    def start(self, name: str, *argv: str, **env: str) -> Process:
+        full = {**os.environ, MARK_VARIABLE: self.mark, "LOGLEVEL": "INFO", **env}
+        process = Process(name, [sys.executable, "-m", "rallypoint", *argv], self.folder, full)
+        self.processes.append(process)
+        return process
+
+    def worker(self, name: str) -> str:
+        """The path of one of the test's worker scripts."""
+        return str(WORKERS / name)
+
+    def pids(self, of: str) -> set[int]:
+        """Live processes of this cluster whose command line has this word."""
+        return {pid for pid in pids_with_mark(self.mark) if of in _command_line(pid)}
+
+    # --- what the coordinator says
+
+    @contextlib.contextmanager
+    def _stub(self) -> Iterator[job_service_pb2_grpc.JobServiceStub]:
+        with grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            yield job_service_pb2_grpc.JobServiceStub(channel)
+
+    def job(self, name: str) -> job_service_pb2.Job:
+        with self._stub() as stub:
+            request = job_service_pb2.GetJobRequest(name=f"jobs/{name}")
+            return stub.GetJob(request, timeout=10, wait_for_ready=True).job
+
+    def nodes(self, job: str) -> dict[str, job_service_pb2.Node]:
+        with self._stub() as stub:
+            request = job_service_pb2.ListNodesRequest(parent=f"jobs/{job}")
+            nodes = stub.ListNodes(request, timeout=10, wait_for_ready=True).nodes
+            return {node.name.rpartition("/")[2]: node for node in nodes}
+
+    def workers(self, job: str) -> list[job_service_pb2.Worker]:
+        with self._stub() as stub:
+            request = job_service_pb2.ListWorkersRequest(parent=f"jobs/{job}")
+            return list(stub.ListWorkers(request, timeout=10, wait_for_ready=True).workers)
+
+    def drain(self, job: str, node: str) -> None:
+        with self._stub() as stub:
+            request = job_service_pb2.DrainNodeRequest(name=f"jobs/{job}/nodes/{node}")
+            stub.DrainNode(request, timeout=10, wait_for_ready=True)
+
+    def wait_for_round(self, job: str, number: int, timeout: float = 60) -> list[job_service_pb2.Worker]:
+        """Wait until every worker of the round runs."""
+
+        def all_run() -> list[job_service_pb2.Worker] | None:
+            try:
+                workers = self.workers(job)
+            except grpc.RpcError:
+                return None
+            up = workers and all(w.round == number and w.state == types_pb2.WORKER_STATE_HEALTHY for w in workers)
+            return workers if up else None
+
+        try:
+            return wait_until(all_run, timeout, f"round {number} of {job} does not run")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.transcript()}") from None
+
+    def wait_for_state(self, job: str, state: types_pb2.JobState.ValueType, timeout: float = 60) -> job_service_pb2.Job:
+        def reached() -> job_service_pb2.Job | None:
+            found = self.job(job)
+            return found if found.state == state else None
+
+        try:
+            return wait_until(reached, timeout, f"{job} is not {types_pb2.JobState.Name(state)}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.transcript()}") from None
+
+    def transcript(self) -> str:
+        return "\n".join(f"--- {process.name}\n{process.output}" for process in self.processes)
+
+
+def wait_gone(pids: set[int], timeout: float = 30) -> None:
+    """Wait until none of these processes is alive."""
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), timeout, f"still alive of {pids}")
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,163 @@
+"""What operators ask: cancel, restart, drain, in every state."""
+
+from __future__ import annotations
+
+import pytest
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import AgentPhase, JobSpec, JobState
+from rallypoint_coordinator.core.events import Request
+from rallypoint_coordinator.core.records import JobCancelled, NodeDrained
+from support.coordinator_script import Agent, Script, kinds, outcome_told, replayed
+
+PAIR = JobSpec(min_nodes=1, max_nodes=2, max_restarts=1, last_call_timeout_ms=0)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def pair(script: Script) -> list[Agent]:
+    """Two nodes that run a round together."""
+    a, b = script.agent("a", PAIR), script.agent("b", PAIR)
+    a.attach()
+    a.run()
+    b.attach()
+    a.clear()
+    for agent in (a, b):
+        agent.run()
+    return [a, b]
+
+
+def refused(answer: bool | Refusal) -> Reason:
+    assert isinstance(answer, Refusal)
+    return answer.reason
+
+
+class TestCancel:
+    def test_the_workers_are_stopped_first(self, script: Script, pair: list[Agent]) -> None:
+        assert script.ask(Request.CANCEL) is True
+        assert [agent.told for agent in pair] == ["Stop CANCELLED"] * 2
+        for agent in pair:
+            agent.clear()
+        assert [outcome_told(agent) for agent in pair] == ["CANCELLED CANCELLED"] * 2
+        assert script.life.facts.restart_count == 0
+
+    def test_while_gathering_it_ends_at_once(self, script: Script) -> None:
+        (a,) = script.attached("a", JobSpec(min_nodes=2, max_nodes=2))
+        assert script.ask(Request.CANCEL) is True
+        assert outcome_told(a) == "CANCELLED CANCELLED"
+
+    def test_while_stopping_no_round_follows(self, script: Script, pair: list[Agent]) -> None:
+        pair[0].fail()
+        assert script.ask(Request.CANCEL) is True
+        assert kinds(pair[1].clear()) == ["RoundEnded", "JobDecided"]
+        assert script.life.facts.state is JobState.CANCELLED
+
+    def test_twice_is_no_news_and_too_late_is_refused(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.CANCEL)
+        assert script.ask(Request.CANCEL) is False
+        for agent in pair:
+            agent.clear()
+        assert refused(script.ask(Request.CANCEL)) is Reason.JOB_DECIDED
+
+    def test_it_is_recorded_with_who_asked(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.CANCEL)
+        (record,) = [entry.record for entry in script.journal if isinstance(entry.record, JobCancelled)]
+        assert (record.by, record.reason) == ("ops", "maintenance")
+
+    def test_it_survives_a_restart_of_the_coordinator(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.CANCEL)
+        script.restart()
+        for agent in pair:
+            agent.attach()
+            agent.clear()
+        assert script.life.facts.state is JobState.CANCELLED
+
+
+class TestRestart:
+    def test_a_new_round_on_the_same_nodes_costs_nothing(self, script: Script, pair: list[Agent]) -> None:
+        assert script.ask(Request.RESTART) is True
+        assert [agent.told for agent in pair] == ["Stop RESTART_ASKED"] * 2
+        for agent in pair:
+            agent.clear()
+        assert [agent.assignment.restart_count for agent in pair] == [0, 0]
+        assert script.life.facts.round_number == 2
+
+    def test_without_a_round_it_is_refused(self, script: Script) -> None:
+        script.attached("a", JobSpec(min_nodes=2, max_nodes=2))
+        assert refused(script.ask(Request.RESTART)) is Reason.NO_ROUND_RUNS
+
+
+class TestDrain:
+    def test_the_node_leaves_and_the_others_go_on(self, script: Script, pair: list[Agent]) -> None:
+        a, b = pair
+        assert script.ask(Request.DRAIN, "b") is True
+        assert (a.told, b.told) == ("Stop NODE_DRAINED", "Drain DRAINED")
+        a.clear()
+        b.leave("drained")
+        assert a.assignment.world_size == 1
+        assert script.life.facts.restart_count == 0
+
+    def test_a_drained_node_is_in_no_further_round(self, script: Script, pair: list[Agent]) -> None:
+        a, b = pair
+        script.ask(Request.DRAIN, "b")
+        b.clear()
+        a.clear()
+        assert a.assignment.world_size == 1
+
+    def test_another_agent_on_that_node_may_join(self, script: Script, pair: list[Agent]) -> None:
+        a, b = pair
+        script.ask(Request.DRAIN, "b")
+        b.leave("drained")
+        a.clear()
+        a.run()
+        again = b.reborn()
+        again.attach()
+        again.report(offer=b.next_offer())
+        a.clear()
+        assert a.assignment.world_size == 2
+
+    def test_a_standby_leaves_without_a_stir(self, script: Script, pair: list[Agent]) -> None:
+        c = script.agent("c", PAIR)
+        c.attach()
+        script.ask(Request.DRAIN, "c")
+        assert c.told == "Drain DRAINED"
+        assert script.life.facts.state is JobState.RUNNING
+
+    def test_a_node_that_has_succeeded_is_not_missed(self, script: Script, pair: list[Agent]) -> None:
+        pair[0].report(AgentPhase.SUCCEEDED)
+        script.ask(Request.DRAIN, "a")
+        assert script.life.facts.state is JobState.RUNNING
+
+    def test_twice_is_no_news_and_an_unknown_node_is_refused(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.DRAIN, "b")
+        assert script.ask(Request.DRAIN, "b") is False
+        assert refused(script.ask(Request.DRAIN, "z")) is Reason.NODE_NOT_FOUND
+
+    def test_a_restart_of_the_coordinator_drains_on(self, script: Script, pair: list[Agent]) -> None:
+        a, b = pair
+        script.ask(Request.DRAIN, "b")
+        script.restart()
+        a.attach()
+        b.attach()
+        assert b.told == "Drain DRAINED"
+
+    def test_it_is_recorded_with_who_asked(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.DRAIN, "b")
+        (record,) = [entry.record for entry in script.journal if isinstance(entry.record, NodeDrained)]
+        assert (record.node, record.by) == ("b", "ops")
+
+
+@pytest.mark.parametrize("request_kind", Request)
+def test_an_unknown_job_is_refused(script: Script, request_kind: Request) -> None:
+    assert refused(script.ask(request_kind, "a", job="nothing")) is Reason.JOB_NOT_FOUND
+
+
+def test_replay_gives_the_same_facts(script: Script, pair: list[Agent]) -> None:
+    script.ask(Request.DRAIN, "b")
+    script.ask(Request.CANCEL)
+    live = {uid: life.facts for uid, life in script.cluster.lives.items()}
+    assert {uid: life.facts for uid, life in replayed(script.journal).lives.items()} == live
