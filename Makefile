@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto fmt clean
+.PHONY: help setup demo test check proto docs fmt recovery sim clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -25,9 +25,21 @@ check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, fresh
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	tools/proto.sh check
+	$(BIN)/python tools/draw_states.py --check
 
 proto: .venv-proto/.stamp ## regenerate common/rallypoint/v1 from protos/
 	tools/proto.sh write
+
+recovery: .venv/.stamp-dev .venv/.stamp-demo ## kill one gloo worker, N=20 times over, and count the recoveries
+	PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(N)
+
+SEEDS ?= 1000
+BASE ?= 0
+sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on
+	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE)
+
+docs: .venv/.stamp-dev ## redraw docs/states.md from the tables in the code
+	$(BIN)/python tools/draw_states.py
 
 fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
 	$(BIN)/ruff check --fix-only

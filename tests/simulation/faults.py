@@ -1,0 +1,221 @@
+"""Faults: which come when, and how each is made to happen."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from rallypoint.model import WatchdogStatus
+from rallypoint_agent.core.events import WatchdogChanged
+from simulation.agent_process import AgentProcess
+from simulation.coordinator_host import NORMAL_DISK_MS, NORMAL_DOWN_MS, CoordinatorHost
+from simulation.coordinator_process import CrashPoint
+from simulation.network import Lane, Path
+from simulation.node import Node
+from simulation.options import CALM_DOWN_MAX_MS, FaultKind
+from simulation.setting import Setting
+from simulation.world import Action
+
+SLOW_DISK_MS = (50, 3_000)
+KEEPALIVE_MS = (3_000, 20_000)
+FIRST_FAULT_MS = 500
+DOUBLES_MAX = 3
+
+
+class Faults:
+    """Injects them one after another until :meth:`heal`. ``injected`` counts those that met something to break."""
+
+    def __init__(self, setting: Setting, host: CoordinatorHost, nodes: list[Node]) -> None:
+        self.injected: Counter[FaultKind] = Counter()
+        self._options = setting.options
+        self._workload = setting.workload
+        self._world = setting.world
+        self._host = host
+        self._nodes = nodes
+        self._cures: dict[int, Action] = {}
+        self._cure_ids = 0
+        self._inject: dict[FaultKind, Callable[[], bool]] = {
+            FaultKind.STREAM_RESET: self._reset,
+            FaultKind.SILENCE: lambda: self._silence(lambda path: (path.up, path.down)),
+            FaultKind.SILENCE_UP: lambda: self._silence(lambda path: (path.up,)),
+            FaultKind.SILENCE_DOWN: lambda: self._silence(lambda path: (path.down,)),
+            FaultKind.COORDINATOR_CRASH: self._crash,
+            FaultKind.COORDINATOR_CRASH_AT: self._crash_at,
+            FaultKind.COORDINATOR_HOST_LOST: self._lose_host,
+            FaultKind.SLOW_DISK: self._slow_disk,
+            FaultKind.AGENT_KILLED: self._kill,
+            FaultKind.AGENT_FROZEN: self._freeze,
+            FaultKind.AGENT_TERMINATED: self._terminate,
+            FaultKind.NODE_POWER_LOST: self._lose_power,
+            FaultKind.NODE_DOUBLED: self._double,
+            FaultKind.WATCHDOG: self._watchdog,
+        }
+
+    def begin(self) -> None:
+        self._host.down_ms = (50, CALM_DOWN_MAX_MS)
+        if self._options.fault_weights:
+            self._world.after(FIRST_FAULT_MS, self._next)
+
+    def heal(self) -> None:
+        """End every fault; what is dead stays dead."""
+        self._workload.healed = True
+        self._world.tell("!", "all", "healed")
+        self._host.down_ms, self._host.disk_ms = NORMAL_DOWN_MS, NORMAL_DISK_MS
+        self._host.crash_at(None)
+        for number in list(self._cures):
+            self._cure(number)
+
+    def _next(self) -> None:
+        if self._workload.healed:
+            return
+        weights = self._options.fault_weights
+        kind = self._world.rng.choices(list(weights), list(weights.values()))[0]
+        if self._inject[kind]():
+            self.injected[kind] += 1
+        gap_ms = int(self._world.rng.expovariate(1 / self._options.fault_gap_ms))
+        self._world.after(gap_ms, self._next)
+
+    # --- cures
+
+    def _cure_after(self, delay_ms: int, cure: Action) -> None:
+        self._cure_ids += 1
+        self._cures[self._cure_ids] = cure
+        self._world.after(delay_ms, partial(self._cure, self._cure_ids))
+
+    def _cure(self, number: int) -> None:
+        cure = self._cures.pop(number, None)
+        if cure is not None:
+            cure()
+
+    def _some_time_ms(self) -> int:
+        """Around the lease, where things become interesting."""
+        return self._world.between(100, self._options.spec.lease_ttl_ms * 9 // 5)
+
+    # --- whom
+
+    def _victim(self) -> AgentProcess | None:
+        running = [node.process for node in self._nodes if node.process is not None]
+        return self._world.rng.choice(running) if running else None
+
+    def _some_nodes(self) -> list[Node]:
+        """One, some, or all."""
+        if self._world.chance(0.5):
+            return [self._world.rng.choice(self._nodes)]
+        share = self._world.rng.choice((0.3, 0.6, 1.0))
+        return [node for node in self._nodes if self._world.chance(share)]
+
+    # --- the network
+
+    def _reset(self) -> bool:
+        streams = [node.process.link.stream for node in self._some_nodes() if node.process is not None]
+        for stream in streams:
+            if stream is not None:
+                self._world.tell("!", "network", f"stream {stream.number} is reset")
+                stream.reset(tells_server=self._world.chance(0.7))
+                self._world.after(self._world.between(*KEEPALIVE_MS), stream.expire_if_broken)
+        return any(streams)
+
+    def _silence(self, lanes_of: Callable[[Path], tuple[Lane, ...]]) -> bool:
+        nodes = self._some_nodes()
+        lanes = [lane for node in nodes for lane in lanes_of(node.path)]
+        duration_ms = self._some_time_ms()
+        names = ", ".join(node.name for node in nodes)
+        ways = len(lanes_of(nodes[0].path)) if nodes else 0
+        self._world.tell("!", "network", f"{names}: {ways} way silent for {duration_ms} ms")
+        for lane in lanes:
+            lane.silence()
+            self._cure_after(duration_ms, lane.heal)
+        for node in nodes:
+            self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, node.process))
+        return bool(nodes)
+
+    def _keepalive(self, node: Node, process: AgentProcess | None) -> None:
+        """Either side may give up a stream that has been silent."""
+        stream = process.link.stream if process is not None else None
+        if process is None or stream is None or (node.path.is_open and not process.frozen and process.alive):
+            return
+        if self._world.chance(0.5):
+            stream.expire()
+        if self._world.chance(0.5):
+            process.guard(partial(process.link.lose_stream, stream))
+
+    # --- the coordinator
+
+    def _crash(self) -> bool:
+        up = self._host.cluster is not None
+        self._host.crash()
+        return up
+
+    def _crash_at(self) -> bool:
+        self._host.crash_at(self._world.rng.choice(list(CrashPoint)))
+        return self._host.cluster is not None
+
+    def _lose_host(self) -> bool:
+        self._host.lose_power()
+        self._cure_after(self._some_time_ms(), self._host.restore_power)
+        return True
+
+    def _slow_disk(self) -> bool:
+        self._host.disk_ms = SLOW_DISK_MS
+        self._cure_after(self._world.between(1_000, 20_000), self._mend_disk)
+        return True
+
+    def _mend_disk(self) -> None:
+        self._host.disk_ms = NORMAL_DISK_MS
+
+    # --- agents and nodes
+
+    def _kill(self) -> bool:
+        victim = self._victim()
+        if victim is not None:
+            self._world.tell("!", victim.name, "SIGKILL")
+            victim.kill()
+        return victim is not None
+
+    def _freeze(self) -> bool:
+        victim = self._victim()
+        if victim is None:
+            return False
+        duration_ms = self._some_time_ms()
+        self._world.tell("!", victim.name, f"frozen for {duration_ms} ms")
+        victim.freeze()
+        self._cure_after(duration_ms, victim.thaw)
+        node = next(node for node in self._nodes if node.process is victim)
+        self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, victim))
+        return True
+
+    def _terminate(self) -> bool:
+        victim = self._victim()
+        if victim is None:
+            return False
+        self._world.tell("!", victim.name, "SIGTERM")
+        victim.signal(signal.SIGTERM)
+        if self._world.chance(0.2):
+            self._world.after(self._world.between(100, 3_000), partial(victim.signal, signal.SIGTERM))
+        return True
+
+    def _lose_power(self) -> bool:
+        node = self._world.rng.choice(self._nodes)
+        process = node.process
+        returns = self._world.chance(self._options.restart_chance)
+        self._world.tell("!", node.name, f"loses power, {'boots again' if returns else 'for good'}")
+        self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, process))
+        node.lose_power(self._world.between(2_000, 60_000) if returns else None)
+        return process is not None
+
+    def _double(self) -> bool:
+        """Another machine takes a node's name, as when a scheduler gives a lost node up too early."""
+        if self.injected[FaultKind.NODE_DOUBLED] >= DOUBLES_MAX:
+            return False
+        copy = self._world.rng.choice(self._nodes).double(self.injected[FaultKind.NODE_DOUBLED] + 1)
+        self._nodes.append(copy)
+        copy.start_after(0)
+        return True
+
+    def _watchdog(self) -> bool:
+        victim = self._victim()
+        if victim is not None:
+            victim.post(WatchdogChanged(WatchdogStatus(enabled=True, progress_time_ms=self._world.now_ms)))
+        return victim is not None

@@ -1,0 +1,336 @@
+"""The agent's link on simulated time: attaches again and again, heartbeats, and tells the main thread what it hears."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Protocol, assert_never
+
+from rallypoint.errors import Refusal
+from rallypoint.model import NO_VERSION, Capability, Directive, Hello, JobSpec, NodeSpec, Observed, Welcome
+from rallypoint_agent.core.effects import Leave
+from rallypoint_agent.core.events import (
+    Attached,
+    AttachRefused,
+    ConnectionsRefused,
+    Detached,
+    DirectiveReceived,
+    LeaseRenewed,
+    LeaseStaleReceived,
+)
+from rallypoint_agent.core.events import Event as MainEvent
+from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, AgentLeft, AgentObserved
+from simulation.network import Ack, Attempt, Closing, Down, LeaseStale, Network, Path, Stream
+from simulation.world import Action, Clock, World
+
+JOB = "job"
+WELCOME_TIMEOUT_MS = 10_000
+BACKOFF_FIRST_MS = 100
+BACKOFF_LONGEST_MS = 5_000
+STEADY_MS = 5_000
+
+
+class Owner(Protocol):
+    """The agent process that the link is a thread of."""
+
+    name: str
+    node: str
+    incarnation: str
+    job_spec: JobSpec
+    node_spec: NodeSpec
+    clock: Clock
+    path: Path
+
+    def after(self, delay_ms: int, action: Action) -> None: ...
+    def guard(self, action: Action) -> None: ...
+    def post(self, event: MainEvent) -> None: ...
+    def contacted(self, sent_ms: int) -> None: ...
+    def heard(self, message: Down) -> None: ...
+    def refused_by_all(self, probe_sent_ms: int, world_ms: int) -> None: ...
+
+
+class LinkStream:
+    """One stream, from its Hello to its end."""
+
+    def __init__(self, stream: Stream, began_ms: int) -> None:
+        self.stream = stream
+        self.began_ms = began_ms
+        self.welcome: Welcome | None = None
+        self.reported = Observed()
+        self.goodbye_seq: int | None = None
+        self._last_seq = 0
+        self._sent: deque[tuple[int, int, int]] = deque()
+
+    def number(self, clock_ms: int, world_ms: int) -> int:
+        """The sequence number of a message that is sent now."""
+        self._last_seq += 1
+        self._sent.append((self._last_seq, clock_ms, world_ms))
+        return self._last_seq
+
+    def acknowledged(self, seq: int) -> tuple[int, int] | None:
+        """When the newest message up to ``seq`` was sent, on the agent's clock and in virtual time."""
+        newest = None
+        while self._sent and self._sent[0][0] <= seq:
+            _, clock_ms, world_ms = self._sent.popleft()
+            newest = (clock_ms, world_ms)
+        return newest
+
+
+class Link:
+    def __init__(self, world: World, network: Network, owner: Owner) -> None:
+        self.left = False
+        self.observed = Observed()
+        self.identity = ("", "", 0)
+        self._world = world
+        self._network = network
+        self._owner = owner
+        self._leave: Leave | None = None
+        self._closed = False
+        self._attach_seq = 0
+        self._highest_version = NO_VERSION
+        self._backoff_ms = BACKOFF_FIRST_MS
+        self._attempt: Attempt | None = None
+        self._current: LinkStream | None = None
+        self._wait = 0
+
+    # --- what the main thread wishes
+
+    def start(self) -> None:
+        self._attach()
+
+    def report(self, observed: Observed) -> None:
+        self.observed = observed
+        self._send_news()
+
+    def reattach(self) -> None:
+        """Drop the stream, if there is one, and attach again without delay."""
+        self._drop()
+        self._attach()
+
+    def leave(self, leave: Leave) -> None:
+        self._leave = leave
+        if self._current is None or self._current.welcome is None:
+            self._end_for_good()
+        else:
+            self._send_news()
+
+    def close(self) -> None:
+        """End without a Goodbye."""
+        self._drop()
+        self._end_for_good()
+
+    def power_lost(self) -> None:
+        """End, and say nothing of it to anybody."""
+        if self._current is not None:
+            self._current.stream.vanish_client()
+        self._closed = True
+
+    # --- faults
+
+    @property
+    def stream(self) -> Stream | None:
+        return self._current.stream if self._current is not None else None
+
+    def lose_stream(self, stream: Stream) -> None:
+        """The keepalive finds the coordinator silent for too long."""
+        if stream is self.stream:
+            self._drop()
+            self._back_off()
+
+    # --- attaching
+
+    def _attach(self) -> None:
+        self._wait += 1
+        if self._closed or self._leave is not None:
+            return
+        attempt: Attempt | None = None
+        attempt = self._network.connect(
+            self._owner.path,
+            lambda message: self._owner.guard(partial(self._receive, attempt, message)),
+            lambda stream: self._owner.guard(partial(self._established, attempt, stream)),
+            lambda: self._owner.guard(partial(self._gave_up, attempt)),
+        )
+        self._attempt = attempt
+        self._owner.after(WELCOME_TIMEOUT_MS, partial(self._no_welcome, attempt))
+
+    def _established(self, attempt: Attempt | None, stream: Stream) -> None:
+        if attempt is not self._attempt:
+            stream.close_client()
+            return
+        self._current = LinkStream(stream, self._world.now_ms)
+        self._attach_seq += 1
+        hello = self._hello()
+        self._current.reported = hello.observed
+        self._number(self._current)
+        life = f"life-{stream.number}"
+        self._world.tell(">", self._owner.name, hello)
+        stream.send_up(AgentAttached(stream=stream.number, hello=hello, peer=stream.address, fresh_uid=life))
+
+    def _hello(self) -> Hello:
+        cluster_id, job_uid, lease_id = self.identity
+        owner = self._owner
+        return Hello(
+            job=JOB,
+            node=owner.node,
+            incarnation=owner.incarnation,
+            attach_seq=self._attach_seq,
+            job_spec=owner.job_spec,
+            node_spec=owner.node_spec,
+            observed=self.observed,
+            capabilities=frozenset(Capability),
+            cluster_id=cluster_id,
+            job_uid=job_uid,
+            lease_id=lease_id,
+            highest_version=self._highest_version,
+        )
+
+    def _no_welcome(self, attempt: Attempt) -> None:
+        if attempt is self._attempt and (self._current is None or self._current.welcome is None):
+            self._drop()
+            self._back_off()
+
+    def _gave_up(self, attempt: Attempt | None) -> None:
+        if attempt is self._attempt:
+            self._drop()
+            self._back_off()
+
+    def _drop(self) -> None:
+        """Our side of the stream, and of the attempt at one, ends."""
+        if self._attempt is not None:
+            self._attempt.abandoned = True
+            self._attempt = None
+        current, self._current = self._current, None
+        if current is None:
+            return
+        current.stream.close_client()
+        if current.welcome is not None:
+            if self._world.now_ms - current.began_ms >= STEADY_MS:
+                self._backoff_ms = BACKOFF_FIRST_MS
+            self._owner.post(Detached())
+
+    def _end_for_good(self) -> None:
+        self.left = self._closed = True
+
+    # --- between two streams
+
+    def _back_off(self) -> None:
+        """Wait, see whether nobody is there at all, and try again."""
+        self._wait += 1
+        if self._leave is not None:
+            self._end_for_good()
+        self._owner.after(self._next_backoff_ms(), partial(self._probe, self._wait))
+
+    def _next_backoff_ms(self) -> int:
+        delay_ms = int(self._backoff_ms * (0.5 + self._world.rng.random() / 2))
+        longest_ms = min(BACKOFF_LONGEST_MS, self._owner.job_spec.heartbeat_interval_ms)
+        self._backoff_ms = min(self._backoff_ms * 2, longest_ms)
+        return delay_ms
+
+    def _probe(self, wait: int) -> None:
+        if wait == self._wait and not self._closed:
+            began_ms, world_ms = self._owner.clock.now_ms(), self._world.now_ms
+            done = partial(self._probed, wait, began_ms, world_ms)
+            self._network.probe(self._owner.path, lambda refused: self._owner.guard(partial(done, refused)))
+
+    def _probed(self, wait: int, began_ms: int, world_ms: int, refused: bool) -> None:
+        if wait != self._wait or self._closed:
+            return
+        if refused:
+            self._owner.refused_by_all(began_ms, world_ms)
+            self._owner.post(ConnectionsRefused(began_ms))
+        self._attach()
+
+    def _retry(self, wait: int) -> None:
+        if wait == self._wait:
+            self._attach()
+
+    # --- what comes in
+
+    def _receive(self, attempt: Attempt | None, message: Down) -> None:
+        current = self._current
+        if attempt is not self._attempt or current is None:
+            return
+        self._owner.heard(message)
+        match message:
+            case Welcome():
+                self._welcomed(current, message)
+            case Directive():
+                self._highest_version = max(self._highest_version, message.version)
+                self._owner.post(DirectiveReceived(message))
+            case Ack():
+                self._acked(current, message)
+            case LeaseStale():
+                self._owner.post(LeaseStaleReceived(str(message)))
+                self._drop()
+                self._wait += 1
+            case Closing():
+                self._closing(message)
+            case _:
+                assert_never(message)
+
+    def _welcomed(self, current: LinkStream, welcome: Welcome) -> None:
+        current.welcome = welcome
+        self.identity = (welcome.cluster_id, welcome.job_uid, welcome.lease_id)
+        sent = current.acknowledged(1)
+        assert sent is not None
+        clock_ms, world_ms = sent
+        self._owner.contacted(world_ms)
+        self._owner.post(Attached(welcome, clock_ms))
+        self._owner.after(welcome.heartbeat_interval_ms, partial(self._beat, current))
+        self._send_news()
+
+    def _acked(self, current: LinkStream, seq: int) -> None:
+        sent = current.acknowledged(seq)
+        if sent is not None:
+            clock_ms, world_ms = sent
+            self._owner.contacted(world_ms)
+            self._owner.post(LeaseRenewed(clock_ms))
+        if current.goodbye_seq is not None and seq >= current.goodbye_seq:
+            self._drop()
+            self._end_for_good()
+
+    def _closing(self, closing: Closing) -> None:
+        self._drop()
+        if closing.refusal is None:
+            self._back_off()
+        else:
+            self._refused(closing.refusal)
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._wait += 1
+        self._owner.post(AttachRefused(refusal))
+        if self._leave is not None:
+            self._end_for_good()
+        elif not refusal.final:
+            self._owner.after(self._next_backoff_ms(), partial(self._retry, self._wait))
+
+    # --- what goes out
+
+    def _number(self, current: LinkStream) -> int:
+        return current.number(self._owner.clock.now_ms(), self._world.now_ms)
+
+    def _send_news(self) -> None:
+        """The report if it changed, then the Goodbye."""
+        current = self._current
+        if current is None or current.welcome is None or current.goodbye_seq is not None:
+            return
+        number, lease_id = current.stream.number, current.welcome.lease_id
+        if self.observed != current.reported:
+            current.reported = self.observed
+            seq = self._number(current)
+            self._world.tell(">", self._owner.name, self.observed)
+            current.stream.send_up(AgentObserved(stream=number, lease_id=lease_id, seq=seq, observed=self.observed))
+        if self._leave is not None:
+            current.goodbye_seq = seq = self._number(current)
+            reason, message = self._leave.reason, self._leave.message
+            self._world.tell(">", self._owner.name, self._leave)
+            current.stream.send_up(AgentLeft(stream=number, lease_id=lease_id, seq=seq, reason=reason, message=message))
+
+    def _beat(self, current: LinkStream) -> None:
+        if current is not self._current or current.welcome is None or current.goodbye_seq is not None:
+            return
+        number, lease_id = current.stream.number, current.welcome.lease_id
+        seq = self._number(current)
+        version = current.reported.version
+        current.stream.send_up(AgentHeartbeat(stream=number, lease_id=lease_id, seq=seq, version=version))
+        self._owner.after(current.welcome.heartbeat_interval_ms, partial(self._beat, current))

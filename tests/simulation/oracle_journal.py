@@ -1,0 +1,231 @@
+"""What is durable, record by record: C1, C2, C3, C5, C9, C10."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rallypoint.model import Endpoint, JobSpec, JobState, Outcome
+from rallypoint_coordinator.core.records import (
+    CoordinatorStarted,
+    Entry,
+    GoneReason,
+    JobCancelled,
+    JobCreated,
+    JobDecided,
+    LifeForgotten,
+    MemberGone,
+    MemberJoined,
+    NodeDrained,
+    NodeSucceeded,
+    RestartAsked,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    StopCause,
+)
+from simulation.options import Options
+from simulation.oracle_workers import WorkerOracle
+from simulation.world import Violation
+
+
+@dataclass(slots=True)
+class Lease:
+    node: str
+    incarnation: str
+    local_world_size: int
+
+
+@dataclass(slots=True)
+class RoundTruth:
+    formed: RoundFormed
+    restart_count: int
+    succeeded: set[str] = field(default_factory=set)
+    stopping: RoundStopping | None = None
+    ended: RoundEnded | None = None
+
+
+@dataclass(slots=True)
+class LifeTruth:
+    spec: JobSpec
+    live: dict[str, int] = field(default_factory=dict)
+    """Node -> its live lease."""
+    rounds: list[RoundTruth] = field(default_factory=list)
+    charged: int = 0
+    drained: set[int] = field(default_factory=set)
+    outcome: Outcome | None = None
+
+
+class JournalOracle:
+    """Sees each record once, when it is durable."""
+
+    def __init__(self, options: Options, workers: WorkerOracle) -> None:
+        self.revision = 0
+        self.lives: dict[str, LifeTruth] = {}
+        self.leases: dict[int, Lease] = {}
+        self.offers: dict[tuple[str, int], Endpoint] = {}
+        self.forgotten: set[str] = set()
+        self.rounds = 0
+        self._decided_count = 0
+        self.is_calm = options.is_calm
+        self._workers = workers
+        self._epoch = 0
+        self._cluster_id = ""
+        self._used_endpoints: set[Endpoint] = set()
+
+    @property
+    def undecided(self) -> int:
+        return len(self.lives) - self._decided_count
+
+    def offered(self, incarnation: str, offer_id: int, endpoint: Endpoint) -> None:
+        """An agent really holds this port."""
+        self.offers[incarnation, offer_id] = endpoint
+
+    def durable(self, entry: Entry, revision: int) -> None:
+        if revision != self.revision + 1:
+            raise Violation("C1", f"revision {revision} after {self.revision}")
+        self.revision = revision
+        record, uid = entry.record, entry.job_uid
+        match record:
+            case CoordinatorStarted():
+                self._started(record)
+            case JobCreated():
+                if uid in self.lives:
+                    raise Violation("C1", f"life {uid} is created twice")
+                self.lives[uid] = LifeTruth(record.spec)
+            case MemberJoined():
+                self._joined(self.lives[uid], record, revision)
+            case MemberGone():
+                self._gone(self.lives[uid], record)
+            case RoundFormed():
+                self._formed(uid, self.lives[uid], record)
+            case NodeSucceeded():
+                self._succeeded(uid, self.lives[uid], record)
+            case RoundStopping():
+                self._stopping(uid, self.lives[uid], record)
+            case RoundEnded():
+                self._ended(uid, self.lives[uid], record)
+            case JobDecided():
+                self._decided(uid, self.lives[uid], record)
+            case NodeDrained():
+                self.lives[uid].drained.add(record.lease_id)
+            case JobCancelled() | RestartAsked():
+                pass  # who asked; what it leads to has records of its own
+            case LifeForgotten():
+                self._forgotten(uid, self.lives[uid])
+
+    def _started(self, record: CoordinatorStarted) -> None:
+        if record.epoch <= self._epoch:
+            raise Violation("C1", f"epoch {record.epoch} after {self._epoch}")
+        if self._cluster_id not in ("", record.cluster_id):
+            raise Violation("C1", f"cluster {record.cluster_id} was {self._cluster_id}")
+        self._epoch, self._cluster_id = record.epoch, record.cluster_id
+
+    # --- members
+
+    def _joined(self, life: LifeTruth, record: MemberJoined, revision: int) -> None:
+        if record.node in life.live:
+            raise Violation("C2", f"{record.node} gets lease {revision} beside lease {life.live[record.node]}")
+        life.live[record.node] = revision
+        self.leases[revision] = Lease(record.node, record.incarnation, record.spec.local_world_size)
+
+    def _gone(self, life: LifeTruth, record: MemberGone) -> None:
+        if life.live.pop(record.node, None) != record.lease_id:
+            raise Violation("C2", f"lease {record.lease_id} of {record.node} ends, but was not live")
+        if self.is_calm and record.reason is GoneReason.EXPIRED and life.outcome is None:
+            raise Violation("CALM", f"{record.node} is given up although nothing could cut it off: {record.message}")
+
+    # --- rounds
+
+    def _formed(self, uid: str, life: LifeTruth, record: RoundFormed) -> None:
+        self.rounds += 1
+        if record.round != len(life.rounds):
+            raise Violation("C1", f"{uid}: round {record.round} is formed, {len(life.rounds)} is next")
+        if life.rounds:
+            self._check_end(uid, life.rounds[-1])
+        if not life.spec.min_nodes <= len(record.seats) <= life.spec.max_nodes:
+            raise Violation("C3", f"{uid}: round {record.round} has {len(record.seats)} nodes")
+        for seat in record.seats:
+            lease = self.leases[seat.lease_id]
+            if life.live.get(seat.node) != seat.lease_id or lease.local_world_size != seat.local_world_size:
+                raise Violation("C3", f"{uid}: round {record.round} has {seat}, whose lease is {lease}")
+        self._check_order(uid, life, record)
+        self._check_offer(uid, record)
+        life.rounds.append(RoundTruth(record, life.charged))
+
+    def _check_end(self, uid: str, last: RoundTruth) -> None:
+        """Another round follows only on one that ended, and on a failure only if it was charged."""
+        if last.ended is None or last.stopping is None:
+            raise Violation("C4", f"{uid}: a round is formed before round {last.formed.round} ended")
+        failed = last.stopping.cause is StopCause.WORKER_FAILED
+        if failed != last.ended.charged:
+            raise Violation("C5", f"{uid}: round {last.formed.round} ended by {last.stopping}, but: {last.ended}")
+
+    def _check_order(self, uid: str, life: LifeTruth, record: RoundFormed) -> None:
+        """Nodes that stay keep their order."""
+        nodes = [seat.node for seat in record.seats]
+        if len(set(nodes)) != len(nodes):
+            raise Violation("C3", f"{uid}: round {record.round} has a node twice: {nodes}")
+        earlier = [seat.node for seat in life.rounds[-1].formed.seats] if life.rounds else []
+        stayed = [node for node in earlier if node in nodes]
+        if stayed != [node for node in nodes if node in earlier]:
+            raise Violation("C3", f"{uid}: the order {earlier} became {nodes}")
+
+    def _check_offer(self, uid: str, record: RoundFormed) -> None:
+        incarnation = self.leases[record.seats[0].lease_id].incarnation
+        if self.offers.get((incarnation, record.offer_id)) != record.endpoint:
+            raise Violation("C10", f"{uid}: {incarnation} never held {record.endpoint} as offer {record.offer_id}")
+        if record.endpoint in self._used_endpoints:
+            raise Violation("C10", f"{uid}: {record.endpoint} serves a second round, {record.round}")
+        self._used_endpoints.add(record.endpoint)
+
+    def _succeeded(self, uid: str, life: LifeTruth, record: NodeSucceeded) -> None:
+        if (uid, record.round, record.node) not in self._workers.succeeded_nodes:
+            raise Violation("C9", f"{uid}: {record.node} did not succeed in round {record.round}")
+        life.rounds[record.round].succeeded.add(record.node)
+
+    def _stopping(self, uid: str, life: LifeTruth, record: RoundStopping) -> None:
+        life.rounds[record.round].stopping = record
+        if self.is_calm and record.cause in (StopCause.NODE_LOST, StopCause.NODE_LEFT):
+            raise Violation("CALM", f"{uid}: round {record.round} ends although nobody was lost: {record.message}")
+
+    def _ended(self, uid: str, life: LifeTruth, record: RoundEnded) -> None:
+        current = life.rounds[record.round]
+        if current.ended is not None or record.round != len(life.rounds) - 1:
+            raise Violation("C5", f"{uid}: round {record.round} ends twice")
+        current.ended = record
+        if not record.charged:
+            return
+        life.charged += 1
+        assert current.stopping is not None
+        if current.stopping.cause is not StopCause.WORKER_FAILED:
+            raise Violation("C5", f"{uid}: round {record.round} is charged for {current.stopping.cause}")
+        if (uid, record.round) not in self._workers.failed_rounds:
+            raise Violation("C5", f"{uid}: round {record.round} is charged, but no worker of it failed")
+        if life.charged > life.spec.max_restarts:
+            raise Violation("C5", f"{uid}: {life.charged} restarts of {life.spec.max_restarts}")
+
+    def _decided(self, uid: str, life: LifeTruth, record: JobDecided) -> None:
+        if life.outcome is not None:
+            raise Violation("C9", f"{uid} is decided twice: {life.outcome}, {record.outcome}")
+        life.outcome = record.outcome
+        self._decided_count += 1
+        last = life.rounds[-1] if life.rounds else None
+        if record.outcome.state is JobState.SUCCEEDED:
+            if last is None or last.succeeded != {seat.node for seat in last.formed.seats}:
+                raise Violation("C9", f"{uid} succeeded, but not all nodes did")
+        elif record.outcome.reason == "RESTARTS_EXHAUSTED":
+            self._check_exhausted(uid, life, last)
+        elif record.outcome.reason != "JOIN_TIMEOUT":
+            raise Violation("C9", f"{uid} failed for no known reason: {record.outcome}")
+
+    def _forgotten(self, uid: str, life: LifeTruth) -> None:
+        if life.outcome is None or life.live:
+            raise Violation("C9", f"{uid} is forgotten: outcome {life.outcome}, live leases {life.live}")
+        self.forgotten.add(uid)
+
+    def _check_exhausted(self, uid: str, life: LifeTruth, last: RoundTruth | None) -> None:
+        failed = last is not None and (uid, last.formed.round) in self._workers.failed_rounds
+        if not failed or life.charged != life.spec.max_restarts:
+            raise Violation("C5", f"{uid} gave up after {life.charged} of {life.spec.max_restarts} restarts")
+        if last is not None and (last.ended is None or last.ended.charged):
+            raise Violation("C5", f"{uid}: the round that ended it all was charged")

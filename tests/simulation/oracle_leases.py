@@ -1,0 +1,94 @@
+"""A3 from both sides: no worker outlives its agent's lease, and no lease is given up before it can have run out."""
+
+from __future__ import annotations
+
+from rallypoint_coordinator.core.effects import Output, SendLeaseStale, SendWelcome
+from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, AgentLeft, AgentObserved, Event
+from rallypoint_coordinator.core.records import GoneReason, MemberGone
+from simulation.keeper_group import Group
+from simulation.options import Options
+from simulation.world import Violation, World
+
+EXPIRY_MARGIN_MS = 900
+"""The coordinator waits 1 s longer than the holder, on a clock that drifts a little."""
+
+
+class LeaseOracle:
+    """All times are virtual time, that of nobody's clock."""
+
+    def __init__(self, world: World, options: Options) -> None:
+        self._world = world
+        self._ttl_ms = options.spec.lease_ttl_ms
+        self._outage_ms = options.spec.coordinator_outage_ms
+        self._contact_ms: dict[str, int] = {}
+        self._base_ms: dict[str, int] = {}
+        self._started_ms = 0
+        self._heard_ms: dict[int, int] = {}
+        self._stream_of: dict[int, int] = {}
+
+    # --- the agent's side, by incarnation
+
+    def renewed(self, incarnation: str, sent_ms: int, group: Group | None) -> None:
+        """An acknowledgement came for a message sent then."""
+        self._contact_ms[incarnation] = max(sent_ms, self._contact_ms.get(incarnation, 0))
+        self._move_base(incarnation, sent_ms, group)
+
+    def refused(self, incarnation: str, probe_sent_ms: int, group: Group | None) -> None:
+        """Every endpoint refused a probe begun then: within the outage that counts as much."""
+        contact_ms = self._contact_ms.get(incarnation)
+        if contact_ms is not None and probe_sent_ms - contact_ms <= self._outage_ms * 1.001 + 1:
+            self._move_base(incarnation, probe_sent_ms, group)
+
+    def workers_end(self, group: Group) -> None:
+        self._demand_lease(group)
+
+    def _move_base(self, incarnation: str, sent_ms: int, group: Group | None) -> None:
+        if group is not None and group.live:
+            self._demand_lease(group)
+        self._base_ms[incarnation] = max(sent_ms, self._base_ms.get(incarnation, 0))
+
+    def _demand_lease(self, group: Group) -> None:
+        if group.unkillable:
+            return
+        over_ms = self._world.now_ms - self._base_ms.get(group.incarnation, 0) - self._ttl_ms
+        if over_ms > 0:
+            raise Violation(
+                "A3", f"{group.incarnation} still has workers of round {group.round} {over_ms} ms after its lease"
+            )
+
+    # --- the coordinator's side, by lease
+
+    def coordinator_started(self) -> None:
+        self._started_ms = self._world.now_ms
+        self._heard_ms.clear()
+        self._stream_of.clear()
+
+    def coordinator_stepped(self, event: Event, output: Output) -> None:
+        for entry in output.records:
+            if isinstance(entry.record, MemberGone) and entry.record.reason is GoneReason.EXPIRED:
+                self._demand_expired(event, entry.record)
+        match event:
+            case AgentAttached():
+                self._note_welcome(event, output)
+            case AgentHeartbeat() | AgentObserved() | AgentLeft():
+                stale = any(isinstance(effect, SendLeaseStale) for effect in output.effects)
+                if not stale and self._stream_of.get(event.lease_id) == event.stream:
+                    self._heard_ms[event.lease_id] = self._world.now_ms
+            case _:
+                pass
+
+    def _note_welcome(self, event: AgentAttached, output: Output) -> None:
+        for effect in output.effects:
+            if isinstance(effect, SendWelcome):
+                self._stream_of[effect.welcome.lease_id] = event.stream
+                self._heard_ms[effect.welcome.lease_id] = self._world.now_ms
+
+    def _demand_expired(self, event: Event, record: MemberGone) -> None:
+        if isinstance(event, AgentAttached):
+            same = event.hello.node == record.node
+            if not same or event.hello.observed.phase.may_have_workers:
+                raise Violation("C4", f"lease {record.lease_id} of {record.node} is given up for {event.hello}")
+            return
+        silent_ms = self._world.now_ms - max(self._started_ms, self._heard_ms.get(record.lease_id, 0))
+        if silent_ms < self._ttl_ms + EXPIRY_MARGIN_MS:
+            raise Violation("A3", f"lease {record.lease_id} of {record.node} expired after {silent_ms} ms of silence")

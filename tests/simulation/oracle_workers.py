@@ -1,0 +1,51 @@
+"""What is really alive: A1, A2, C4, and the failures and successes that really were."""
+
+from __future__ import annotations
+
+from simulation.keeper_group import Group
+from simulation.oracle_leases import LeaseOracle
+from simulation.world import Violation
+
+
+class WorkerOracle:
+    """Told by the keepers."""
+
+    def __init__(self, leases: LeaseOracle) -> None:
+        self.failed_rounds: set[tuple[str, int]] = set()
+        """Rounds of lives in which a worker failed before anybody ended it."""
+        self.succeeded_nodes: set[tuple[str, int, str]] = set()
+        """Round and node of lives whose workers all exited with 0."""
+        self._leases = leases
+        self._live: dict[str, list[Group]] = {}
+        self._last_round: dict[str, int] = {}
+
+    @property
+    def live_groups(self) -> list[Group]:
+        return [group for groups in self._live.values() for group in groups]
+
+    def started(self, group: Group) -> None:
+        """A worker starts: nobody else of this life may be in another round."""
+        for other in self._live.get(group.job_uid, []):
+            if other.incarnation == group.incarnation:
+                raise Violation("A1", f"{group.incarnation} starts round {group.round} beside round {other.round}")
+            if other.round != group.round and not other.unkillable:
+                raise Violation(
+                    "C4",
+                    f"{group.job_uid}: {group.incarnation} starts round {group.round}"
+                    f" while round {other.round} is alive on {other.incarnation}",
+                )
+        last = self._last_round.get(group.incarnation, -1)
+        if group.round <= last:
+            raise Violation("A2", f"{group.incarnation} starts round {group.round} after round {last}")
+        self._last_round[group.incarnation] = group.round
+        self._live.setdefault(group.job_uid, []).append(group)
+
+    def gone(self, group: Group) -> None:
+        self._live[group.job_uid].remove(group)
+        self._leases.workers_end(group)
+
+    def failed(self, group: Group) -> None:
+        self.failed_rounds.add((group.job_uid, group.round))
+
+    def succeeded(self, group: Group) -> None:
+        self.succeeded_nodes.add((group.job_uid, group.round, group.node))

@@ -1,0 +1,93 @@
+"""Runs seeds and tells what they were like; one seed alone prints its transcript.
+
+python -m simulation.run --seeds 300 --base 0
+python -m simulation.run --seed 42
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from simulation.options import FaultKind
+from simulation.simulation import Result, run_seed
+from simulation.transcript import Transcript
+
+
+def replay_command(seed: int) -> str:
+    """What shows a seed's transcript."""
+    return f"PYTHONPATH=tests .venv/bin/python -m simulation.run --seed {seed}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m simulation.run", description="Simulate seeds.")
+    parser.add_argument("--seeds", type=int, default=300, help="how many (default: 300)")
+    parser.add_argument("--base", type=int, default=0, help="the first (default: 0)")
+    parser.add_argument("--seed", type=int, help="run this one, and print its transcript")
+    args = parser.parse_args()
+    return run_many(args.base, args.seeds) if args.seed is None else run_one(args.seed)
+
+
+def run_one(seed: int) -> int:
+    result = run_seed(seed, Transcript(sys.stdout))
+    if result.violation is None:
+        print(f"seed {seed}: no violation in {result.events} events")
+        return 0
+    print(f"seed {seed}: {result.violation}")
+    if result.violation.__cause__ is not None:
+        raise result.violation.__cause__
+    return 1
+
+
+def run_many(base: int, seeds: int) -> int:
+    total = Total()
+    began_s = time.monotonic()
+    for seed in range(base, base + seeds):
+        result = run_seed(seed)
+        total.add(result)
+        if result.violation is not None:
+            print(f"seed {seed}: {result.violation}\n    {replay_command(seed)}", flush=True)
+    print(total.summary(time.monotonic() - began_s))
+    return 1 if total.violations else 0
+
+
+class Total:
+    """Of many runs."""
+
+    def __init__(self) -> None:
+        self.seeds = self.violations = self.events = self.virtual_ms = self.agents = self.rounds = 0
+        self.faults: Counter[FaultKind] = Counter()
+        self.lives: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        self.seeds += 1
+        self.violations += result.violation is not None
+        self.events += result.events
+        self.virtual_ms += result.virtual_ms
+        self.agents += result.agents
+        self.rounds += result.rounds
+        self.faults += result.faults
+        self.lives += result.lives
+
+    def summary(self, took_s: float) -> str:
+        rate, hours = self.seeds * 60 / max(took_s, 0.001), self.virtual_ms / 3_600_000
+        return "\n".join(
+            (
+                f"{rate:.0f} seeds per minute, {self.events} events in {hours:.1f} virtual hours",
+                f"{self.agents} agents, {self.rounds} rounds, {sum(self.lives.values())} lives: {_counted(self.lives)}",
+                f"{sum(self.faults.values())} faults: {_counted(self.faults)}",
+                f"{self.seeds} seeds, {self.violations} violations",
+            )
+        )
+
+
+def _counted(counts: Mapping[str, int] | Mapping[FaultKind, int]) -> str:
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name}" for name, count in by_count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""What everything in a run shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulation.network import Network
+from simulation.options import Options
+from simulation.oracles import Oracles
+from simulation.workload import Workload
+from simulation.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    world: World
+    options: Options
+    network: Network
+    oracles: Oracles
+    workload: Workload

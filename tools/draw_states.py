@@ -1,0 +1,85 @@
+"""Draws docs/states.md from the tables that the cores run on. ``--check`` fails if the page is out of date."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rallypoint.model import AgentPhase, JobState
+from rallypoint_agent.core.machine import ON_DIRECTIVE
+from rallypoint_coordinator.core.evolve import TRANSITIONS
+
+PAGE = Path(__file__).parent.parent / "docs" / "states.md"
+
+INTRODUCTION = """\
+# State machines
+
+Drawn from the tables in the code by `make docs`; `make check` fails when this page is out of date.
+"""
+
+
+def job_transitions() -> Iterator[str]:
+    yield f"    [*] --> {JobState.GATHERING}: JobCreated"
+    for state, row in TRANSITIONS.items():
+        for record, targets in row.items():
+            for target in targets:
+                yield f"    {state} --> {target}: {record.__name__}"
+    for state in JobState:
+        if state.is_decided:
+            yield f"    {state} --> [*]"
+
+
+def records_that_stay() -> Iterator[str]:
+    yield "| state | records that leave it as it is |"
+    yield "|---|---|"
+    for state, row in TRANSITIONS.items():
+        stays = ", ".join(record.__name__ for record, targets in row.items() if not targets)
+        yield f"| {state} | {stays} |"
+
+
+def directive_table() -> Iterator[str]:
+    actions = [action.__name__ for action in ON_DIRECTIVE[AgentPhase.READY]]
+    yield f"| phase | {' | '.join(actions)} |"
+    yield f"|---|{'---|' * len(actions)}"
+    for phase, row in ON_DIRECTIVE.items():
+        cells = [handler.__name__.strip("_").replace("_", " ") for handler in row.values()]
+        yield f"| {phase} | {' | '.join(cells)} |"
+
+
+def page() -> str:
+    lines = [
+        INTRODUCTION,
+        "## A life of a job (coordinator)",
+        "",
+        "An arrow is a record; a record without a cell in a state is refused as an illegal transition.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        *job_transitions(),
+        "```",
+        "",
+        *records_that_stay(),
+        "",
+        "## What an agent does with a directive",
+        "",
+        "By the phase of its worker group. *defer*: done once the workers are gone.",
+        "",
+        *directive_table(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    drawn = page()
+    if "--check" not in sys.argv:
+        PAGE.write_text(drawn)
+    elif not PAGE.exists() or PAGE.read_text() != drawn:
+        print("docs/states.md is out of date: run `make docs`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
