@@ -21,6 +21,7 @@ from rallypoint.model import (
     PROTOCOL_VERSION,
     Capability,
     JobSpec,
+    NodeSpec,
 )
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1.types_pb2 import AGENT_PHASE_READY
@@ -30,18 +31,26 @@ from rallypoint.wire.types import (
     ENTRYPOINT_BYTES,
     capabilities_from_proto,
     job_spec_from_proto,
+    node_spec_to_proto,
 )
 
 NODES_MAX = 100_000
 LOCAL_WORLD_SIZE_MAX = 4096
 FAILURES_MAX = 16
 LEASE_TTL_MS_MAX = 3_600_000
+DURATION_MS_MAX = 365 * 24 * 3_600_000
+"""Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
 INT32_MAX = 2**31 - 1
 COUNTER_MAX = 2**62
 """Ids, epochs and revisions: whoever counts on from one must stay within 64 bits."""
 
 HEARTBEATS_TO_MISS = 3
 """An agent may miss so many heartbeats and yet renew its lease before it has to fence itself."""
+
+FENCE_GRACE_MS_MAX = (
+    LEASE_TTL_MS_MAX * (HEARTBEATS_PER_LEASE - HEARTBEATS_TO_MISS) // HEARTBEATS_PER_LEASE - FENCE_MARGIN_MS
+)
+"""With a longer one no lease_ttl would be long enough."""
 
 _SHOWN_MAX = 80
 
@@ -197,6 +206,7 @@ JOB_NAME = _matching(
 )
 NODE_NAME = _matching(r"[A-Za-z0-9._-]{1,253}", "be 1 to 253 characters of [A-Za-z0-9._-]")
 INCARNATION = _matching(r"[A-Za-z0-9-]{8,64}", "be 8 to 64 characters of [A-Za-z0-9-]")
+EXIT_CODES = Rule("have at most 64 entries, each 1 to 255", _are_exit_codes)
 HOST = _matching(r"[!-~]{1,253}", "be a host name or address of at most 253 bytes")
 
 
@@ -215,12 +225,12 @@ _JOB_SPEC: Shape = {
     "exit_barrier_timeout": WhenSet(DURATION),
     "scale_up_delay": WhenSet(DURATION),
     "rejoin_wait": WhenSet(DURATION),
-    "no_restart_exit_codes": Always(Rule("have at most 64 entries, each 1 to 255", _are_exit_codes)),
 }
 
 _NODE_SPEC: Shape = {
     "local_world_size": Always(_between(1, LOCAL_WORLD_SIZE_MAX)),
     "role": Always(_text(128)),
+    "node_rank": WhenSet(NOT_NEGATIVE),
     "labels": Always(
         Rule(
             "have at most 32 entries, with keys of at most 63 and values of at most 256 bytes",
@@ -375,12 +385,23 @@ def check_node_name(name: str) -> Refusal | None:
     return _refusal(violation) if violation else None
 
 
+def check_host(host: str, at: str) -> Refusal | None:
+    """``at``: what the host is called."""
+    violation = _in_value(host, HOST, at)
+    return _refusal(violation) if violation else None
+
+
+def check_node_spec(spec: NodeSpec) -> Refusal | None:
+    violation = _first(node_spec_to_proto(spec), _NODE_SPEC, "node_spec")
+    return _refusal(violation) if violation else None
+
+
 class _SpecRule(NamedTuple):
     """A bound of one field of a JobSpec, which may depend on the others."""
 
     field: str
-    low: Callable[[JobSpec], int]
-    high: Callable[[JobSpec], int] | None = None
+    high: int
+    low: Callable[[JobSpec], int] = lambda spec: 0
     why: str = ""
 
 
@@ -394,23 +415,24 @@ def _lease_ttl_ms_min(spec: JobSpec) -> int:
 _LEASE_WHY = "3 heartbeats (half of it) + fence_grace + 1 s"
 
 
-def _zero(spec: JobSpec) -> int:
-    return 0
-
-
 _JOB_SPEC_RULES = (
-    _SpecRule("min_nodes", lambda spec: 1),
-    _SpecRule("max_nodes", lambda spec: spec.min_nodes, lambda spec: NODES_MAX, "min_nodes or more"),
-    _SpecRule("max_restarts", _zero, lambda spec: INT32_MAX),
-    _SpecRule("fence_grace_ms", _zero),
-    _SpecRule("lease_ttl_ms", _lease_ttl_ms_min, lambda spec: LEASE_TTL_MS_MAX, _LEASE_WHY),
-    _SpecRule("coordinator_outage_ms", _zero),
-    _SpecRule("join_timeout_ms", _zero),
-    _SpecRule("last_call_timeout_ms", _zero),
-    _SpecRule("shutdown_timeout_ms", _zero),
-    _SpecRule("exit_barrier_timeout_ms", _zero),
-    _SpecRule("scale_up_delay_ms", _zero),
-    _SpecRule("rejoin_wait_ms", _zero),
+    _SpecRule("min_nodes", NODES_MAX, lambda spec: 1),
+    _SpecRule("max_nodes", NODES_MAX, lambda spec: spec.min_nodes, "min_nodes or more"),
+    _SpecRule("max_restarts", INT32_MAX),
+    _SpecRule("fence_grace_ms", FENCE_GRACE_MS_MAX),
+    _SpecRule("lease_ttl_ms", LEASE_TTL_MS_MAX, _lease_ttl_ms_min, _LEASE_WHY),
+    *(
+        _SpecRule(name, DURATION_MS_MAX, why="a year at most")
+        for name in (
+            "coordinator_outage_ms",
+            "join_timeout_ms",
+            "last_call_timeout_ms",
+            "shutdown_timeout_ms",
+            "exit_barrier_timeout_ms",
+            "scale_up_delay_ms",
+            "rejoin_wait_ms",
+        )
+    ),
 )
 
 
@@ -418,18 +440,18 @@ def check_job_spec(spec: JobSpec, at: str = "job_spec") -> Refusal | None:
     """The first bound that the spec breaks. ``at`` is where the spec stands in the request."""
     for rule in _JOB_SPEC_RULES:
         value, low = getattr(spec, rule.field), rule.low(spec)
-        high = rule.high(spec) if rule.high else None
-        if value < low or (high is not None and value > high):
-            return _refusal(_out_of_bounds(rule, at, value, low, high))
-    return None
+        if not low <= value <= rule.high:
+            return _refusal(_out_of_bounds(rule, at, value, low))
+    violation = _in_value(spec.no_restart_exit_codes, EXIT_CODES, f"{at}.no_restart_exit_codes")
+    return _refusal(violation) if violation else None
 
 
-def _out_of_bounds(rule: _SpecRule, at: str, value: int, low: int, high: int | None) -> Violation:
+def _out_of_bounds(rule: _SpecRule, at: str, value: int, low: int) -> Violation:
     unit = _seconds if rule.field.endswith("_ms") else "{:,}".format
     path = f"{at}.{rule.field.removesuffix('_ms')}"
-    must = f"be {unit(low)} or more" if high is None else f"be {unit(low)} to {unit(high)}"
+    must = f"be {unit(low)} to {unit(rule.high)}"
     return Violation(path, f"{must} ({rule.why})" if rule.why else must, unit(value))
 
 
 def _seconds(ms: int) -> str:
-    return f"{ms / 1000:g} s"
+    return f"{ms / 1000:.15g} s"

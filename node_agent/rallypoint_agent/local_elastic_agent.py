@@ -15,11 +15,14 @@ from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.health_check_server import DEFAULT_TIMEOUT_S, HealthCheckServer, create_healthcheck_server
 from rallypoint_agent.keeper import (
+    Answered,
+    Attention,
     Gone,
     Keeper,
     KeeperDied,
     KeeperEvent,
     KeeperTimeoutError,
+    Leftovers,
     Spawned,
     SpawnFailed,
     WorkerCommand,
@@ -44,9 +47,6 @@ _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
 
 _SWEEP_S = 0.5
-
-_OVERDUE_NS = 10 * 10**9
-"""Workers that are still there so long after their SIGKILL are worth a line."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._has_logs = False
         self._keeper: Keeper | None = None
         self._local_round: LocalRound | None = None
+        self._attention: Attention | None = None
+        """Of the keeper, while a stop is under way."""
         self._fence_ns: tuple[int, int] | None = None
 
     @property
@@ -151,7 +153,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         dest = self._logs_specs.reify(self._run_id, assignment.round, worker_group.spec.local_world_size)
         commands = self._commands(worker_group.spec, assignment, dest)
         round_ = LocalRound(self._core.config.node, assignment, dest.error_files)
-        round_.fence_ns = self._fence_ns[0] if self._fence_ns else None
+        round_.fence_ns = self._fence_ns
         self._need_keeper().spawn(assignment.round, commands)
         self._local_round = round_
         self._feed_obituary()
@@ -159,7 +161,6 @@ class LocalElasticAgent(SimpleElasticAgent):
         while not round_.pids:
             self._check_start(round_)
             self._pump(_PUMP_S)
-            self._drain()
         return dict(round_.pids)
 
     def _check_start(self, round_: LocalRound) -> None:
@@ -173,7 +174,6 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._shutdown(timeout=self._stop_grace)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        self._drain()
         round_ = self._local_round
         assert round_ is not None
         if failures := round_.take_failures():
@@ -189,20 +189,20 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._drain()
         round_ = self._local_round
         if round_ is not None and not round_.gone:
-            round_.stop_sent(boot_ns())
             self._hasten_stop(death_sig, timeout)
-            self._await_gone(round_, boot_ns() + round(timeout * 10**9) + _OVERDUE_NS)
+            self._await_gone(round_)
 
-    def _await_gone(self, round_: LocalRound, overdue_ns: int) -> None:
-        warned = False
+    def _await_gone(self, round_: LocalRound) -> None:
+        self._attention = Attention(self._need_keeper())
         while not round_.gone:
-            self._pump(_PUMP_S)
-            self._drain()
-            if not warned and boot_ns() > overdue_ns:
-                logger.warning("some processes of the workers do not end, not even by SIGKILL")
-                warned = True
+            now_ns = boot_ns()
+            next_ns = self._attention.look(now_ns, round_.kill_at_ns)
+            self._pump(min((next_ns - now_ns) / 10**9, _PUMP_S))
 
     def _hasten_stop(self, death_sig: int, timeout: float) -> None:
+        if self._local_round is not None:
+            now_ns = boot_ns()
+            self._local_round.stop_sent(now_ns, now_ns + round(timeout * 10**9))
         self._need_keeper().stop(death_signal=death_sig, grace=timeout)
 
     def _late_failures(self) -> tuple[WorkerFailure, ...]:
@@ -213,7 +213,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _set_fence(self, term_at_ms: int, kill_at_ms: int) -> None:
         self._fence_ns = (term_at_ms * 10**6, kill_at_ms * 10**6)
         if self._local_round is not None:
-            self._local_round.fence_ns = self._fence_ns[0]
+            self._local_round.fence_ns = self._fence_ns
         self._feed_fence()
 
     def _feed_fence(self) -> None:
@@ -267,6 +267,9 @@ class LocalElasticAgent(SimpleElasticAgent):
                 self._gone(round_)
             case WorkerExited():
                 round_.exited(event)
+            case Answered():
+                if self._attention is not None:
+                    self._attention.answered(event)
             case Gone():
                 self._gone(round_)
 
@@ -288,10 +291,12 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._start_keeper()
 
     def _sweep(self) -> None:
+        began_ns, leftovers = boot_ns(), Leftovers()
         while True:
             try:
                 sweep_children(self._keep_children, timeout=_SWEEP_S)
             except KeeperTimeoutError:
+                leftovers.tell(boot_ns() - began_ns)
                 self._pump(0)
             else:
                 return

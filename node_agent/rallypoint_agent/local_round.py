@@ -16,8 +16,9 @@ from rallypoint_agent.keeper import WorkerExited
 class LocalRound:
     """Filled from the keeper's events. Instants are nanoseconds of CLOCK_BOOTTIME.
 
-    ``gone``: no process of the round is alive. ``fence_ns``: when the fence strikes, as far as it
-    is set. An exit from then on, or after a stop was sent, is no failure of the worker's own.
+    ``gone``: no process of the round is alive. ``fence_ns``: when the fence strikes, by SIGTERM and
+    by SIGKILL, as far as it is set. An exit from then on, or after a stop was sent, is no failure
+    of the worker's own.
     """
 
     node: str
@@ -26,19 +27,27 @@ class LocalRound:
     pids: dict[int, int] = field(default_factory=dict)
     start_failure: tuple[int, str] | None = None
     gone: bool = False
-    fence_ns: int | None = None
+    fence_ns: tuple[int, int] | None = None
     _stop_ns: int | None = None
+    _stop_kill_ns: int | None = None
     _exits: dict[int, Ending] = field(default_factory=dict)
     _trouble: str = ""
     _told: set[int] = field(default_factory=set)
 
-    def stop_sent(self, at_ns: int) -> None:
-        """The workers are being told to end."""
-        if self._stop_ns is None:
-            self._stop_ns = at_ns
+    def stop_sent(self, at_ns: int, kill_at_ns: int) -> None:
+        """The workers are being told to end. Of several stops the soonest SIGKILL counts."""
+        self._stop_ns = _sooner(self._stop_ns, at_ns)
+        self._stop_kill_ns = _sooner(self._stop_kill_ns, kill_at_ns)
+
+    @property
+    def kill_at_ns(self) -> int:
+        """When all that is left is due to be killed, by the stop that was sent or by the fence."""
+        kill_at_ns = _sooner(self._stop_kill_ns, self.fence_ns[1] if self.fence_ns else None)
+        assert kill_at_ns is not None, "a stop comes first"
+        return kill_at_ns
 
     def exited(self, event: WorkerExited) -> None:
-        ends = [instant for instant in (self._stop_ns, self.fence_ns) if instant is not None]
+        told_ns = _sooner(self._stop_ns, self.fence_ns[0] if self.fence_ns else None)
         self._exits[event.local_rank] = Ending(
             node=self.node,
             local_rank=event.local_rank,
@@ -46,7 +55,7 @@ class LocalRound:
             pid=event.pid,
             exit_code=event.exit_code,
             time_ms=round(event.wall_time * 1000),
-            after_stop=any(event.at_boot_ns >= instant for instant in ends),
+            after_stop=told_ns is not None and event.at_boot_ns >= told_ns,
         )
 
     def keeper_died(self, exit_code: int, at_ns: int) -> None:
@@ -77,3 +86,7 @@ class LocalRound:
 
     def _failure(self, ending: Ending) -> WorkerFailure:
         return failure_of(ending, self.error_files[ending.local_rank], self._trouble)
+
+
+def _sooner(*instants: int | None) -> int | None:
+    return min((instant for instant in instants if instant is not None), default=None)

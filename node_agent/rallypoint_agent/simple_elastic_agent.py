@@ -165,8 +165,14 @@ class SimpleElasticAgent(ElasticAgent):
         """Called once at the end, no worker being alive, even if ``_open`` raised."""
 
     def _wakeup_fds(self) -> list[int]:
-        """Descriptors that are readable when there is something to monitor."""
+        """Descriptors that are readable when there is something for ``_drain``."""
         return []
+
+    def _drain(self) -> None:
+        """Called after every wait, whatever the group's state: what ``_wakeup_fds`` tell of is taken off them.
+
+        What is left unread keeps the agent from waiting.
+        """
 
     def _hasten_stop(self, death_sig: int, timeout: float) -> None:
         """A stop is under way and this one came on top: override it if this is sooner."""
@@ -248,6 +254,7 @@ class SimpleElasticAgent(ElasticAgent):
         for fd in (self._signals.fileno(), self._link.fileno(), *self._wakeup_fds()):
             poll.register(fd, select.POLLIN)
         poll.poll(longest_s * 1000)
+        self._drain()
 
     def _monitor(self) -> None:
         group = self._worker_group

@@ -16,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from rallypoint_agent.keeper import (
+    Answered,
     Gone,
     Keeper,
     KeeperDied,
@@ -345,9 +346,27 @@ def test_what_does_not_go_away_holds_gone_back_but_not_the_keeper(bench: Bench) 
     bench.stop(signal.SIGKILL)
     bench.expect(WorkerExited)
     bench.stop()
+    bench.keeper.ask()
+    assert bench.expect(Answered) == [Answered(0, killing=True)]
     assert sum(isinstance(event, Gone) for event in bench.seen + bench.keeper.wait(0.2)) == 0
     os.waitpid(spawned.pids[0], 0)
     bench.expect(Gone)
+
+
+def test_every_question_is_answered(bench: Bench) -> None:
+    bench.keeper.ask()
+    bench.spawn(SLEEP)
+    bench.expect(Spawned)
+    bench.keeper.ask()
+    assert bench.expect(Answered, 2) == [Answered(-1, killing=False), Answered(0, killing=False)]
+
+
+def test_a_keeper_that_is_of_no_use_can_be_killed(bench: Bench) -> None:
+    bench.spawn(SLEEP)
+    bench.expect(Spawned)
+    os.kill(bench.keeper.pid, signal.SIGSTOP)
+    bench.keeper.kill()
+    assert bench.expect(KeeperDied) == [KeeperDied(-signal.SIGKILL)]
 
 
 def test_every_stop_is_answered_even_one_that_overtakes_the_start(bench: Bench) -> None:

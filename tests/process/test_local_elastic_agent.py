@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from rallypoint.model import AgentPhase, JobState, Observed, Stop, WorkerState
+from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Stop, WorkerState
 from rallypoint_agent.api import WorkerSpec
+from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.health_check_server import HealthCheckServer
+from rallypoint_agent.keeper import Keeper
+from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.local_elastic_agent import HEALTH_CHECK_PORT_VARIABLE, LocalElasticAgent
 from rallypoint_agent.logs import LogsDest, LogsSpecs
 from support.fake_link import FakeLink
-from support.processes import MARK_VARIABLE, new_mark, pids_with_mark
+from support.processes import MARK_VARIABLE, new_mark, pids_with_mark, wait_until
 
 
 @pytest.fixture
@@ -134,3 +139,65 @@ def test_output_without_end_is_shown_and_costs_no_memory(
     agent.run()
     shown = capfdbinary.readouterr().out.splitlines()
     assert shown == [b"[default0]:" + b"x" * 999] * 20_000
+
+
+def keeper_of(agent: LocalElasticAgent) -> Keeper:
+    assert agent._keeper is not None
+    return agent._keeper
+
+
+def readable(keeper: Keeper) -> bool:
+    return bool(select.select([keeper], [], [], 0)[0])
+
+
+def test_what_the_keeper_says_late_is_read_though_no_worker_runs(mark: str) -> None:
+    """As when its fence and the agent's stop strike together: the stop is answered by a second Gone."""
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        keeper = keeper_of(agent)
+        if len(link.reports) == 1:
+            keeper.stop(death_signal=signal.SIGTERM, grace=0)
+            wait_until(lambda: readable(keeper))
+            link.direct(Stop(0, 0))
+        else:
+            assert not readable(keeper)
+            link.decide(JobState.FAILED)
+
+    link = FakeLink(answer)
+    agent = agent_of(link, mark, "true")
+    agent.run()
+    assert len(link.reports) == 2
+
+
+def stops_the_keeper(agents: list[LocalElasticAgent], *, then: Stop | None) -> Any:
+    """A coordinator that runs one round, freezes its keeper, and tells the agent ``then``."""
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if observed.phase is AgentPhase.RUNNING and observed.workers[0].pid:
+            os.kill(keeper_of(agents[0]).pid, signal.SIGSTOP)
+            if then:
+                link.direct(then)
+        else:
+            rounds(1, JobState.FAILED)(link, observed)
+
+    return answer
+
+
+def test_a_keeper_that_is_stopped_does_not_hold_a_stop_up(mark: str, caplog: pytest.LogCaptureFixture) -> None:
+    agents: list[LocalElasticAgent] = []
+    link = FakeLink(stops_the_keeper(agents, then=Stop(0, 0)))
+    agents.append(agent_of(link, mark, "sleep", "1000"))
+    agents[0].run()
+    assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.STOPPING, AgentPhase.READY]
+    assert "the keeper does not answer" in caplog.text
+    assert "not even by SIGKILL" not in caplog.text
+
+
+def test_a_keeper_that_is_stopped_does_not_outlive_the_lease(mark: str) -> None:
+    spec = JobSpec(lease_ttl_ms=2_000, fence_grace_ms=100)
+    config = AgentConfig(node="a", local_world_size=1, job_spec=spec, connect_timeout_ms=60_000, start_ms=boot_ms())
+    agents: list[LocalElasticAgent] = []
+    link = FakeLink(stops_the_keeper(agents, then=None), spec=spec)
+    agents.append(agent_of(link, mark, "sleep", "1000", config=config))
+    agents[0].run()
+    assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.STOPPING, AgentPhase.READY]

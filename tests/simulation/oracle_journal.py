@@ -51,6 +51,7 @@ class LifeTruth:
     """Node -> its live lease."""
     rounds: list[RoundTruth] = field(default_factory=list)
     charged: int = 0
+    lost: set[int] = field(default_factory=set)
     drained: set[int] = field(default_factory=set)
     outcome: Outcome | None = None
 
@@ -129,6 +130,8 @@ class JournalOracle:
         self.leases[revision] = Lease(record.node, record.incarnation, record.spec.local_world_size)
 
     def _gone(self, life: LifeTruth, record: MemberGone) -> None:
+        if record.reason is not GoneReason.LEFT:
+            life.lost.add(record.lease_id)
         if life.live.pop(record.node, None) != record.lease_id:
             raise Violation("C2", f"lease {record.lease_id} of {record.node} ends, but was not live")
         if self.is_calm and record.reason is GoneReason.EXPIRED and life.outcome is None:
@@ -157,7 +160,9 @@ class JournalOracle:
         if last.ended is None or last.stopping is None:
             raise Violation("C4", f"{uid}: a round is formed before round {last.formed.round} ended")
         failed = last.stopping.cause is StopCause.WORKER_FAILED
-        if failed != last.ended.charged:
+        # The failure may have been the echo of a lost node.
+        may_be_free = any(seat.lease_id in self.lives[uid].lost for seat in last.formed.seats)
+        if failed != last.ended.charged and not (failed and may_be_free):
             raise Violation("C5", f"{uid}: round {last.formed.round} ended by {last.stopping}, but: {last.ended}")
 
     def _check_order(self, uid: str, life: LifeTruth, record: RoundFormed) -> None:

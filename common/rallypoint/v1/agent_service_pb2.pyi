@@ -214,7 +214,7 @@ class Observed(_message.Message):
 
     @_builtins.property
     def unsupported_version(self) -> _types_pb2.Version:
-        """The newest directive whose action the agent did not know, and which it therefore did not act on."""
+        """The newest directive whose action the agent did not know, and which it therefore did not act on. For people."""
 
     def __init__(
         self,
@@ -274,7 +274,7 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A machine word: SIGNAL, JOB_DECIDED, DRAINED. At most 64 bytes."""
+    """A machine word, for people: SIGNAL, JOB_DECIDED, DRAINED, AGENT_FAILED. At most 64 bytes."""
     message: _builtins.str
     """A sentence for people. At most 1 KiB."""
     def __init__(
@@ -308,7 +308,7 @@ class AttachResponse(_message.Message):
     @_builtins.property
     def directive(self) -> Global___Directive:
         """What should be. After the Welcome, and whenever it changes. An agent acts on a directive only if its version is
-        higher than that of any it has seen; others are repetitions.
+        higher than that of the newest it has acted on; others are repetitions.
         """
 
     @_builtins.property
@@ -442,8 +442,8 @@ class Directive(_message.Message):
     message: _builtins.str
     """Why, as a sentence."""
     consumed_offer_id: _builtins.int
-    """The highest offer_id of this agent that a round has used, even if the agent never saw that round. An agent whose
-    current offer is not higher makes a new one as soon as it has no worker.
+    """The highest offer_id of this node that a round has used, even if the agent never saw that round. An agent whose
+    current offer is not higher makes one that is, as soon as it has no worker.
     """
     @_builtins.property
     def version(self) -> _types_pb2.Version:
@@ -651,7 +651,7 @@ class ReportGoneRequest(_message.Message):
     lease_id: _builtins.int
     """REQUIRED. The lease that the agent held."""
     round: _builtins.int
-    """The highest round of which workers had been started. Not set: none."""
+    """The highest round of which workers had been started, for people. Not set: none."""
     incarnation: _builtins.str
     """REQUIRED. The incarnation that is gone."""
     message: _builtins.str

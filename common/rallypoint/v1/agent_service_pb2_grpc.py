@@ -28,7 +28,8 @@ if _version_not_supported:
 class AgentServiceStub(object):
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
@@ -56,7 +57,8 @@ class AgentServiceStub(object):
 class AgentServiceServicer(object):
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
@@ -71,7 +73,9 @@ class AgentServiceServicer(object):
         do not retry; the agent exits with status 4.
         ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
         RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-        UNAVAILABLE, CANCELLED, INTERNAL        retry with backoff.
+        UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+        retry with backoff.
+        CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
         NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
         Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
 
@@ -90,7 +94,7 @@ class AgentServiceServicer(object):
         what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
         On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-        a lease that is already gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
+        a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
         UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,7 +125,8 @@ def add_AgentServiceServicer_to_server(servicer, server):
 class AgentService(object):
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So

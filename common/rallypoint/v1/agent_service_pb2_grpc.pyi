@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class AgentServiceStub:
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
@@ -48,7 +49,9 @@ class AgentServiceStub:
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-      UNAVAILABLE, CANCELLED, INTERNAL        retry with backoff.
+      UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+                                              retry with backoff.
+      CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
     Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
 
@@ -63,7 +66,7 @@ class AgentServiceStub:
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is already gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
+    a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
     UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
     """
 
@@ -71,7 +74,8 @@ class AgentServiceStub:
 class AgentServiceAsyncStub(AgentServiceStub):
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
@@ -87,7 +91,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-      UNAVAILABLE, CANCELLED, INTERNAL        retry with backoff.
+      UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+                                              retry with backoff.
+      CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
     Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
 
@@ -102,14 +108,15 @@ class AgentServiceAsyncStub(AgentServiceStub):
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is already gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
+    a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
     UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """AgentService is what a node agent speaks. An agent is our process on a node: it starts, watches and tears down the
     workers of that node, and does nothing else on its own, with three exceptions: a worker of its own failed (it tears
-    the local group down at once), its lease ran out (the same), a signal.
+    the local group down at once), its lease ran out (the same), a signal. And an attach that is refused for good, by the
+    table below, ends it with its workers.
 
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
@@ -129,7 +136,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
                                                   do not retry; the agent exits with status 4.
           ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
           RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-          UNAVAILABLE, CANCELLED, INTERNAL        retry with backoff.
+          UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+                                                  retry with backoff.
+          CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
           NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
         Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
 
@@ -150,7 +159,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
         On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-        a lease that is already gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
+        a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
         UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
         """
 

@@ -30,7 +30,7 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     NODE_STATE_UNSPECIFIED: _NodeState.ValueType  # 0
     """Not used."""
     NODE_STATE_STANDBY: _NodeState.ValueType  # 1
-    """Attached, not in the current round."""
+    """A member that is not in the current round."""
     NODE_STATE_PARTICIPANT: _NodeState.ValueType  # 2
     """In the current round."""
     NODE_STATE_SUCCEEDED: _NodeState.ValueType  # 3
@@ -48,7 +48,7 @@ class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
 NODE_STATE_UNSPECIFIED: NodeState.ValueType  # 0
 """Not used."""
 NODE_STATE_STANDBY: NodeState.ValueType  # 1
-"""Attached, not in the current round."""
+"""A member that is not in the current round."""
 NODE_STATE_PARTICIPANT: NodeState.ValueType  # 2
 """In the current round."""
 NODE_STATE_SUCCEEDED: NodeState.ValueType  # 3
@@ -93,9 +93,9 @@ class Job(_message.Message):
     state: _types_pb2.JobState.ValueType
     """Where it is."""
     reason: _builtins.str
-    """Why it is there, as a machine word."""
+    """Soft. Why it is there, as a machine word."""
     message: _builtins.str
-    """Why it is there, what it waits for and until when, as a sentence."""
+    """Soft. Why it is there, what it waits for and until when, as a sentence."""
     round: _builtins.int
     """The current or last round. Not set before the first."""
     restart_count: _builtins.int

@@ -226,7 +226,7 @@ class Cluster:
 
     def _begins_life(self, hello: Hello) -> bool:
         life = self.current(hello.job)
-        return not hello.job_uid and (life is None or life.facts.outcome is not None)
+        return not hello.job_uid and (life is None or (life.facts.outcome is not None and not _is_member(life, hello)))
 
     def _life_for(self, event: AgentAttached, stamp: Stamp, out: Output) -> Life:
         """The life that the Hello names, else the job's current one, else, if that is decided, a new one."""
@@ -234,7 +234,7 @@ class Cluster:
         if hello.job_uid:
             return self.lives[hello.job_uid]
         life = self.current(hello.job)
-        if life is not None and life.facts.outcome is None:
+        if life is not None and (life.facts.outcome is None or _is_member(life, hello)):
             return life
         if len(self.lives) >= LIVES_MAX:
             self._record_forgotten(next(iter(self._decided)), stamp, out)
@@ -392,6 +392,12 @@ class Cluster:
         self._deadlines.clear(uid)
         if self._current.get(life.facts.job) == uid:
             del self._current[life.facts.job]
+
+
+def _is_member(life: Life, hello: Hello) -> bool:
+    """Whether the Hello is from the holder of a live lease, whose Welcome must have been lost."""
+    member = life.facts.members.get(hello.node)
+    return member is not None and member.gone is None and member.incarnation == hello.incarnation
 
 
 def _ask(step: Step, event: OperatorAsked) -> bool | Refusal:

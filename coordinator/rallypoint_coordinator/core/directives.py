@@ -50,7 +50,7 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
     if facts.state == JobState.GATHERING:
         return "WAITING_FOR_NODES", _waiting(facts), Hold()
     if current is None or place is None:
-        return "STANDBY", "standing by: the round that runs has its nodes", Hold()
+        return "STANDBY", "standing by for a later round", Hold()
     if facts.state == JobState.STOPPING:
         cause = current.stop_cause.value if current.stop_cause else ""
         return cause, current.stop_message, Stop(current.number, facts.spec.shutdown_timeout_ms)
@@ -61,7 +61,7 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
 def _waiting(facts: Facts) -> str:
     low, high = facts.spec.min_nodes, facts.spec.max_nodes
     wanted = f"{low}" if low == high else f"{low} to {high}"
-    return f"waiting: {facts.live_count} nodes attached, {wanted} wanted"
+    return f"waiting for nodes: {facts.live_count} have joined, {wanted} wanted"
 
 
 def _running(facts: Facts, current: Round, place: Place) -> str:

@@ -10,7 +10,7 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import HEARTBEATS_PER_LEASE, Hello, JobState, Observed, Version, Welcome
 from rallypoint_coordinator.core.directives import version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
-from rallypoint_coordinator.core.machine import Trigger, await_participants, react
+from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, react
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -83,6 +83,7 @@ def member_gone(step: Step, member: Member, reason: GoneReason, message: str) ->
     life.presences.pop(lease_id, None)
     life.watch.leases.clear(lease_id)
     life.watch.ready.discard(lease_id)
+    life.watch.expected.discard(lease_id)
     react(step, Trigger.GONE, member, None)
 
 
@@ -134,6 +135,8 @@ def rearm(life: Life, now_ms: int) -> None:
     """After a coordinator restart: what the state waits for, from the facts alone."""
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
+    elif life.facts.state is JobState.GATHERING:
+        life.watch.expected = expected_back(life)
 
 
 def _join(step: Step, hello: Hello, verdict: Join) -> Member:
@@ -177,6 +180,7 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
     watch = step.life.watch
     if _is_ready(member, presence):
         watch.ready.add(member.lease_id)
+        watch.expected.discard(member.lease_id)
         watch.awaited.pop(member.node, None)
     else:
         watch.ready.discard(member.lease_id)

@@ -71,7 +71,7 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
 
 _WITHOUT_FAILURE = {
     AgentPhase.FAILED: (StopCause.WORKER_FAILED, "reports failed workers"),
-    AgentPhase.STOPPING: (StopCause.NODE_LEFT, "is stopping its workers to leave"),
+    AgentPhase.STOPPING: (StopCause.NODE_LEFT, "is stopping its workers"),
     AgentPhase.READY: (StopCause.NODE_LOST, "has ended its workers: it had lost contact"),
 }
 
@@ -256,6 +256,7 @@ def _stop(step: Step) -> bool:
         failures=[failure for failures in watch.failures.values() for failure in failures],
         restart_count=life.facts.restart_count,
         spec=life.facts.spec,
+        lost=_lost_in(current, life),
     )
     step.record(
         RoundEnded(
@@ -266,10 +267,36 @@ def _stop(step: Step) -> bool:
         )
     )
     watch.gathering_since_ms, watch.stop_deadline_ms = step.stamp.at_ms, None
+    watch.expected = expected_back(life)
     watch.rejoin_ends_ms = step.stamp.at_ms + life.facts.spec.rejoin_wait_ms
     if verdict.outcome is not None:
         step.record(JobDecided(outcome=verdict.outcome))
     return True
+
+
+def expected_back(life: Life) -> set[int]:
+    """The leases of participants that live on: known members, for which a re-formation waits a moment if need be."""
+    current, members = life.facts.round, life.facts.members
+    places = current.places.values() if current is not None else ()
+    return {
+        place.seat.lease_id
+        for place in places
+        if place.seat.lease_id in life.presences
+        and place.seat.lease_id not in life.watch.ready
+        and not members[place.seat.node].drained_by
+    }
+
+
+def _lost_in(current: Round, life: Life) -> list[str]:
+    """The participants whose lease ended otherwise than by their goodbye."""
+    members = life.facts.members
+    return [
+        node
+        for node, place in current.places.items()
+        if place.seat.lease_id not in life.presences
+        and not (node in members and members[node].gone is GoneReason.LEFT)
+        and node not in current.succeeded
+    ]
 
 
 def _revoke_overdue(step: Step) -> None:

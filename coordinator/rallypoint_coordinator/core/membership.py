@@ -76,7 +76,8 @@ def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resum
             metadata={"node": member.node},
         )
     if presence.revoked:
-        if hello.observed.phase.may_have_workers:
+        # Only a Hello that has dropped the lease is from after LeaseStale, and so can start no worker under it.
+        if hello.lease_id != 0 or hello.observed.phase.may_have_workers:
             return Stale("the lease was revoked")
         return Join(replaces=member)
     if hello.lease_id not in (0, member.lease_id):

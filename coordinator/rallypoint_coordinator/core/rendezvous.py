@@ -60,7 +60,7 @@ def _consider_those_here(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait
         return Form()
     if watch.last_call_ends_ms is None:
         return _below_min(facts, watch, now_ms)
-    all_known = facts.round is not None and ready == facts.live_count
+    all_known = facts.round is not None and not watch.expected
     if all_known or now_ms >= watch.last_call_ends_ms:
         return Form()
     whom = "known nodes that are missing" if facts.round is not None else "more nodes"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rallypoint.model import JobSpec, JobState, Outcome, WorkerFailure
 from rallypoint_coordinator.core.records import StopCause
 
+# What gloo, NCCL and torch's store say, in lower case.
 _PEER_WENT_AWAY = (
     "connection reset",
     "connection closed",
@@ -16,6 +17,9 @@ _PEER_WENT_AWAY = (
     "broken pipe",
     "remote process exited",
     "socket timeout",
+    "connection was likely closed",
+    "timed out waiting",
+    "wait timeout",
 )
 
 
@@ -33,14 +37,22 @@ def judge(
     *,
     cause: StopCause,
     stop_message: str,
-    failures: Iterable[WorkerFailure],
+    failures: Sequence[WorkerFailure],
     restart_count: int,
     spec: JobSpec,
+    lost: Sequence[str] = (),
 ) -> Verdict:
-    """Judge a round that ended. A membership change is free; a failure spends one restart, however many failed."""
+    """Judge a round that ended. A membership change is free; a failure spends one restart, however many failed.
+
+    ``lost``: nodes that were lost in the round. The workers of the others notice that before the coordinator can, so
+    failures that could be its echo do not make it a failure of the job's own.
+    """
     if cause is not StopCause.WORKER_FAILED:
         return Verdict(charged=False, culprit=None, message=f"re-forming: {stop_message}")
     culprit = first_cause(failures)
+    if lost and all(failure.node not in lost and _could_be_an_echo(failure) for failure in failures):
+        message = f"re-forming: {lost[0]} was lost, and what failed elsewhere may be its echo"
+        return Verdict(charged=False, culprit=None, message=message)
     what = describe(culprit) if culprit else stop_message
     if culprit is not None and culprit.exit_code in spec.no_restart_exit_codes:
         return _over("NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}", culprit)
@@ -76,6 +88,13 @@ def _speaks_for_itself(failure: WorkerFailure) -> bool:
     if failure.exit_code <= 0 or not failure.traceback:
         return False
     return not any(word in failure.message.lower() for word in _PEER_WENT_AWAY)
+
+
+def _could_be_an_echo(failure: WorkerFailure) -> bool:
+    """Whether a worker may have ended so because another node was lost."""
+    if failure.exit_code < 0:
+        return failure.after_stop or -failure.exit_code in (signal.SIGABRT, signal.SIGPIPE, signal.SIGTERM)
+    return failure.after_stop or not _speaks_for_itself(failure)
 
 
 def describe(failure: WorkerFailure) -> str:

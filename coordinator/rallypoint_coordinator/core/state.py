@@ -134,6 +134,8 @@ class Watch:
     """Reported in the current round, by lease."""
     gathering_since_ms: int = 0
     last_call_ends_ms: int | None = None
+    expected: set[int] = field(default_factory=set)
+    """GATHERING: members of the round before that live and are not ready yet."""
     awaited: dict[str, None] = field(default_factory=dict)
     """Nodes that were lost and may come back."""
     rejoin_ends_ms: int = 0

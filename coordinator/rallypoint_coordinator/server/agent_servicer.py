@@ -119,7 +119,11 @@ async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -
                 return
             await driver.submit(event)
     except grpc.aio.BaseError:
-        outbox.end()  # the RPC has ended under us
+        pass  # the RPC has ended under us
+    except Exception:
+        log.exception("stream %d: reading failed", stream)
+    finally:
+        outbox.end()
 
 
 class _Kind(NamedTuple):

@@ -186,6 +186,12 @@ class AgentCore:
         self._say(directive.message)
         self._offer_and_report()
 
+    def _note_void(self, directive: Directive) -> None:
+        """The round is ended for everyone, so how it ended here counts no more."""
+        self.state.phase = AgentPhase.READY
+        self.state.all_exited_with_0 = False
+        self._note(directive)
+
     def _start(self, directive: Directive) -> None:
         s, action = self.state, directive.action
         assert isinstance(action, Run)
@@ -505,8 +511,8 @@ ON_DIRECTIVE: Mapping[AgentPhase, Mapping[type[Action], _Directed]] = {
         Drain: AgentCore._defer,
         Exit: AgentCore._defer,
     },
-    AgentPhase.SUCCEEDED: _NO_WORKERS,
-    AgentPhase.FAILED: _NO_WORKERS,
+    AgentPhase.SUCCEEDED: {**_NO_WORKERS, Stop: AgentCore._note_void},
+    AgentPhase.FAILED: {**_NO_WORKERS, Stop: AgentCore._note_void},
 }
 """Phase -> action -> what is done."""
 

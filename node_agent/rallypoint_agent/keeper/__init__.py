@@ -7,6 +7,7 @@ fence even while the agent is stopped, and cleans up after an agent that was kil
 ``supervisor``; it has to stay small, so it imports neither this file nor anything costly.
 """
 
+from rallypoint_agent.keeper.attention import Attention, Leftovers
 from rallypoint_agent.keeper.client import (
     Keeper,
     KeeperError,
@@ -16,6 +17,7 @@ from rallypoint_agent.keeper.client import (
     sweep_children,
 )
 from rallypoint_agent.keeper.events import (
+    Answered,
     Gone,
     KeeperDied,
     KeeperEvent,
@@ -25,6 +27,8 @@ from rallypoint_agent.keeper.events import (
 )
 
 __all__ = [
+    "Answered",
+    "Attention",
     "Gone",
     "Keeper",
     "KeeperDied",
@@ -32,6 +36,7 @@ __all__ = [
     "KeeperEvent",
     "KeeperMisuseError",
     "KeeperTimeoutError",
+    "Leftovers",
     "SpawnFailed",
     "Spawned",
     "WorkerCommand",

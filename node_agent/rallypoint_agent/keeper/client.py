@@ -136,6 +136,14 @@ class Keeper:
         """Lift the fence."""
         self._send({"do": "disarm"})
 
+    def ask(self) -> None:
+        """Have it answer, with Answered, as soon as it gets to it."""
+        self._send({"do": "ask"})
+
+    def kill(self) -> None:
+        """For a keeper that is of no use any more; KeeperDied follows."""
+        self._process.kill()
+
     def obituary(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """What to run after the agent's end, once no process is alive; the newest call counts.
 

@@ -59,6 +59,14 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a question: the keeper is there. ``killing``: it sends SIGKILL to all that is left of the round."""
+
+    round: int
+    killing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KeeperDied:
     """The keeper itself ended unasked, and the workers with it; what they started may be alive.
 
@@ -68,7 +76,7 @@ class KeeperDied:
     exit_code: int
 
 
-KeeperEvent = Spawned | SpawnFailed | WorkerExited | Gone | KeeperDied
+KeeperEvent = Spawned | SpawnFailed | WorkerExited | Gone | Answered | KeeperDied
 
 
 def parse(message: Message) -> KeeperEvent:
@@ -84,5 +92,7 @@ def parse(message: Message) -> KeeperEvent:
             return WorkerExited(**fields)
         case "gone":
             return Gone(**fields)
+        case "answered":
+            return Answered(**fields)
         case other:
             raise ValueError(f"the keeper reports {other!r}, which is no event")

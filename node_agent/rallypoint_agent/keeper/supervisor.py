@@ -280,6 +280,8 @@ class Supervisor:
                 self._fence = (message["term_at_ns"], message["kill_at_ns"])
             case "disarm":
                 self._fence = None
+            case "ask":
+                self._answer()
             case "obituary":
                 self._obituary = message
             case "close":
@@ -306,6 +308,10 @@ class Supervisor:
             self._channel.send(self._gone)
             return
         self._tear_down(number, boot_ns() + (0 if number == signal.SIGKILL else grace_ns))
+
+    def _answer(self) -> None:
+        number = self._round.number if self._round else _NO_ROUND
+        self._channel.send({"event": "answered", "round": number, "killing": self._is_killing(boot_ns())})
 
     def _await_end(self, pid: int, deadline_ns: int) -> bool:
         """Whether the child ``pid`` ended before the deadline. Reaps other children, too."""

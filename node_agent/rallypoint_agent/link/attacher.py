@@ -37,7 +37,9 @@ class _Attacher:
         self._config = config
         self._wishes = wishes
         self._mailbox = mailbox
-        self._backoff = Backoff(config.first_backoff_ms / 1000, config.longest_backoff_ms / 1000)
+        # A refusal holds the workers only if the next probe comes well before the fence that this one has moved.
+        longest_ms = min(config.longest_backoff_ms, config.job_spec.heartbeat_interval_ms)
+        self._backoff = Backoff(config.first_backoff_ms / 1000, longest_ms / 1000)
         self._stream: Stream | None = None
         self._wakeup = asyncio.Event()
         self._turn = 0

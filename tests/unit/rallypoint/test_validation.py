@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -26,9 +27,11 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import agent_service_pb2, types_pb2
 from rallypoint.validation import (
+    check_host,
     check_job_name,
     check_job_spec,
     check_node_name,
+    check_node_spec,
     validate_goodbye,
     validate_heartbeat,
     validate_hello,
@@ -39,6 +42,7 @@ from rallypoint.validation import (
 Hello_ = agent_service_pb2.Hello
 Observed_ = agent_service_pb2.Observed
 
+YEAR_MS = 365 * 24 * 3_600_000
 SPEC = JobSpec(min_nodes=2, max_nodes=4, max_restarts=3)
 FAILURE = WorkerFailure(node="a", local_rank=0, rank=0, pid=7, exit_code=-9)
 OBSERVED = Observed(
@@ -112,16 +116,22 @@ def test_what_is_right_passes() -> None:
         ({"node_spec": NodeSpec(role="r" * 129)}, "node_spec.role"),
         ({"node_spec": NodeSpec(role="é" * 65)}, "node_spec.role"),
         ({"node_spec": NodeSpec(hostname="h" * 254)}, "node_spec.hostname"),
+        ({"node_spec": NodeSpec(node_rank=-1)}, "node_spec.node_rank"),
         ({"node_spec": NodeSpec(labels={"k" * 64: ""})}, "node_spec.labels"),
         ({"node_spec": NodeSpec(labels={"k": "v" * 257})}, "node_spec.labels"),
         ({"node_spec": NodeSpec(labels={str(n): "" for n in range(33)})}, "node_spec.labels"),
         ({"job_spec": replace(SPEC, min_nodes=0)}, "job_spec.min_nodes"),
+        ({"job_spec": replace(SPEC, min_nodes=100_001)}, "job_spec.min_nodes"),
         ({"job_spec": replace(SPEC, max_nodes=1)}, "job_spec.max_nodes"),
         ({"job_spec": replace(SPEC, max_nodes=100_001)}, "job_spec.max_nodes"),
         ({"job_spec": replace(SPEC, max_restarts=-1)}, "job_spec.max_restarts"),
         ({"job_spec": replace(SPEC, lease_ttl_ms=7_999)}, "job_spec.lease_ttl"),
         ({"job_spec": replace(SPEC, lease_ttl_ms=3_600_001)}, "job_spec.lease_ttl"),
         ({"job_spec": replace(SPEC, join_timeout_ms=-1)}, "job_spec.join_timeout"),
+        ({"job_spec": replace(SPEC, join_timeout_ms=YEAR_MS + 1)}, "job_spec.join_timeout"),
+        ({"job_spec": replace(SPEC, fence_grace_ms=1_799_001)}, "job_spec.fence_grace"),
+        ({"job_spec": replace(SPEC, no_restart_exit_codes=(0,))}, "job_spec.no_restart_exit_codes"),
+        ({"job_spec": replace(SPEC, no_restart_exit_codes=(1,) * 65)}, "job_spec.no_restart_exit_codes"),
         ({"observed": replace(OBSERVED, round=-1)}, "observed.round"),
     ],
 )
@@ -248,7 +258,15 @@ def test_a_refusal_shows_the_rule_and_the_value_on_one_short_line() -> None:
         ),
         (
             replace(SPEC, join_timeout_ms=-500),
-            "job_spec.join_timeout must be 0 s or more, but is -0.5 s",
+            "job_spec.join_timeout must be 0 s to 31536000 s (a year at most), but is -0.5 s",
+        ),
+        (
+            replace(SPEC, min_nodes=10**11, max_nodes=10**11),
+            "job_spec.min_nodes must be 1 to 100,000, but is 100,000,000,000",
+        ),
+        (
+            replace(SPEC, no_restart_exit_codes=(256,)),
+            "job_spec.no_restart_exit_codes must have at most 64 entries, each 1 to 255, but is (256,)",
         ),
     ],
 )
@@ -265,8 +283,31 @@ def test_the_lease_covers_three_heartbeats_and_the_fence(grace_ms: int, ttl_ms: 
     assert (check_job_spec(spec) is None) == enough
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(JobSpec) if field.name.endswith("_ms")])
+def test_every_duration_is_bounded_and_no_bound_contradicts_another(name: str) -> None:
+    refusal = check_job_spec(replace(JobSpec(), **{name: 10**18}))
+    assert refusal is not None
+    assert refusal.field == f"job_spec.{name.removesuffix('_ms')}"
+    low, high = (float(value) for value in re.findall(r"([0-9]+) s", refusal.metadata["must"])[:2])
+    assert low <= high
+
+
 def test_the_defaults_are_allowed() -> None:
     assert check_job_spec(JobSpec()) is None
+
+
+def test_a_node_spec_is_refused_by_the_rules_of_the_wire() -> None:
+    assert check_node_spec(NodeSpec(node_rank=2**31 - 1)) is None
+    refusal = check_node_spec(NodeSpec(role="r" * 129))
+    assert refusal is not None
+    assert refusal.message == f"node_spec.role must be at most 128 bytes, but is '{'r' * 79}..."
+
+
+def test_a_host_is_refused_by_the_rule_of_the_wire() -> None:
+    assert check_host("10.0.0.1", "addr") is None
+    refusal = check_host("a b", "addr")
+    assert refusal is not None
+    assert refusal.message == "addr must be a host name or address of at most 253 bytes, but is 'a b'"
 
 
 @pytest.mark.parametrize("check", [check_job_name, check_node_name])

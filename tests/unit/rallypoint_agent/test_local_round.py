@@ -41,8 +41,8 @@ def test_a_failure_is_taken_once_and_in_the_order_of_the_exits() -> None:
 
 def test_what_ends_after_a_stop_was_sent_is_collateral_and_taken_late() -> None:
     round_ = round_of(3)
-    round_.stop_sent(100)
-    round_.stop_sent(10)  # A second one, sooner or not: they knew since the first.
+    round_.stop_sent(100, 900)
+    round_.stop_sent(110, 700)  # A second one: they knew since the first.
     round_.exited(exited(0, 1, at_ns=99))
     round_.exited(exited(1, -15, at_ns=100))
     assert [failure.rank for failure in round_.take_failures()] == [4]
@@ -52,11 +52,22 @@ def test_what_ends_after_a_stop_was_sent_is_collateral_and_taken_late() -> None:
 
 def test_what_ends_once_the_fence_struck_is_no_success() -> None:
     round_ = round_of()
-    round_.fence_ns = 100
+    round_.fence_ns = (100, 200)
     round_.exited(exited(0, 0, at_ns=99))
     round_.exited(exited(1, 0, at_ns=101))
     assert not round_.has_succeeded(2)
     assert round_.take_failures() == ()
+
+
+def test_the_soonest_of_all_stops_and_the_fence_is_when_all_is_killed() -> None:
+    round_ = round_of()
+    round_.stop_sent(100, 900)
+    assert round_.kill_at_ns == 900
+    round_.stop_sent(110, 700)
+    round_.stop_sent(120, 800)
+    assert round_.kill_at_ns == 700
+    round_.fence_ns = (500, 600)
+    assert round_.kill_at_ns == 600
 
 
 def test_whoever_ran_died_with_the_keeper() -> None:

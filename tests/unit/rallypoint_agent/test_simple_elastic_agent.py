@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -356,3 +357,27 @@ def test_without_a_config_the_policies_are_torchs_arguments() -> None:
     config = Plain()._core.config
     assert config.local_world_size == 3
     assert config.job_spec == JobSpec(max_restarts=5, exit_barrier_timeout_ms=7_000, shutdown_timeout_ms=8_000)
+
+
+def test_what_wakes_it_is_drained_whether_or_not_workers_run() -> None:
+    """Else it would be readable for ever, and no wait would be one."""
+
+    class Woken(StandIn):
+        bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        drained = 0
+
+        def _wakeup_fds(self) -> list[int]:
+            return [self.bell]
+
+        def _drain(self) -> None:
+            with contextlib.suppress(BlockingIOError):
+                self.drained += os.eventfd_read(self.bell)
+                self.link.decide(JobState.FAILED)
+
+    def ring(link: FakeLink, observed: Observed) -> None:
+        os.eventfd_write(Woken.bell, 1)
+
+    agent = Woken(FakeLink(ring, spec=SPEC), healthy)
+    agent.run()
+    assert agent.drained == 1
+    assert "start" not in agent.calls

@@ -341,6 +341,14 @@ class TestEnd:
         (finish,) = of(agent.advance(SPEC.exit_barrier_timeout_ms), Finish)
         assert finish.kind is FinishKind.BARRIER_TIMEOUT
 
+    def test_a_success_that_was_made_void_is_none(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.succeed()
+        agent.gone()
+        agent.direct(Stop(0, 5_000))
+        agent.feed(Detached())
+        assert of(agent.advance(SPEC.exit_barrier_timeout_ms), Finish) == []
+
     def test_a_final_refusal_ends_the_agent(self, agent: AgentScript) -> None:
         refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="no")
         (finish,) = of(agent.feed(AttachRefused(refusal)), Finish)

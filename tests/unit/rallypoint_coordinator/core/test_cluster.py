@@ -288,6 +288,38 @@ class TestMembership:
         b.attach(lease_id=0)
         assert b.lease_id > before
 
+    def test_the_echo_of_a_lost_node_is_free(self, script: Script) -> None:
+        a, b, c = script.running("abc", replace(ELASTIC, max_restarts=0))
+        c.break_stream()
+        b.fail(exit_code=1, message="Connection closed by peer", traceback="Traceback ...")
+        a.clear()
+        ended = the_record(c.obituary(), RoundEnded)
+        assert (ended.charged, ended.culprit) == (False, None)
+        assert a.assignment.world_size == 2
+
+    def test_an_exception_of_its_own_is_charged_though_a_node_is_lost(self, script: Script) -> None:
+        a, b, c = script.running("abc", ELASTIC)
+        c.break_stream()
+        b.fail(exit_code=1, message="ValueError: x", traceback="Traceback ...")
+        a.clear()
+        assert the_record(c.obituary(), RoundEnded).charged
+
+    def test_an_absent_standby_delays_nobody(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        c = script.agent("c", PAIR)
+        c.attach()
+        c.break_stream()
+        b.fail()
+        a.clear()
+        assert a.assignment.round == 1
+
+    def test_a_revoked_lease_is_not_over_before_the_agent_has_dropped_it(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        script.life.presences[b.lease_id].revoked = True
+        b.observed = replace(b.observed, phase=AgentPhase.READY)
+        assert effects_of(b.attach(), SendLeaseStale)
+
 
 class TestScaleUp:
     def grown_by(self, script: Script, spec: JobSpec) -> list[Agent]:
@@ -432,6 +464,16 @@ class TestEnd:
         a.report(AgentPhase.SUCCEEDED)
         b.report(AgentPhase.SUCCEEDED)
         assert outcome_told(c) == "SUCCEEDED ALL_SUCCEEDED"
+
+    def test_an_agent_whose_welcome_was_lost_learns_the_outcome(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        z = script.agent("z", PAIR)
+        z.attach()
+        z.break_stream()
+        a.report(AgentPhase.SUCCEEDED)
+        b.report(AgentPhase.SUCCEEDED)
+        z.attach(fresh=True)
+        assert outcome_told(z) == "SUCCEEDED ALL_SUCCEEDED"
 
     def test_a_fresh_hello_after_the_end_starts_a_new_life(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)

@@ -74,7 +74,8 @@ def test_newcomers_come_by_node_rank_then_by_joining() -> None:
     ],
 )
 def test_when_to_form(earlier: str, ready: int, live: int, now_ms: int, verdict: type) -> None:
-    watch = Watch(ready=set(range(ready)), last_call_ends_ms=30_000 if ready else None)
+    expected = set(range(ready, live)) if earlier else set()
+    watch = Watch(ready=set(range(ready)), expected=expected, last_call_ends_ms=30_000 if ready else None)
     assert isinstance(consider(facts(earlier, live=live), watch, now_ms), verdict)
 
 

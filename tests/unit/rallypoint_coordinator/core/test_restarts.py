@@ -59,6 +59,30 @@ def test_the_budget(restart_count: int, max_restarts: int, over: bool) -> None:
     assert verdict.culprit == KILLED
 
 
+@pytest.mark.parametrize(
+    ("failures", "charged"),
+    [
+        ([], False),
+        ([PEER_RESET, BARE_EXIT], False),
+        ([failure(exit_code=-6)], False),
+        ([TOLD_TO_STOP], False),
+        ([PEER_RESET, EXCEPTION], True),
+        ([KILLED], True),
+        ([failure("lost", exit_code=1)], True),
+    ],
+)
+def test_what_may_be_the_echo_of_a_lost_node_is_free(failures: list[WorkerFailure], charged: bool) -> None:
+    verdict = judge(
+        cause=StopCause.WORKER_FAILED,
+        stop_message="why",
+        failures=failures,
+        restart_count=0,
+        spec=JobSpec(max_restarts=1),
+        lost=["lost"],
+    )
+    assert verdict.charged is charged
+
+
 def test_a_final_exit_code_is_not_restarted() -> None:
     verdict = judge(
         cause=StopCause.WORKER_FAILED,

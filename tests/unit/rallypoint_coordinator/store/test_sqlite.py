@@ -188,6 +188,16 @@ def test_an_error_before_the_commit_has_written_nothing(file: JournalFile) -> No
     assert file.append(1, [b"b" * 50_000]) == Committed(2)
 
 
+def test_a_disk_that_became_read_only_has_written_nothing(file: JournalFile) -> None:
+    file.append(0, [b"a"])
+    file._db.execute("PRAGMA query_only = ON")
+    answer = file.append(1, [b"b"])
+    assert isinstance(answer, NotWritten)
+    assert "SQLITE_READONLY" in answer.why
+    file._db.execute("PRAGMA query_only = OFF")
+    assert file.append(1, [b"b"]) == Committed(2)
+
+
 def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         file = JournalFile(disk.path / "journal.db")
