@@ -194,7 +194,8 @@ def test_signal_dispositions_and_mask_are_default(tmp_path: Path) -> None:
     bench.expect(WorkerExited)
     bench.keeper.close()
     fields = dict(line.split(":\t", 1) for line in out.read_text().splitlines())
-    assert {int(fields[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")} == {0}
+    ours = sum(1 << (number - 1) for number in signal.valid_signals())  # the C library keeps 32 and 33 to itself
+    assert {int(fields[name], 16) & ours for name in ("SigBlk", "SigIgn", "SigCgt")} == {0}
 
 
 def test_big_environments_pass(bench: Bench) -> None:
