@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto docs fmt recovery sim clean
+.PHONY: help setup demo test check proto docs fmt recovery sim mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -37,6 +37,9 @@ SEEDS ?= 1000
 BASE ?= 0
 sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on
 	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE)
+
+mutants: .venv/.stamp-dev ## break the cores in each way that tests/mutants knows: the fast tests must notice
+	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
 
 docs: .venv/.stamp-dev ## redraw docs/states.md from the tables in the code
 	$(BIN)/python tools/draw_states.py

@@ -12,12 +12,13 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from rallypoint_agent.options import RunOptions, UsageError, parse
+from rallypoint_agent.options import RunOptions, UsageError, ignored_variables, parse
 
 # Imported where they are needed: a command line that makes no sense should not wait for them, and
 # the rest can be had while other processes start.
 if TYPE_CHECKING:
-    from rallypoint.model import Endpoint
+    from rallypoint.errors import Refusal
+    from rallypoint.model import Endpoint, NodeSpec
     from rallypoint_agent.api import WorkerSpec
     from rallypoint_agent.link import LinkConfig
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
@@ -37,6 +38,13 @@ logger = logging.getLogger(__name__)
 def command(argv: list[str]) -> int:
     """Run the agent. Returns the exit status that says how it went."""
     try:
+        return _command(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED  # Before there was anything to end.
+
+
+def _command(argv: list[str]) -> int:
+    try:
         options = parse(argv)
         logs_specs = _checked(options)
     except UsageError as error:
@@ -44,22 +52,18 @@ def command(argv: list[str]) -> int:
         return USAGE
     except SystemExit:
         return 0  # The help was asked for.
-    try:
-        return _run(options, logs_specs)
-    except KeyboardInterrupt:
-        return INTERRUPTED  # Before there was anything to end, or after it had ended.
+    if ignored := ignored_variables():
+        _complain(f"ignored, as there is no such flag yet: {', '.join(ignored)}")
+    return _run(options, logs_specs)
 
 
 def _checked(options: RunOptions) -> LogsSpecs:
     """Refuse what the coordinator would refuse, and a log folder that cannot be written to."""
-    from rallypoint.validation import check_job_name, check_job_spec, check_node_name
+    from rallypoint_agent.flag_names import flag_of
     from rallypoint_agent.logs import LogsSpecs
 
-    refusals = [check_job_name(options.job), check_job_spec(options.job_spec)]
-    if options.node_name:
-        refusals.append(check_node_name(options.node_name))
-    for refusal in filter(None, refusals):
-        raise UsageError(refusal.message.replace(refusal.field, _flag_of(refusal.field)))
+    for refusal in filter(None, _refusals(options)):
+        raise UsageError(refusal.message.replace(refusal.field, flag_of(refusal.field), 1))
     try:
         logs_specs = LogsSpecs(options.log_dir, options.redirects, options.tee)
         logs_specs.make_log_dir()
@@ -70,18 +74,26 @@ def _checked(options: RunOptions) -> LogsSpecs:
     return logs_specs
 
 
-def _flag_of(field: str) -> str:
-    """The flag that fills a field of the Hello."""
-    name = field.rpartition(".")[2]
-    return {"job": "--rdzv-id", "node": "--node-name"}.get(name, f"--{name.replace('_', '-')}")
+def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
+    from rallypoint import validation
+
+    yield validation.check_job_name(options.job)
+    yield validation.check_job_spec(options.job_spec)
+    yield validation.check_node_spec(_node_spec(options))
+    if options.node_name:
+        yield validation.check_node_name(options.node_name)
+    if options.local_addr:
+        yield validation.check_host(options.local_addr, "local_addr")
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     from rallypoint_agent.embedded_coordinator import CoordinatorStartError, EmbeddedCoordinator
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_name import claim_node_name
+    from rallypoint_agent.signals import LastSignals
 
     with contextlib.ExitStack() as ending:
+        last_signals = ending.enter_context(LastSignals())
         coordinator = None
         if not options.coordinators:
             coordinator = ending.enter_context(contextlib.closing(EmbeddedCoordinator()))
@@ -97,6 +109,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
                 hold_fds=() if name.fd is None else (name.fd,),
                 keep_children=(coordinator.pid,) if coordinator else (),
             )
+            last_signals.guard(agent.signals, lambda: _status(agent))
             agent.run()
         except CoordinatorStartError as error:
             logger.error("the coordinator of this job's own did not start: %s", error)
@@ -109,7 +122,6 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
 
 def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]) -> LinkConfig:
     from rallypoint import __version__
-    from rallypoint.model import NodeSpec
     from rallypoint_agent.link import LinkConfig
 
     return LinkConfig(
@@ -118,14 +130,20 @@ def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]
         node=node,
         incarnation=os.urandom(16).hex(),
         job_spec=options.job_spec,
-        node_spec=NodeSpec(
-            local_world_size=options.nproc_per_node,
-            role=options.role,
-            node_rank=options.node_rank,
-            hostname=socket.gethostname(),
-            entrypoint=os.path.basename(options.script),
-        ),
+        node_spec=_node_spec(options),
         agent_version=f"rallypoint-agent/{__version__}",
+    )
+
+
+def _node_spec(options: RunOptions) -> NodeSpec:
+    from rallypoint.model import NodeSpec
+
+    return NodeSpec(
+        local_world_size=options.nproc_per_node,
+        role=options.role,
+        node_rank=options.node_rank,
+        hostname=socket.gethostname(),
+        entrypoint=os.path.basename(options.script),
     )
 
 
@@ -202,6 +220,13 @@ def _worker_command(options: RunOptions) -> tuple[str, tuple[str, ...]]:
         return options.script, options.script_args
     module = ("-m",) if options.module else ()
     return options.python or sys.executable, ("-u", *module, options.script, *options.script_args)
+
+
+def _status(agent: LocalElasticAgent) -> int | None:
+    """The exit status; None while it is not decided."""
+    from rallypoint_agent.errors import exit_status
+
+    return exit_status(agent.finish) if agent.finish else None
 
 
 def _report(options: RunOptions, agent: LocalElasticAgent) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rallypoint_agent.health_service import HealthService
 
 DEFAULT_TIMEOUT_S = 60
+MAX_PORT = 65535
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ class HealthCheckServer:
     def start(self) -> None:
         """Serve on all interfaces until ``stop``. A port that cannot be had is logged; nothing is raised."""
         if self._service is not None:
+            return
+        if not 0 <= self._port <= MAX_PORT:
+            logger.error("no health checks are served, the agent goes on without: %d is no port", self._port)
             return
         grpc_setup.prepare_environment()
         # Imports gRPC, which an agent without a health check port leaves to its link.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,12 @@ from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import SetIdentity
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.grpc_setup import scrubbed_environ
-from rallypoint_agent.health_check_server import DEFAULT_TIMEOUT_S, HealthCheckServer, create_healthcheck_server
+from rallypoint_agent.health_check_server import (
+    DEFAULT_TIMEOUT_S,
+    MAX_PORT,
+    HealthCheckServer,
+    create_healthcheck_server,
+)
 from rallypoint_agent.keeper import (
     Answered,
     Attention,
@@ -134,8 +140,8 @@ class LocalElasticAgent(SimpleElasticAgent):
             port = self._environ.get(HEALTH_CHECK_PORT_VARIABLE)
             if port is None:
                 return
-            if not port.isdecimal():
-                logger.info("no health checks: %s=%s", HEALTH_CHECK_PORT_VARIABLE, port)
+            if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
+                logger.warning("no health checks are served: %s=%s is no port", HEALTH_CHECK_PORT_VARIABLE, port)
                 return
             self._health_check_server = create_healthcheck_server(
                 lambda: int(self._turned_at), int(port), DEFAULT_TIMEOUT_S

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 
 _ONE_FOR_ALL = re.compile(r"[0-3]")
-_BY_RANK = re.compile(r"\d+:[0-3](,\d+:[0-3])*")
+_BY_RANK = re.compile(r"[0-9]{1,9}:[0-3](,[0-9]{1,9}:[0-3])*")
 
 
 class Std(IntFlag):
@@ -36,8 +36,11 @@ class Std(IntFlag):
         if _ONE_FOR_ALL.fullmatch(text):
             return cls(int(text))
         if _BY_RANK.fullmatch(text):
-            pairs = (item.split(":") for item in text.split(","))
-            return {int(local_rank): cls(int(value)) for local_rank, value in pairs}
+            pairs = [item.split(":") for item in text.split(",")]
+            by_rank = {int(local_rank): cls(int(value)) for local_rank, value in pairs}
+            if len(by_rank) < len(pairs):
+                raise ValueError("it must name a local rank only once")
+            return by_rank
         raise ValueError("it must be one of 0 to 3, or a list like 0:1,1:3")
 
 

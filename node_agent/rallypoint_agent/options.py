@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from rallypoint.model import Endpoint, JobSpec, ScaleUp
+from rallypoint.model import Endpoint, JobSpec
+from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
 
-DEFAULT_COORDINATOR_PORT = 29400
-MAX_LOCAL_WORLD_SIZE = 4096
-
-_MS = {"ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000}
+_NOT_HAD_YET = (
+    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "EVENT_LOG_HANDLER", "LOCAL_RANKS_FILTER"),
+    *("DUPLICATE_STDOUT_FILTERS", "DUPLICATE_STDERR_FILTERS", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
+    "VIRTUAL_LOCAL_RANK",
+)
+"""torchrun's flags that there are none of here."""
 
 
 class UsageError(Exception):
@@ -86,126 +88,14 @@ class _Flag:
         return (*self.more_variables, f"PET_{self.dest.upper()}")
 
 
-def duration_ms(text: str) -> int:
-    """Milliseconds in ``30s``, ``10m``, ``1h``, ``500ms`` or plain seconds. Raises ValueError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
-    if found is None:
-        raise ValueError("it must be a number and one of ms, s, m, h, as in 30s")
-    return round(float(found[1]) * _MS[found[2]])
-
-
-def _nodes(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
-    if found is None:
-        raise ValueError("it must be N or MIN:MAX")
-    low, high = int(found[1]), int(found[2] or found[1])
-    if low < 1:
-        raise ValueError("at least one node is needed")
-    if low > high:
-        raise ValueError("the minimum is above the maximum")
-    return low, high
-
-
-def _endpoints(text: str) -> tuple[Endpoint, ...]:
-    return tuple(_endpoint(item.strip()) for item in text.split(","))
-
-
-def _endpoint(text: str) -> Endpoint:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+)(?::(\d+))?", text)
-    if found is None:
-        raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
-    return Endpoint(found[1].strip("[]"), _port(found[2] or str(DEFAULT_COORDINATOR_PORT)))
-
-
-def _port(text: str) -> int:
-    port = _whole(text)
-    if not 1 <= port <= 65535:
-        raise ValueError("a port must be 1 to 65535")
-    return port
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"\d+", text):
-        raise ValueError("it must be a whole number, 0 or more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    value = duration_ms(text) / 1000
-    if value <= 0:
-        raise ValueError("it must be more than 0 s")
-    return value
-
-
-def _scale_up(text: str) -> tuple[ScaleUp, int]:
-    when, _, delay = text.partition("=")
-    if when == "after" and delay:
-        return ScaleUp.AFTER, duration_ms(delay)
-    by_name = {"immediate": ScaleUp.IMMEDIATE, "on-restart": ScaleUp.ON_RESTART}
-    if text not in by_name:
-        raise ValueError("it must be immediate, on-restart or after=TIME")
-    return by_name[text], 0
-
-
-def _exit_codes(text: str) -> tuple[int, ...]:
-    codes = sorted({_whole(item.strip()) for item in text.split(",")})
-    if not all(1 <= code <= 255 for code in codes):
-        raise ValueError("an exit code that can mean a failure is 1 to 255")
-    return tuple(codes)
-
-
-def _truth(text: str) -> bool:
-    """A switch's variable: torchrun takes 0 and 1."""
-    if text not in ("0", "1"):
-        raise ValueError("it must be 0 or 1")
-    return text == "1"
-
-
-def _workers(text: str) -> int:
-    """As torchrun's --nproc-per-node. ``gpu`` looks for devices as their driver shows them."""
-    if text == "cpu":
-        return _cpus()
-    if text == "auto":
-        return gpu_count() or _cpus()
-    if text == "gpu":
-        if count := gpu_count():
-            return count
-        raise ValueError("no NVIDIA GPU is visible on this node")
-    if not re.fullmatch(r"\d+", text):
-        raise ValueError("it must be a number, gpu, cpu or auto")
-    if not 1 <= int(text) <= MAX_LOCAL_WORLD_SIZE:
-        raise ValueError(f"it must be 1 to {MAX_LOCAL_WORLD_SIZE}")
-    return int(text)
-
-
-def gpu_count(environ: Mapping[str, str] = os.environ, devices: str = "/dev") -> int:
-    """NVIDIA GPUs that workers of this node can use: the driver's device files, if not hidden."""
-    present = [name for name in os.listdir(devices) if re.fullmatch(r"nvidia\d+", name)]
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if not present or visible is None:
-        return len(present)
-    # As the driver reads it: what follows the first nonsense is not seen.
-    entries = [entry.strip() for entry in visible.split(",")]
-    valid = [re.fullmatch(r"\d+|(GPU|MIG)-\S+", entry) is not None for entry in entries]
-    return valid.index(False) if False in valid else len(valid)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _text(text: str) -> str:
-    return text
-
-
 def _switch(name: str, help: str, more_names: tuple[str, ...] = ()) -> _Flag:
-    return _Flag(name=name, read=_truth, default=False, help=help, more_names=more_names)
+    return _Flag(name=name, read=flag_values.truth, default=False, help=help, more_names=more_names)
 
 
 def _policy(name: str, default_ms: int, help: str) -> _Flag:
     """A duration that every agent of the job must agree on."""
     text = f"{help} (default {default_ms / 1000:g}s)"
-    return _Flag(name=name, read=duration_ms, default=default_ms, help=text, metavar="TIME")
+    return _Flag(name=name, read=flag_values.duration_ms, default=default_ms, help=text, metavar="TIME")
 
 
 _JOB = JobSpec()
@@ -213,7 +103,7 @@ _JOB = JobSpec()
 _FLAGS = (
     _Flag(
         name="coordinator",
-        read=_endpoints,
+        read=flag_values.endpoints,
         default=(),
         metavar="HOST:PORT[,HOST:PORT]",
         help="the coordinator; or RALLYPOINT_COORDINATOR",
@@ -223,58 +113,58 @@ _FLAGS = (
     _switch("standalone", "one node, with a coordinator of its own"),
     _Flag(
         name="nnodes",
-        read=_nodes,
+        read=flag_values.nodes,
         default=(1, 1),
         metavar="N|MIN:MAX",
         help="how many nodes (default 1)",
     ),
     _Flag(
         name="nproc-per-node",
-        read=_workers,
+        read=flag_values.workers,
         default=1,
         metavar="N|gpu|cpu|auto",
         help="how many workers on this node (default 1)",
     ),
-    _Flag(name="rdzv-id", read=_text, default="", metavar="ID", help="the job's name"),
+    _Flag(name="rdzv-id", read=flag_values.text, default="", metavar="ID", help="the job's name"),
     _Flag(
         name="max-restarts",
-        read=_whole,
+        read=flag_values.whole,
         default=_JOB.max_restarts,
         metavar="N",
         help="collective restarts that the whole job may spend (default 0)",
     ),
     _Flag(
         name="node-rank",
-        read=_whole,
+        read=flag_values.node_rank,
         default=None,
         metavar="N",
         help="orders the nodes' ranks; lower comes first",
     ),
     _Flag(
         name="node-name",
-        read=_text,
+        read=flag_values.text,
         default=None,
         metavar="NAME",
         help="this node's name in the job (default: the host name)",
     ),
     _Flag(
         name="local-addr",
-        read=_text,
+        read=flag_values.text,
         default=None,
         metavar="ADDR",
         help="the address under which the other nodes reach this one",
     ),
     _Flag(
         name="master-port",
-        read=_port,
+        read=flag_values.port,
         default=None,
         metavar="PORT",
         help="where workers meet if rank 0 is on this node (default: a free port)",
     ),
-    _Flag(name="role", read=_text, default="default", metavar="NAME", help="the workers' role"),
+    _Flag(name="role", read=flag_values.text, default="default", metavar="NAME", help="the workers' role"),
     _Flag(
         name="log-dir",
-        read=_text,
+        read=flag_values.path,
         default=None,
         metavar="DIR",
         help="write the workers' output there as well (default: a new temporary folder)",
@@ -297,23 +187,23 @@ _FLAGS = (
     ),
     _Flag(
         name="monitor-interval",
-        read=_seconds,
+        read=flag_values.monitor_interval,
         default=0.1,
         metavar="TIME",
-        help="look at the workers at least so often (default 0.1s)",
+        help="look at the workers at least so often, at most 1h (default 0.1s)",
     ),
     _Flag(
         name="connect-timeout",
-        read=duration_ms,
+        read=flag_values.timeout_ms,
         default=60_000,
         metavar="TIME",
-        help="how long to look for a coordinator at first (default 60s)",
+        help="how long to look for a coordinator at first, more than 0 (default 60s)",
     ),
     _switch("module", "the script is a module, as with python -m", more_names=("m",)),
     _switch("no-python", "the script is a program: run it without Python"),
     _Flag(
         name="python",
-        read=_text,
+        read=flag_values.path,
         default=None,
         metavar="PATH",
         help="what runs the script; or PYTHON_EXEC (default: what runs this agent)",
@@ -338,7 +228,7 @@ _FLAGS = (
     ),
     _Flag(
         name="scale-up",
-        read=_scale_up,
+        read=flag_values.scale_up,
         default=(_JOB.scale_up, _JOB.scale_up_delay_ms),
         metavar="WHEN",
         help="take in late nodes: immediate (default), on-restart, or after=TIME from the first one's arrival",
@@ -346,7 +236,7 @@ _FLAGS = (
     _policy("rejoin-wait", _JOB.rejoin_wait_ms, "how long to wait for a lost node to come back before going on"),
     _Flag(
         name="no-restart-exit-codes",
-        read=_exit_codes,
+        read=flag_values.exit_codes,
         default=(),
         metavar="N[,N]",
         help="fail the job at once if the first worker that fails exits with one of these",
@@ -367,7 +257,14 @@ def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> RunOption
     given = vars(_parser().parse_args(argv))
     values = {flag.dest: _value(flag, given[flag.dest], environ) for flag in _FLAGS}
     _check_program(values, given["script"])
+    _check_local_ranks(values)
     return _options(values, given["script"], tuple(given["script_args"]))
+
+
+def ignored_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """What of torchrun's is set, and means nothing here."""
+    names = (f"PET_{name}" for name in _NOT_HAD_YET)
+    return [name for name in names if environ.get(name, "") not in ("", "0")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -386,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(parser: _Parser, flag: _Flag, names: list[str], help: str) -> None:
-    if flag.read is _truth:
+    if flag.read is flag_values.truth:
         parser.add_argument(*names, dest=flag.dest, action="store_const", const="1", help=help)
     else:
         parser.add_argument(*names, dest=flag.dest, metavar=flag.metavar, help=help)
@@ -410,14 +307,31 @@ def _read(flag: _Flag, source: str, text: str) -> Any:
 
 def _check_program(values: Mapping[str, Any], script: str) -> None:
     """Refuse what cannot be run. A program of --no-python is found, or not, by the worker."""
+    if not script:
+        raise UsageError("the script's name is empty")
     if values["no_python"]:
         if values["module"]:
             raise UsageError("--module and --no-python exclude each other")
         return
-    if not values["module"] and not os.path.exists(script):
-        raise UsageError(f"no such script: {script}")
+    if not values["module"]:
+        _check_script(script)
     if values["python"] and not shutil.which(values["python"]):
         raise UsageError(f"no such program to run the script with: {values['python']}")
+
+
+def _check_script(script: str) -> None:
+    if not os.path.exists(script):
+        raise UsageError(f"no such script: {script}")
+    if os.path.isdir(script) and not os.path.exists(os.path.join(script, "__main__.py")):
+        raise UsageError(f"a folder without a __main__.py is no script: {script}")
+
+
+def _check_local_ranks(values: Mapping[str, Any]) -> None:
+    count = values["nproc_per_node"]
+    for name in ("redirects", "tee"):
+        ranks = [] if isinstance(values[name], Std) else values[name]
+        if beyond := [rank for rank in ranks if rank >= count]:
+            raise UsageError(f"--{name}: there is no local rank {beyond[0]}, --nproc-per-node is {count}")
 
 
 def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) -> RunOptions:

@@ -7,12 +7,15 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
 SIGNALS_VARIABLE = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+
+LAST_WAIT_S = 1.0
+"""So long a process that is told to end goes on with its own end."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class SignalWatch:
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
-        self._numbers = tuple(numbers)
+        self.numbers = tuple(numbers)
         self._noted: deque[int] = deque()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
@@ -52,7 +55,7 @@ class SignalWatch:
             return self
         self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._is_watching = True
-        for number in self._numbers:
+        for number in self.numbers:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             # None is a handler that was not set from Python: it cannot be put back.
@@ -86,3 +89,46 @@ class SignalWatch:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted.append(number)
+
+
+class LastSignals:
+    """While it is entered, and ``guard`` was called, no signal changes an exit status that is decided.
+
+    It only bounds the waiting for others, such as whoever reads our output: a second more, or until the next signal.
+    Afterwards these signals are ignored for good: the interpreter, as it ends, puts the default in a handler's place.
+    One that is ignored before stays so.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._status: Callable[[], int | None] = lambda: None
+        self._is_ending = False
+
+    def guard(self, numbers: Iterable[signal.Signals], status: Callable[[], int | None]) -> None:
+        """``status`` gives the exit status; None while it is not decided: then a signal does what it did before."""
+        self._status = status
+        signal.signal(signal.SIGALRM, self._give_up)
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._hasten) or signal.SIG_DFL
+
+    def __enter__(self) -> LastSignals:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _hasten(self, number: int, frame: FrameType | None) -> None:
+        if self._status() is None:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+        elif self._is_ending:
+            self._give_up(number, frame)
+        else:
+            self._is_ending = True
+            signal.setitimer(signal.ITIMER_REAL, LAST_WAIT_S)
+
+    def _give_up(self, number: int, frame: FrameType | None) -> None:
+        os._exit(self._status() or 0)

@@ -188,6 +188,11 @@ class SimpleElasticAgent(ElasticAgent):
         """What is to be reported if the agent itself is killed."""
 
     @property
+    def signals(self) -> tuple[signal.Signals, ...]:
+        """Those that end it."""
+        return self._signals.numbers
+
+    @property
     def failures(self) -> tuple[WorkerFailure, ...]:
         """What failed on this node in the last round, the earliest first."""
         return self._core.state.failures

@@ -123,11 +123,14 @@ def test_health_checks_are_served_from_the_start_to_the_end(mark: str) -> None:
     assert calls == ["start", "stop"]
 
 
-@pytest.mark.parametrize("port", ["", "x", "-1"])
-def test_a_health_check_port_that_is_none_is_no_hindrance(mark: str, port: str) -> None:
+@pytest.mark.parametrize("port", ["", "x", "-1", "70000", "\u0663"])
+def test_a_health_check_port_that_is_none_is_told_and_no_hindrance(
+    mark: str, port: str, caplog: pytest.LogCaptureFixture
+) -> None:
     environ = {HEALTH_CHECK_PORT_VARIABLE: port}
     link = FakeLink(rounds(1, JobState.SUCCEEDED))
     assert agent_of(link, mark, "true", environ=environ).run().state is WorkerState.SUCCEEDED
+    assert f"no health checks are served: {HEALTH_CHECK_PORT_VARIABLE}={port} is no port" in caplog.text
 
 
 def test_output_without_end_is_shown_and_costs_no_memory(

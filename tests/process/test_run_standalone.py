@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from support.cluster import Process, ProcessCluster
-from support.processes import is_alive, wait_until
+from support.processes import MARK_VARIABLE, is_alive, wait_until
 
 
 @pytest.fixture
@@ -258,6 +259,18 @@ def test_a_job_survives_its_keeper(cluster: ProcessCluster, notes: Path) -> None
     assert another != keeper
     agent.signal(signal.SIGTERM)
     assert agent.wait() == 143
+
+
+def test_a_signal_after_the_jobs_success_is_no_failure(cluster: ProcessCluster) -> None:
+    """The job is decided; what is left is to wait for whoever reads the output, and nobody does."""
+    program = ["run", "--standalone", "--tee", "1", "--no-python", "sh", "-c", "yes | head -c 200000"]
+    env = {**os.environ, MARK_VARIABLE: cluster.mark, "TMPDIR": str(cluster.folder)}
+    argv = [sys.executable, "-m", "rallypoint", *program]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as agent:
+        wait_until(lambda: cluster.pids("keeper/child.py"))
+        wait_until(lambda: not cluster.pids("keeper/child.py"))
+        agent.terminate()
+        assert agent.wait(30) == 0
 
 
 def test_no_coordinator_is_exit_status_3(cluster: ProcessCluster, told: Path) -> None:

@@ -136,3 +136,12 @@ def test_has_what_torchs_class_has(progress: Progress) -> None:
     assert server.alive_callback is progress
     assert (server._alive_callback, server._port, server._timeout) == (progress, 7, 9)
     assert HealthCheckServer(progress, 7)._timeout == 60
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_what_is_no_port_is_logged_and_no_more(progress: Progress, caplog: pytest.LogCaptureFixture, port: int) -> None:
+    server = HealthCheckServer(progress, port)
+    server.start()
+    assert server.bound_port is None
+    assert f"{port} is no port" in caplog.text
+    server.stop()

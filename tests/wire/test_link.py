@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import AgentPhase, Capability, Directive, Endpoint, JobSpec, NodeSpec, Version
 from rallypoint.wire import hello_from_proto, observed_from_proto
 from rallypoint_agent.core.events import (
@@ -151,6 +152,26 @@ def test_a_fault_of_our_own_is_logged_and_tried_again(
     coordinator.accept()
     assert "ZeroDivisionError" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_hello_that_cannot_be_encoded_is_final(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = attach(coordinator.endpoint, node_spec=NodeSpec(node_rank=10**14))
+    refusal = agent.next(AttachRefused).refusal
+    assert refusal.final
+    assert "cannot be said" in refusal.message
+    assert "\n" not in refusal.message
+    assert coordinator.accept_within(QUIET_S) is None, "it is not tried again"
+    assert not [record for record in caplog.records if record.name.startswith("rallypoint_agent")]
+
+
+def test_a_spec_that_differs_is_told_in_flags(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    metadata = {"field": "lease_ttl_ms", "job": "30000", "agent": "60000"}
+    coordinator.accept().refuse(Refusal(reason=Reason.SPEC_MISMATCH, message="?", metadata=metadata))
+    told = agent.next(AttachRefused).refusal.message
+    assert told == "--lease-ttl is 30s in the job and 60s here: all agents of a job must agree"
 
 
 # --- Reports, heartbeats, renewals

@@ -247,7 +247,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 class JobSpec(_message.Message):
     """What every agent of a job must agree on. The first agent's JobSpec is the job's; an agent whose JobSpec differs is
     refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values. A duration that is not set
-    has its default; one that is set to 0 is 0.
+    has its default; one that is set to 0 is 0. Every duration is 0 to 365 days unless its field says less; fence_grace is at
+    most 1799 s.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -387,7 +388,7 @@ class NodeSpec(_message.Message):
     role: _builtins.str
     """The role of this node's workers; empty means "default". At most 128 bytes."""
     node_rank: _builtins.int
-    """A wish for this node's place among the nodes (--node-rank). Lower comes first; nodes without one come last."""
+    """A wish for this node's place among the nodes (--node-rank), 0 or more. Lower comes first; nodes without one come last."""
     hostname: _builtins.str
     """The machine's host name, for people. At most 253 bytes."""
     entrypoint: _builtins.str

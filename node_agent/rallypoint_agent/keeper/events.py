@@ -1,7 +1,8 @@
 """What the keeper tells its agent.
 
 After a spawn comes either Spawned or SpawnFailed; or, if a stop or the fence overtakes it, only Gone.
-A WorkerExited comes after its round's Spawned and before its Gone. Every stop is followed by a Gone.
+A WorkerExited comes after its round's Spawned and before its Gone. Every stop is followed by a Gone,
+and every question by an Answered.
 """
 
 from __future__ import annotations

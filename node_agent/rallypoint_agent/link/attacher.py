@@ -14,6 +14,7 @@ from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.backoff import Backoff
 from rallypoint_agent.core.events import AttachRefused, ConnectionsRefused, Detached
+from rallypoint_agent.flag_names import in_flags
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.link.config import LinkConfig
 from rallypoint_agent.link.mailbox import Mailbox
@@ -135,7 +136,7 @@ class _Attacher:
             case Stale():
                 await self._until(lambda: False)
             case Refused(refusal):
-                self._mailbox.put(AttachRefused(refusal))
+                self._mailbox.put(AttachRefused(in_flags(refusal)))
                 self._turn += 1
                 await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
             case Broken():

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import grpc.aio
 
-from rallypoint.errors import Refusal
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_VERSION, Directive, Hello, Observed, Welcome
 from rallypoint.rpc_status import refusal_from_rpc_error
 from rallypoint.v1 import agent_service_pb2 as pb
@@ -95,7 +95,8 @@ class Stream:
         self._sent = SentLog()
         self._wakeup = asyncio.Event()
         self._welcomed = asyncio.Event()
-        self._dropped = False
+        self._own_end: End | None = None
+        """How we ended it, if we did."""
         self._reported = Observed()
         self._goodbye_seq: int | None = None
         self._next_beat_s = 0.0
@@ -109,14 +110,17 @@ class Stream:
             self._call.cancel()
             # A write that is cancelled makes all later ones on the call fail: there will be none.
             writer.cancel()
-        return Dropped() if self._dropped else end
+        return self._own_end or end
 
     def wish_changed(self) -> None:
         """The main thread wishes something. To be called in the event loop."""
         if self._wishes.wants_reattach or self._wishes.closing:
-            self._dropped = True
-            self._call.cancel()
+            self._end(Dropped())
         self._wakeup.set()
+
+    def _end(self, end: End) -> None:
+        self._own_end = end
+        self._call.cancel()
 
     async def _read_all(self, welcome_timeout_s: float) -> End:
         try:
@@ -193,20 +197,32 @@ class Stream:
             await self._call.wait_for_connection()
             while not self._may_speak():
                 await self._sleep()
-            hello = self._make_hello()
-            self._reported = hello.observed
-            await self._write(hello, lease_id=0)
+            hello = self._first_request()
+            if hello is None:
+                return
+            await self._call.write(hello)
             await self._welcomed.wait()
             assert self.welcome is not None
             while True:
-                await self._write(await self._next_message(self.welcome), self.welcome.lease_id)
+                message = await self._next_message(self.welcome)
+                await self._call.write(self._request(message, self.welcome.lease_id))
 
-    async def _write(self, message: AgentMessage, lease_id: int) -> None:
+    def _first_request(self) -> pb.AttachRequest | None:
+        """The Hello. None if it cannot be encoded: it never can, so that is the end."""
+        hello = self._make_hello()
+        self._reported = hello.observed
+        try:
+            return self._request(hello, lease_id=0)
+        except (TypeError, ValueError) as error:
+            self._end(Refused(_unspeakable(error)))
+            return None
+
+    def _request(self, message: AgentMessage, lease_id: int) -> pb.AttachRequest:
         # The instant before the write: a write may wait for the other side, and earlier is safe.
         seq = self._sent.number(boot_ms())
         if isinstance(message, Goodbye):
             self._goodbye_seq = seq
-        await self._call.write(attach_request_to_proto(message, lease_id=lease_id, seq=seq))
+        return attach_request_to_proto(message, lease_id=lease_id, seq=seq)
 
     async def _next_message(self, welcome: Welcome) -> AgentMessage:
         """Sleep until something is to be said."""
@@ -253,6 +269,11 @@ def _end_of(error: grpc.aio.AioRpcError) -> End:
     if refusal is not None:
         return Refused(refusal)
     return Broken(f"{error.code().name}: {error.details()}")
+
+
+def _unspeakable(error: Exception) -> Refusal:
+    """What stands in for the coordinator's answer to a Hello that does not fit into its message. It is final."""
+    return Refusal(reason=Reason.INVALID_FIELD, message=f"what this agent is to say of itself cannot be said: {error}")
 
 
 def _now_s() -> float:

@@ -285,7 +285,8 @@ def test_the_lease_covers_three_heartbeats_and_the_fence(grace_ms: int, ttl_ms: 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(JobSpec) if field.name.endswith("_ms")])
 def test_every_duration_is_bounded_and_no_bound_contradicts_another(name: str) -> None:
-    refusal = check_job_spec(replace(JobSpec(), **{name: 10**18}))
+    changes: dict[str, Any] = {name: 10**18}
+    refusal = check_job_spec(replace(JobSpec(), **changes))
     assert refusal is not None
     assert refusal.field == f"job_spec.{name.removesuffix('_ms')}"
     low, high = (float(value) for value in re.findall(r"([0-9]+) s", refusal.metadata["must"])[:2])

@@ -6,7 +6,7 @@ import pytest
 
 from rallypoint.model import Endpoint
 from rallypoint_agent.logs import Std
-from rallypoint_agent.options import RunOptions, UsageError, duration_ms, gpu_count, parse
+from rallypoint_agent.options import RunOptions, UsageError, ignored_variables, parse
 
 SCRIPT = __file__
 
@@ -45,12 +45,13 @@ def test_the_defaults_are_torchruns() -> None:
         ("--rdzv-id train-7", "job", "train-7"),
         ("--role trainer", "role", "trainer"),
         ("--node-rank 3", "node_rank", 3),
+        ("--node-rank 2147483647", "node_rank", 2**31 - 1),
         ("--node-name a", "node_name", "a"),
         ("--local-addr 10.0.0.1", "local_addr", "10.0.0.1"),
         ("--master_port 29500", "master_port", 29500),
         ("--log-dir logs", "log_dir", "logs"),
         ("-r 3", "redirects", Std.ALL),
-        ("-t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
+        ("--nproc-per-node 13 -t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
         ("--monitor-interval 5", "monitor_interval", 5.0),
         ("--connect-timeout 2m", "connect_timeout_ms", 120_000),
         ("-m", "module", True),
@@ -151,7 +152,14 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--nnodes 2 --standalone SCRIPT", "--standalone"),
         ("--lease-ttl 5x SCRIPT", "--lease-ttl 5x"),
         ("--lease-ttl -5 SCRIPT", "--lease-ttl"),
+        ("--join-timeout 99999999999999h SCRIPT", "--join-timeout 99999999999999h: it must be at most a year"),
         ("--monitor-interval 0 SCRIPT", "--monitor-interval 0"),
+        ("--monitor-interval 99999999999999h SCRIPT", "--monitor-interval 99999999999999h: it must be at most"),
+        ("--monitor-interval 61m SCRIPT", "--monitor-interval 61m: it must be at most 1h"),
+        ("--connect-timeout 0 SCRIPT", "--connect-timeout 0: it must be more than 0 s"),
+        ("--node-rank 99999999999999 SCRIPT", "--node-rank 99999999999999: it must be 0 to 2,147,483,647"),
+        ("--node-rank -1 SCRIPT", "--node-rank"),
+        ("--max-restarts \u0663 SCRIPT", "--max-restarts"),
         ("--coordinator : SCRIPT", "--coordinator :"),
         ("--coordinator c:0 SCRIPT", "1 to 65535"),
         ("--coordinator c:x SCRIPT", "--coordinator c:x"),
@@ -159,9 +167,14 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--master-port 70000 SCRIPT", "1 to 65535"),
         ("--nproc-per-node 0 SCRIPT", "--nproc-per-node 0"),
         ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu"),
+        ("--nproc-per-node \u0664 SCRIPT", "--nproc-per-node \u0664: it must be a number"),
+        ("--role \udcff SCRIPT", "--role"),
         ("--max-restarts=-1 SCRIPT", "--max-restarts -1"),
         ("-r 4 SCRIPT", "--redirects 4"),
         ("--tee 0:1, SCRIPT", "--tee 0:1,"),
+        ("--redirects 0:1,0:2 SCRIPT", "--redirects 0:1,0:2: it must name a local rank only once"),
+        ("--redirects 0:1,1:2 SCRIPT", "--redirects: there is no local rank 1, --nproc-per-node is 1"),
+        ("--nproc-per-node 2 --tee 2:1 SCRIPT", "--tee: there is no local rank 2"),
         ("-m --no-python SCRIPT", "--no-python"),
         ("--python /nowhere/python SCRIPT", "/nowhere/python"),
     ],
@@ -180,46 +193,21 @@ def test_a_module_or_a_program_need_not_be_a_file() -> None:
     assert parse(["--no-python", "nvidia-smi"], {}).script == "nvidia-smi"
 
 
-def test_a_folder_can_be_a_script(tmp_path: Path) -> None:
+def test_a_folder_is_a_script_if_python_can_run_it(tmp_path: Path) -> None:
+    assert "no script" in refusal(str(tmp_path))
+    (tmp_path / "__main__.py").touch()
     assert parse([str(tmp_path)], {}).script == str(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "ms"),
-    [("30s", 30_000), ("10m", 600_000), ("1h", 3_600_000), ("500ms", 500), ("1.5", 1_500)],
-)
-def test_durations(text: str, ms: int) -> None:
-    assert duration_ms(text) == ms
+@pytest.mark.parametrize("flags", [[], ["-m"], ["--no-python"]])
+def test_an_empty_name_is_no_script(flags: list[str]) -> None:
+    with pytest.raises(UsageError, match="name is empty"):
+        parse([*flags, ""], {})
 
 
-@pytest.mark.parametrize("text", ["", "s", "1d", "-1s", "1 s", "1e3", "inf", "nan", "1s2s"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        duration_ms(text)
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"),
-    [
-        (None, 2),
-        ("0,1", 2),
-        ("1", 1),
-        ("", 0),
-        ("-1", 0),
-        ("0,-1,1", 1),
-        ("GPU-8f2e,MIG-1a", 2),
-        ("none", 0),
-    ],
-)
-def test_gpus_are_counted_as_the_driver_shows_them(tmp_path: Path, visible: str | None, count: int) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).touch()
-    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert gpu_count(environ, str(tmp_path)) == count
-
-
-def test_without_a_driver_there_is_no_gpu(tmp_path: Path) -> None:
-    assert gpu_count({"CUDA_VISIBLE_DEVICES": "0,1"}, str(tmp_path)) == 0
+def test_torchruns_variables_that_mean_nothing_here_are_known() -> None:
+    assert ignored_variables({"PET_NNODES": "1", "PET_RDZV_CONF": "", "PET_RUN_PATH": "0", "HOME": "/"}) == []
+    assert ignored_variables({"PET_RDZV_CONF": "a=b", "PET_RUN_PATH": "1"}) == ["PET_RDZV_CONF", "PET_RUN_PATH"]
 
 
 def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,15 @@ import logging
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from rallypoint_agent.signals import SignalWatch, signals_to_handle
+from rallypoint_agent import signals
+from rallypoint_agent.signals import LastSignals, SignalWatch, signals_to_handle
 
 
 def test_torchs_signals_are_the_default() -> None:
@@ -85,3 +89,65 @@ def test_in_another_thread_nothing_is_watched_and_that_is_said(
         thread.join()
     assert "main thread" in caplog.text
     assert signal.getsignal(signal.SIGUSR1) is before
+
+
+class Exited(BaseException):
+    """Stands in for the end of the process."""
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def exit_(status: int) -> None:
+        raise Exited(status)
+
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGUSR1, signal.SIGALRM)]
+    monkeypatch.setattr(os, "_exit", exit_)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+def test_a_signal_leaves_a_decided_status_and_a_while_to_end(exits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "LAST_WAIT_S", 0.05)
+    with LastSignals() as last:
+        last.guard([signal.SIGUSR1], lambda: 7)
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(Exited, match="7"):
+            select.select([], [], [], 20)
+
+
+def test_a_second_signal_leaves_no_while(exits: None) -> None:
+    with LastSignals() as last:
+        last.guard([signal.SIGUSR1], lambda: 0)
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(Exited, match="0"):
+            signal.raise_signal(signal.SIGUSR1)
+
+
+def test_before_the_status_is_decided_a_signal_does_what_it_did(exits: None) -> None:
+    noted: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: noted.append(number))
+    with LastSignals() as last:
+        last.guard([signal.SIGUSR1], lambda: None)
+        signal.raise_signal(signal.SIGUSR1)
+    assert noted == [signal.SIGUSR1]
+
+
+LAST_WORDS = """
+import os, signal, sys
+from rallypoint_agent.signals import LastSignals
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):
+        kill(pid, number)
+
+with LastSignals() as last:
+    last.guard([signal.SIGTERM], lambda: 0)
+os.late = Late()  # Torn down after all handlers.
+"""
+
+
+def test_until_the_very_end_no_signal_changes_the_status() -> None:
+    done = subprocess.run([sys.executable, "-c", LAST_WORDS], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

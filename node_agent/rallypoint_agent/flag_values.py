@@ -1,0 +1,164 @@
+"""The value that a flag's text stands for. Every reader raises ValueError, with what it must be."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from rallypoint.model import Endpoint, ScaleUp
+
+DEFAULT_COORDINATOR_PORT = 29400
+MAX_LOCAL_WORLD_SIZE = 4096
+MAX_NODE_RANK = 2**31 - 1
+MAX_DURATION_MS = 365 * 24 * 3_600_000
+MAX_MONITOR_INTERVAL_MS = 3_600_000
+
+_MS = {"ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000}
+_MAX_DIGITS = 18
+
+
+def text(given: str) -> str:
+    """What others are told: it has to fit into a protobuf."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it must be UTF-8") from None
+    return given
+
+
+def path(given: str) -> str:
+    return given
+
+
+def truth(given: str) -> bool:
+    """A switch's variable: torchrun takes 0 and 1."""
+    if given not in ("0", "1"):
+        raise ValueError("it must be 0 or 1")
+    return given == "1"
+
+
+def whole(given: str) -> int:
+    if not re.fullmatch(r"[0-9]+", given):
+        raise ValueError("it must be a whole number, 0 or more")
+    return _number(given)
+
+
+def _number(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it must have at most {_MAX_DIGITS} digits")
+    return int(digits)
+
+
+def duration_ms(given: str) -> int:
+    """Milliseconds in ``30s``, ``10m``, ``1h``, ``500ms`` or plain seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", given.strip())
+    if found is None:
+        raise ValueError("it must be a number and one of ms, s, m, h, as in 30s")
+    value = float(found[1]) * _MS[found[2]]
+    if value > MAX_DURATION_MS:
+        raise ValueError("it must be at most a year, which is 8760h")
+    return round(value)
+
+
+def timeout_ms(given: str) -> int:
+    """A duration in which something is tried."""
+    value = duration_ms(given)
+    if value == 0:
+        raise ValueError("it must be more than 0 s")
+    return value
+
+
+def monitor_interval(given: str) -> float:
+    """In seconds."""
+    value = timeout_ms(given)
+    if value > MAX_MONITOR_INTERVAL_MS:
+        raise ValueError("it must be at most 1h")
+    return value / 1000
+
+
+def nodes(given: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]+)(?::([0-9]+))?", given)
+    if found is None:
+        raise ValueError("it must be N or MIN:MAX")
+    low, high = _number(found[1]), _number(found[2] or found[1])
+    if low < 1:
+        raise ValueError("at least one node is needed")
+    if low > high:
+        raise ValueError("the minimum is above the maximum")
+    return low, high
+
+
+def node_rank(given: str) -> int:
+    rank = whole(given)
+    if rank > MAX_NODE_RANK:
+        raise ValueError(f"it must be 0 to {MAX_NODE_RANK:,}")
+    return rank
+
+
+def endpoints(given: str) -> tuple[Endpoint, ...]:
+    return tuple(_endpoint(item.strip()) for item in given.split(","))
+
+
+def _endpoint(given: str) -> Endpoint:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+)(?::([0-9]+))?", given)
+    if found is None:
+        raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
+    return Endpoint(found[1].strip("[]"), port(found[2] or str(DEFAULT_COORDINATOR_PORT)))
+
+
+def port(given: str) -> int:
+    number = whole(given)
+    if not 1 <= number <= 65535:
+        raise ValueError("a port must be 1 to 65535")
+    return number
+
+
+def scale_up(given: str) -> tuple[ScaleUp, int]:
+    when, _, delay = given.partition("=")
+    if when == "after" and delay:
+        return ScaleUp.AFTER, duration_ms(delay)
+    by_name = {"immediate": ScaleUp.IMMEDIATE, "on-restart": ScaleUp.ON_RESTART}
+    if given not in by_name:
+        raise ValueError("it must be immediate, on-restart or after=TIME")
+    return by_name[given], 0
+
+
+def exit_codes(given: str) -> tuple[int, ...]:
+    codes = sorted({whole(item.strip()) for item in given.split(",")})
+    if not all(1 <= code <= 255 for code in codes):
+        raise ValueError("an exit code that can mean a failure is 1 to 255")
+    return tuple(codes)
+
+
+def workers(given: str) -> int:
+    """As torchrun's --nproc-per-node. ``gpu`` looks for devices as their driver shows them."""
+    if given == "cpu":
+        return _cpus()
+    if given == "auto":
+        return gpu_count() or _cpus()
+    if given == "gpu":
+        if count := gpu_count():
+            return count
+        raise ValueError("no NVIDIA GPU is visible on this node")
+    if not re.fullmatch(r"[0-9]+", given):
+        raise ValueError("it must be a number, gpu, cpu or auto")
+    if not 1 <= _number(given) <= MAX_LOCAL_WORLD_SIZE:
+        raise ValueError(f"it must be 1 to {MAX_LOCAL_WORLD_SIZE}")
+    return _number(given)
+
+
+def gpu_count(environ: Mapping[str, str] = os.environ, devices: str = "/dev") -> int:
+    """NVIDIA GPUs that workers of this node can use: the driver's device files, if not hidden."""
+    present = [name for name in os.listdir(devices) if re.fullmatch(r"nvidia[0-9]+", name)]
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if not present or visible is None:
+        return len(present)
+    # As the driver reads it: what follows the first nonsense is not seen.
+    entries = [entry.strip() for entry in visible.split(",")]
+    valid = [re.fullmatch(r"[0-9]+|(GPU|MIG)-\S+", entry) is not None for entry in entries]
+    return valid.index(False) if False in valid else len(valid)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,331 @@
+"""An independent account of a cluster: fed with each event and its output, it objects to what must not follow.
+
+C2 (who is heard), C4 (what proves somebody gone) and C9 (who is told) are checked as transitions: each step against
+what the steps before it led to. :mod:`.round_truth` judges the records, :mod:`.directive_truth` what agents are told.
+"""
+
+from __future__ import annotations
+
+from property.demand import demand
+from property.directive_truth import Told
+from property.lease_truth import FromHolder, Leases, LeaseTruth
+from property.round_truth import LifeTruth
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import Hello, Version
+from rallypoint_coordinator.core.effects import (
+    Answer,
+    EndStream,
+    Explain,
+    Output,
+    RefuseStream,
+    SendAck,
+    SendDirective,
+    SendLeaseStale,
+    SendWelcome,
+)
+from rallypoint_coordinator.core.events import (
+    AgentAttached,
+    AgentHeartbeat,
+    AgentLeft,
+    AgentObserved,
+    Event,
+    GoneReported,
+    OperatorAsked,
+    Request,
+    Stamp,
+    StreamClosed,
+    TimeAdvanced,
+)
+from rallypoint_coordinator.core.records import (
+    CoordinatorStarted,
+    Entry,
+    GoneReason,
+    JobCancelled,
+    JobCreated,
+    JobDecided,
+    LifeForgotten,
+    MemberGone,
+    MemberJoined,
+    NodeDrained,
+    NodeSucceeded,
+    RestartAsked,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+)
+
+STOP_MARGIN_MS = 10_000
+
+
+class Truth:
+    def __init__(self) -> None:
+        self.lives: dict[str, LifeTruth] = {}
+        self.leases = Leases()
+        self.told = Told()
+        self.revision = 0
+        self.epoch = 0
+        self.cluster_id = ""
+        self.began_revision = 0
+        self.clock_is_steady = True
+        """Whether the coordinator's clock never went back since it started."""
+        self._attach: AgentAttached | None = None
+        """The Hello of this step, if it was welcomed."""
+        self._misnamed: int | None = None
+        """The stream of this step's message, if it named another's lease: its own lease is none the worse for it."""
+
+    # --- steps
+
+    def started(self, stamp: Stamp, out: Output) -> None:
+        """A coordinator began from the journal: every stream is gone, every lease is whole again."""
+        self.clock_is_steady = True
+        self.leases.restarted(stamp.at_ms)
+        for life in self.lives.values():
+            life.gathering_since_ms = stamp.at_ms
+            if life.current is not None:
+                life.current.failures.clear()
+                life.current.stop_since_ms = stamp.at_ms
+        self.began_revision = self.revision + 1
+        self._came_out(out, stamp)
+
+    def stepped(self, event: Event, stamp: Stamp, out: Output, *, heard: bool) -> None:
+        """``heard`` is False if the coordinator stopped before any effect got out."""
+        self._attach = self._misnamed = None
+        self._came(event, stamp, out)
+        self._records(out.records, stamp)
+        if heard:
+            for effect in out.effects:
+                self._went_out(effect)
+            self._everybody_knows()
+        self._in_time(event, stamp, out)
+
+    def retained(self, stamp: Stamp, out: Output) -> None:
+        self._came_out(out, stamp)
+
+    def _came_out(self, out: Output, stamp: Stamp) -> None:
+        self._records(out.records, stamp)
+        demand(all(isinstance(effect, Explain) for effect in out.effects), "C6", f"unasked: {out.effects}")
+
+    # --- what came
+
+    def _came(self, event: Event, stamp: Stamp, out: Output) -> None:
+        match event:
+            case AgentAttached():
+                self._attached(event, stamp, out)
+            case AgentObserved() | AgentHeartbeat() | AgentLeft():
+                self._from_holder(event, stamp, out)
+            case StreamClosed():
+                self.leases.closed(event.stream)
+            case GoneReported():
+                self._gone_reported(event, out)
+            case OperatorAsked():
+                self._operator_asked(event, out)
+            case TimeAdvanced():
+                self.leases.run_out(stamp.at_ms)
+
+    def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
+        hello = event.hello
+        welcome = next((effect.welcome for effect in out.effects if isinstance(effect, SendWelcome)), None)
+        objection = self._objection(hello, stamp)
+        if welcome is None:
+            demand(not out.records or not objection, "C2", f"{objection}, yet {out.records}")
+            return
+        demand(not objection, "C2", f"{objection}, yet {welcome}")
+        self._attach = event
+        self.leases.hello(welcome.job_uid, hello)
+        life = self.lives.get(welcome.job_uid)
+        if life is not None:
+            demand(life.spec == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
+            self._note_report(life, self.leases.live_of(life.uid, hello.node), hello)
+        if welcome.lease_id in self.leases.by_id:
+            self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
+
+    def _note_report(self, life: LifeTruth, lease: LeaseTruth | None, hello: Hello) -> None:
+        if lease is not None and lease.incarnation == hello.incarnation:
+            lease.note_report(hello.observed)
+            if life.current is not None:
+                life.current.note_report(lease, hello.observed)
+
+    def _objection(self, hello: Hello, stamp: Stamp) -> str:
+        """Why the Hello must be refused whatever the state of its job; "" if nothing says so."""
+        if hello.cluster_id not in ("", self.cluster_id):
+            return "another cluster's agent"
+        if hello.job_uid and hello.job_uid not in self.lives:
+            return "a life that is not known"
+        seen = hello.highest_version
+        if seen > Version(self.epoch, stamp.revision):
+            return "the agent has seen more than there is"
+        if seen.epoch < self.epoch and seen.revision >= self.began_revision:
+            return "the agent has seen what this coordinator's journal forgot"
+        return ""
+
+    def _from_holder(self, event: FromHolder, stamp: Stamp, out: Output) -> None:
+        """C2: heard and acknowledged if it is sent under the lease of its stream; else nothing comes of it."""
+        lease = self.leases.holder(event)
+        acks = [effect for effect in out.effects if isinstance(effect, SendAck)]
+        if lease is None:
+            stale = all(isinstance(effect, SendLeaseStale) for effect in out.effects)
+            demand(stale and not out.records, "C2", f"{event} must not be heard: {out}")
+            if self.leases.of_stream.get(event.stream) != event.lease_id:
+                self._misnamed = event.stream
+            return
+        self.leases.heard(lease, event, stamp.at_ms)
+        expected = [SendAck(event.stream, event.seq)]
+        optional = isinstance(event, AgentHeartbeat)
+        demand(acks == expected or (optional and not acks), "C2", f"{event} is acknowledged with {acks}")
+        if isinstance(event, AgentObserved):
+            self._reported(lease, event, out)
+
+    def _reported(self, lease: LeaseTruth, event: AgentObserved, out: Output) -> None:
+        """C2: an old round's facts lead to nothing that concerns the round."""
+        life = self.lives[lease.uid]
+        current = life.current
+        if current is None:
+            return
+        current.note_report(lease, event.observed)
+        old = event.observed.round < current.formed.round and current.seats_lease(lease)
+        spends = [entry for entry in out.records if isinstance(entry.record, RoundStopping | NodeSucceeded)]
+        drawn = [entry for entry in spends if current.stopping is None and old]
+        demand(not drawn, "C2", f"{event.observed} is of an old round, yet {drawn}")
+
+    def _gone_reported(self, event: GoneReported, out: Output) -> None:
+        live = self._is_live_lease_of(event)
+        gone = [entry.record for entry in out.records if isinstance(entry.record, MemberGone)]
+        answers = [effect.answer for effect in out.effects if isinstance(effect, Answer)]
+        demand(len(answers) == 1, "C6", f"{event} is answered {answers}")
+        demand((answers[0] is True) == live == bool(gone), "C4", f"{event} is answered {answers}, recorded: {gone}")
+        demand(all(record.reason is GoneReason.OBITUARY for record in gone), "C4", f"{event}: {gone}")
+        self.leases.obituary(event)
+
+    def _is_live_lease_of(self, event: GoneReported) -> bool:
+        lease, life = self.leases.by_id.get(event.lease_id), self.lives.get(event.job_uid)
+        if lease is None or life is None or life.job != event.job:
+            return False
+        return not lease.gone and (lease.uid, lease.incarnation) == (event.job_uid, event.incarnation)
+
+    def _operator_asked(self, event: OperatorAsked, out: Output) -> None:
+        """An answer that says "done" has a record that says so too: C6."""
+        (answer,) = (effect.answer for effect in out.effects if isinstance(effect, Answer))
+        kind = {Request.CANCEL: JobCancelled, Request.RESTART: RestartAsked, Request.DRAIN: NodeDrained}[event.request]
+        recorded = any(isinstance(entry.record, kind) for entry in out.records)
+        demand((answer is True) == recorded, "C6", f"{event} is answered {answer}, recorded is {out.records}")
+        unknown = isinstance(answer, Refusal) and answer.reason is Reason.JOB_NOT_FOUND
+        demand(unknown == (event.job not in {life.job for life in self.lives.values()}), "C9", f"{event}: {answer}")
+
+    # --- what was decided
+
+    def _records(self, entries: list[Entry], stamp: Stamp) -> None:
+        demand(stamp.revision == self.revision, "C1", f"a step at {stamp.revision}, durable is {self.revision}")
+        for entry in entries:
+            self.revision += 1
+            self._record(entry, self.revision, stamp)
+
+    def _record(self, entry: Entry, revision: int, stamp: Stamp) -> None:
+        uid, record = entry.job_uid, entry.record
+        match record:
+            case CoordinatorStarted():
+                self._epoch(record)
+            case JobCreated():
+                demand(uid not in self.lives, "C1", f"life {uid} is created twice")
+                self.lives[uid] = LifeTruth(uid=uid, job=entry.job, spec=record.spec, gathering_since_ms=stamp.at_ms)
+            case MemberJoined():
+                self._joined(uid, record, revision, stamp)
+            case MemberGone():
+                self.leases.went(uid, record)
+            case NodeDrained():
+                self.leases.by_id[record.lease_id].drained = True
+            case LifeForgotten():
+                demand(self.lives.pop(uid).outcome is not None, "C9", f"{uid} is forgotten undecided")
+                demand(all(lease.gone for lease in self.leases.attached(uid)), "C9", f"{uid} still has agents")
+            case JobCancelled():
+                self.lives[uid].cancelled_by = record.by
+            case RestartAsked():
+                pass
+            case _:
+                self._round_record(self.lives[uid], record, revision, stamp.at_ms)
+
+    def _round_record(
+        self,
+        life: LifeTruth,
+        record: RoundFormed | NodeSucceeded | RoundStopping | RoundEnded | JobDecided,
+        revision: int,
+        now_ms: int,
+    ) -> None:
+        match record:
+            case RoundFormed():
+                life.formed(record, revision, self.leases)
+            case NodeSucceeded():
+                life.succeeded(record, self.leases)
+            case RoundStopping():
+                life.stopping(record, revision, now_ms)
+            case RoundEnded():
+                life.ended(record, self.leases, now_ms)
+            case JobDecided():
+                life.decided(record, now_ms)
+
+    def _epoch(self, record: CoordinatorStarted) -> None:
+        demand(record.epoch == self.epoch + 1, "C1", f"epoch {record.epoch} after {self.epoch}")
+        demand(self.cluster_id in ("", record.cluster_id), "C1", f"{record} was {self.cluster_id}")
+        self.epoch, self.cluster_id = record.epoch, record.cluster_id
+
+    def _joined(self, uid: str, record: MemberJoined, lease_id: int, stamp: Stamp) -> None:
+        hello = self._attach.hello if self._attach is not None else None
+        own = hello is not None and (hello.node, hello.incarnation) == (record.node, record.incarnation)
+        demand(own, "C2", f"{record}, the Hello is {hello}")
+        assert hello is not None
+        assert self._attach is not None
+        demand(not hello.observed.phase.may_have_workers, "C4", f"{record} has workers of another lease: {hello}")
+        self.leases.joined(uid, record, lease_id, self.lives[uid].spec.lease_ttl_ms, stamp.at_ms)
+        self.leases.by_id[lease_id].note_report(hello.observed)
+        self.leases.welcomed(self._attach.stream, lease_id, hello, stamp.at_ms)
+
+    # --- what went out
+
+    def _went_out(self, effect: object) -> None:
+        match effect:
+            case SendWelcome(stream, welcome):
+                bound = self.leases.of_stream.get(stream) == welcome.lease_id
+                demand(bound, "C6", f"stream {stream} is welcomed with lease {welcome.lease_id}, which is not durable")
+            case SendDirective(stream, directive):
+                lease = self._lease_on(stream)
+                self.told.went_out(lease, directive, stream, Version(self.epoch, self.revision))
+            case SendLeaseStale(stream) | RefuseStream(stream) | EndStream(stream):
+                if stream != self._misnamed:
+                    self.leases.end(stream)
+            case _:
+                pass
+
+    def _lease_on(self, stream: int) -> LeaseTruth:
+        lease_id = self.leases.of_stream.get(stream, 0)
+        demand(lease_id and stream not in self.leases.ended, "C2", f"stream {stream} has ended, and is told something")
+        return self.leases.by_id[lease_id]
+
+    def _everybody_knows(self) -> None:
+        """Level-triggered: whoever can be told what to do now was told."""
+        for life in self.lives.values():
+            for lease in self.leases.attached(life.uid):
+                self.told.check(life, lease)
+
+    def _in_time(self, event: Event, stamp: Stamp, out: Output) -> None:
+        """C8: what is waited for has an end, looking at it is no loop, and no lease lasts longer than it may."""
+        undecided = any(life.outcome is None for life in self.lives.values())
+        demand(not undecided or out.next_deadline_ms is not None, "C8", "something is waited for without end")
+        if not isinstance(event, TimeAdvanced):
+            return
+        due_ms = out.next_deadline_ms
+        demand(due_ms is None or due_ms > stamp.at_ms, "C8", f"time passed, and {due_ms} is still due")
+        over = [lease for lease in self.leases.by_id.values() if not lease.gone and lease.is_over(stamp.at_ms)]
+        if self.clock_is_steady:
+            demand(not over, "C8", f"time passed, and these leases still last: {over}")
+            self._stopped_in_time(stamp.at_ms)
+
+    def _stopped_in_time(self, now_ms: int) -> None:
+        """C8: who does not end its workers in time is renewed no more: its stream has ended, or never was there."""
+        for life in self.lives.values():
+            current = life.current
+            if current is None or current.stopping is None:
+                continue
+            end_ms = current.stop_since_ms + life.spec.shutdown_timeout_ms + STOP_MARGIN_MS
+            for lease in self.leases.attached(life.uid):
+                gone = lease.is_gone_from(current.formed.round, current.stop_revision)
+                in_time = gone or now_ms < end_ms or not current.seats_lease(lease)
+                demand(in_time, "C8", f"{lease} is still renewed, it had to stop by {end_ms}")

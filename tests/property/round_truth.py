@@ -1,0 +1,210 @@
+"""One life's rounds, budget and outcome, as its records tell them: every record is judged against those before it."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+
+from property.demand import demand
+from property.lease_truth import Leases, LeaseTruth
+from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, Observed, Outcome, WorkerFailure
+from rallypoint_coordinator.core.records import (
+    JobDecided,
+    NodeSucceeded,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    StopCause,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class RoundTruth:
+    formed: RoundFormed
+    revision: int
+    restart_count: int
+    failures: dict[int, tuple[WorkerFailure, ...]] = field(default_factory=dict)
+    """What participants said of this very round last, by lease; a coordinator that starts has to be told again."""
+    has_failed: bool = False
+    """A participant said that a worker of its own failed, before any stop was decided."""
+    succeeded: set[str] = field(default_factory=set)
+    stopping: RoundStopping | None = None
+    stop_revision: int = 0
+    stop_since_ms: int = 0
+    """When it was decided, or the coordinator started after that."""
+    ended: RoundEnded | None = None
+
+    @property
+    def nodes(self) -> list[str]:
+        return [seat.node for seat in self.formed.seats]
+
+    def seats_lease(self, lease: LeaseTruth) -> bool:
+        return any(seat.lease_id == lease.lease_id for seat in self.formed.seats)
+
+    def note_report(self, lease: LeaseTruth, report: Observed) -> None:
+        """C2: the round fences the facts in a message, whoever sent it."""
+        if report.round != self.formed.round or not self.seats_lease(lease):
+            return
+        if report.failures:
+            self.failures[lease.lease_id] = report.failures
+        own = any(not failure.after_stop for failure in report.failures)
+        if self.stopping is None and (own or report.phase is AgentPhase.FAILED):
+            self.has_failed = True
+
+
+@dataclass(slots=True, kw_only=True)
+class LifeTruth:
+    uid: str
+    job: str
+    spec: JobSpec
+    gathering_since_ms: int
+    rounds: list[RoundTruth] = field(default_factory=list)
+    charged: int = 0
+    consumed: dict[str, int] = field(default_factory=dict)
+    """Node -> the highest offer of it that a round has used."""
+    endpoints: set[Endpoint] = field(default_factory=set)
+    cancelled_by: str = ""
+    outcome: Outcome | None = None
+
+    @property
+    def last(self) -> RoundTruth | None:
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def current(self) -> RoundTruth | None:
+        """The round that has not ended."""
+        return self.last if self.last is not None and self.last.ended is None else None
+
+    # --- a round begins
+
+    def formed(self, record: RoundFormed, revision: int, leases: Leases) -> None:
+        demand(self.outcome is None, "C9", f"a round of a decided life: {record}")
+        demand(record.round == len(self.rounds), "C1", f"round {record.round} is formed, {len(self.rounds)} is next")
+        demand(self.current is None, "C4", f"{record} while {self.current} has not ended")
+        self._check_members(record, leases)
+        self._check_order(record)
+        self._check_offer(record, leases)
+        self.rounds.append(RoundTruth(formed=record, revision=revision, restart_count=self.charged))
+
+    def _check_members(self, record: RoundFormed, leases: Leases) -> None:
+        low, high = self.spec.min_nodes, self.spec.max_nodes
+        demand(low <= len(record.seats) <= high, "C3", f"{len(record.seats)} nodes of {low} to {high}")
+        demand(len({seat.node for seat in record.seats}) == len(record.seats), "C3", f"a node twice: {record}")
+        for seat in record.seats:
+            lease = leases.live_of(self.uid, seat.node)
+            held = lease is not None and lease.lease_id == seat.lease_id
+            demand(held, "C3", f"{seat} has the live lease {lease}")
+            assert lease is not None
+            demand(seat.local_world_size == lease.spec.local_world_size, "C3", f"{seat}, joined as {lease.spec}")
+            demand(lease.stream is not None and not lease.drained, "C3", f"{seat} can take no part: {lease}")
+            demand(not lease.report.phase.may_have_workers, "C4", f"{seat} has workers: {lease.report}")
+
+    def _check_order(self, record: RoundFormed) -> None:
+        nodes, earlier = [seat.node for seat in record.seats], self.last.nodes if self.last else []
+        stayed = [node for node in earlier if node in nodes]
+        demand(stayed == [node for node in nodes if node in earlier], "C3", f"the order {earlier} became {nodes}")
+
+    def _check_offer(self, record: RoundFormed, leases: Leases) -> None:
+        node = record.seats[0].node
+        offer = leases.by_id[record.seats[0].lease_id].report.offer
+        demand(offer == (record.offer_id, record.endpoint), "C10", f"{record} with {node}'s offer {offer}")
+        used = self.consumed.get(node, 0)
+        demand(record.offer_id > used, "C10", f"offer {record.offer_id} of {node} again, {used} was used")
+        demand(record.endpoint not in self.endpoints, "C10", f"{record.endpoint} serves a second round")
+        self.consumed[node] = record.offer_id
+        self.endpoints.add(record.endpoint)
+
+    # --- a round ends
+
+    def succeeded(self, record: NodeSucceeded, leases: Leases) -> None:
+        current = self._current(record.round, "C9")
+        seat = next((seat for seat in current.formed.seats if seat.node == record.node), None)
+        report = leases.by_id[seat.lease_id].report if seat else None
+        said = report is not None and (report.phase, report.round) == (AgentPhase.SUCCEEDED, record.round)
+        demand(said, "C9", f"{record}, but it said {report}")
+        demand(record.node not in current.succeeded, "C9", f"{record} a second time")
+        current.succeeded.add(record.node)
+
+    def stopping(self, record: RoundStopping, revision: int, now_ms: int) -> None:
+        current = self._current(record.round, "C5")
+        demand(current.stopping is None, "C5", f"{record} after {current.stopping}")
+        if record.cause is StopCause.WORKER_FAILED:
+            demand(current.has_failed, "C5", f"nobody said that a worker of round {record.round} failed: {record}")
+        current.stopping, current.stop_revision, current.stop_since_ms = record, revision, now_ms
+
+    def ended(self, record: RoundEnded, leases: Leases, now_ms: int) -> None:
+        current = self._current(record.round, "C5")
+        demand(current.stopping is not None, "C4", f"{record} without a stop")
+        assert current.stopping is not None
+        for seat in current.formed.seats:
+            lease = leases.by_id[seat.lease_id]
+            is_gone = lease.is_gone_from(record.round, current.stop_revision)
+            demand(is_gone, "C4", f"round {record.round} ends, but {seat.node} may have workers: {lease}")
+        self._check_price(record, current, leases)
+        current.ended, self.gathering_since_ms = record, now_ms
+        self.charged += record.charged
+
+    def _check_price(self, record: RoundEnded, current: RoundTruth, leases: Leases) -> None:
+        assert current.stopping is not None
+        failed = current.stopping.cause is StopCause.WORKER_FAILED
+        left = self.charged < self.spec.max_restarts
+        demand(failed or not record.charged, "C5", f"{record} after {current.stopping}")
+        demand(left or not record.charged, "C5", f"{record}: {self.charged} of {self.spec.max_restarts} are spent")
+        final = record.culprit is not None and record.culprit.exit_code in self.spec.no_restart_exit_codes
+        owed = failed and left and not final and not _may_be_an_echo(current, leases)
+        demand(record.charged or not owed, "C5", f"{record} is free: {current.stopping}")
+        known = record.culprit is None or any(record.culprit in said for said in current.failures.values())
+        demand(known, "C5", f"nobody reported {record.culprit} in round {record.round}")
+
+    def _current(self, number: int, invariant: str) -> RoundTruth:
+        demand(self.current is not None, invariant, f"no round is there, the record says {number}")
+        assert self.current is not None
+        demand(self.current.formed.round == number, invariant, f"{number} is not the round: {self.current}")
+        return self.current
+
+    # --- the life ends
+
+    def decided(self, record: JobDecided, now_ms: int) -> None:
+        demand(self.outcome is None, "C9", f"{record} after {self.outcome}")
+        outcome, self.outcome = record.outcome, record.outcome
+        demand(outcome.state.is_decided, "C9", f"no end: {outcome}")
+        demand(self._is_earned(outcome, now_ms), "C9", f"{outcome} in {self}")
+
+    def _is_earned(self, outcome: Outcome, now_ms: int) -> bool:
+        match outcome.reason:
+            case "ALL_SUCCEEDED":
+                current = self.current
+                everybody = current is not None and current.succeeded == set(current.nodes)
+                return everybody and outcome.state is JobState.SUCCEEDED
+            case "CANCELLED":
+                return bool(self.cancelled_by) and outcome.state is JobState.CANCELLED
+            case "JOIN_TIMEOUT":
+                waited_ms = now_ms - self.gathering_since_ms
+                return waited_ms >= self.spec.join_timeout_ms and self.current is None
+            case "RESTARTS_EXHAUSTED":
+                return self._failed_last() and self.charged == self.spec.max_restarts
+            case "NO_RESTART_EXIT_CODE":
+                culprit = outcome.culprit
+                final = culprit is not None and culprit.exit_code in self.spec.no_restart_exit_codes
+                return final and self._failed_last()
+            case _:
+                return False
+
+    def _failed_last(self) -> bool:
+        last = self.last
+        if last is None or last.ended is None or last.stopping is None:
+            return False
+        return last.stopping.cause is StopCause.WORKER_FAILED and not last.ended.charged
+
+
+def _may_be_an_echo(current: RoundTruth, leases: Leases) -> bool:
+    """Whether a node was lost, and no failure is surely one of the job's own: others notice a loss first, and fail."""
+    ended = [leases.by_id[seat.lease_id] for seat in current.formed.seats if seat.node not in current.succeeded]
+    lost = {lease.node for lease in ended if lease.gone and lease.proof != "it left"}
+    said = [failure for failures in current.failures.values() for failure in failures]
+    own = [failure for failure in said if failure.node in lost or _is_own(failure)]
+    return bool(lost) and not own
+
+
+def _is_own(failure: WorkerFailure) -> bool:
+    return failure.exit_code in (-signal.SIGKILL, -signal.SIGSEGV) and not failure.after_stop

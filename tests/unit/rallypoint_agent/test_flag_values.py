@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rallypoint.validation import DURATION_MS_MAX, INT32_MAX
+from rallypoint_agent.flag_values import MAX_DURATION_MS, MAX_NODE_RANK, duration_ms, gpu_count, whole
+
+
+def test_the_bounds_are_the_wires() -> None:
+    assert (MAX_DURATION_MS, MAX_NODE_RANK) == (DURATION_MS_MAX, INT32_MAX)
+
+
+@pytest.mark.parametrize("text", ["8761h", "9" * 400, "9" * 5000 + "ms"])
+def test_a_duration_is_at_most_a_year(text: str) -> None:
+    assert duration_ms("8760h") == MAX_DURATION_MS
+    with pytest.raises(ValueError, match="a year"):
+        duration_ms(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.0", "\u0663", "1_0", "9" * 5000])
+def test_what_is_no_whole_number(text: str) -> None:
+    with pytest.raises(ValueError, match="it must"):
+        whole(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [("30s", 30_000), ("10m", 600_000), ("1h", 3_600_000), ("500ms", 500), ("1.5", 1_500)],
+)
+def test_durations(text: str, ms: int) -> None:
+    assert duration_ms(text) == ms
+
+
+@pytest.mark.parametrize("text", ["", "s", "1d", "-1s", "1 s", "1e3", "inf", "nan", "1s2s", "\u0663s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        (None, 2),
+        ("0,1", 2),
+        ("1", 1),
+        ("", 0),
+        ("-1", 0),
+        ("0,-1,1", 1),
+        ("GPU-8f2e,MIG-1a", 2),
+        ("none", 0),
+    ],
+)
+def test_gpus_are_counted_as_the_driver_shows_them(tmp_path: Path, visible: str | None, count: int) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpu_count(environ, str(tmp_path)) == count
+
+
+def test_without_a_driver_there_is_no_gpu(tmp_path: Path) -> None:
+    assert gpu_count({"CUDA_VISIBLE_DEVICES": "0,1"}, str(tmp_path)) == 0
