@@ -2,6 +2,10 @@
 
 import sys
 
-from rallypoint.cli import main
+try:
+    from rallypoint.cli import main
 
-sys.exit(main())
+    status = main()
+except KeyboardInterrupt:
+    status = 130  # Ctrl-C while the command itself was being imported
+sys.exit(status)
