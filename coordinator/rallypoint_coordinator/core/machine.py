@@ -217,6 +217,7 @@ def _form(step: Step) -> None:
         return
     life.watch.failures.clear()
     life.watch.awaited.clear()
+    life.watch.overdue.clear()
     life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
     step.record(
         RoundFormed(
@@ -296,6 +297,7 @@ def _lost_in(current: Round, life: Life) -> list[str]:
         if place.seat.lease_id not in life.presences
         and not (node in members and members[node].gone is GoneReason.LEFT)
         and node not in current.succeeded
+        and node not in life.watch.overdue
     ]
 
 
@@ -308,6 +310,7 @@ def _revoke_overdue(step: Step) -> None:
     for lease_id in sorted(life.watch.remaining):
         presence = life.presences[lease_id]
         presence.revoked = True
+        life.watch.overdue.add(presence.node)
         if presence.stream is not None:
             step.effect(SendLeaseStale(presence.stream, "the workers were not stopped in time"))
             presence.stream = None

@@ -50,7 +50,7 @@ def judge(
     if cause is not StopCause.WORKER_FAILED:
         return Verdict(charged=False, culprit=None, message=f"re-forming: {stop_message}")
     culprit = first_cause(failures)
-    if lost and all(failure.node not in lost and _could_be_an_echo(failure) for failure in failures):
+    if lost and failures and all(failure.node not in lost and _could_be_an_echo(failure) for failure in failures):
         message = f"re-forming: {lost[0]} was lost, and what failed elsewhere may be its echo"
         return Verdict(charged=False, culprit=None, message=message)
     what = describe(culprit) if culprit else stop_message

@@ -136,6 +136,8 @@ class Watch:
     last_call_ends_ms: int | None = None
     expected: set[int] = field(default_factory=set)
     """GATHERING: members of the round before that live and are not ready yet."""
+    overdue: set[str] = field(default_factory=set)
+    """Participants whose lease was revoked because they did not stop in time: not lost, and no cause of an echo."""
     awaited: dict[str, None] = field(default_factory=dict)
     """Nodes that were lost and may come back."""
     rejoin_ends_ms: int = 0

@@ -304,6 +304,17 @@ class TestMembership:
         a.clear()
         assert the_record(c.obituary(), RoundEnded).charged
 
+    def test_a_node_that_does_not_stop_makes_no_failure_free(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail(exit_code=1)
+        b.report(AgentPhase.STOPPING)
+        for _ in range(20):
+            script.advance(5_000)
+            a.heartbeat()
+            b.heartbeat()
+        assert script.life.facts.members["b"].gone is GoneReason.EXPIRED
+        assert script.life.facts.restart_count == 1
+
     def test_an_absent_standby_delays_nobody(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         c = script.agent("c", PAIR)

@@ -62,7 +62,7 @@ def test_the_budget(restart_count: int, max_restarts: int, over: bool) -> None:
 @pytest.mark.parametrize(
     ("failures", "charged"),
     [
-        ([], False),
+        ([], True),
         ([PEER_RESET, BARE_EXIT], False),
         ([failure(exit_code=-6)], False),
         ([TOLD_TO_STOP], False),
