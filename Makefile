@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto docs fmt recovery sim mutants clean
+.PHONY: help setup demo test check proto docs fmt recovery reattach sim mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -32,6 +32,9 @@ proto: .venv-proto/.stamp ## regenerate common/rallypoint/v1 from protos/
 
 recovery: .venv/.stamp-dev .venv/.stamp-demo ## kill one gloo worker, N=20 times over, and count the recoveries
 	PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(N)
+
+reattach: .venv/.stamp-dev ## restart the coordinator, N=3 times for each outage, and time the agents' return
+	PYTHONPATH=tests $(BIN)/python benchmarks/reattach.py $(N)
 
 SEEDS ?= 1000
 BASE ?= 0

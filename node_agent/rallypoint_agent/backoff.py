@@ -6,21 +6,22 @@ import random
 
 
 class Backoff:
-    """Delays that double from ``first_s`` up to ``longest_s``, less up to half of each at random.
+    """Delays that grow from ``first_s`` up to ``longest_s``, each ``growth`` times the last, less up to half at random.
 
     The jitter keeps agents that lost the coordinator in the same instant from coming back in one.
     """
 
-    def __init__(self, first_s: float, longest_s: float, rng: random.Random | None = None) -> None:
+    def __init__(self, first_s: float, longest_s: float, growth: float = 2.0, rng: random.Random | None = None) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
+        self._growth = growth
         self._next_s = first_s
         self._rng = rng or random.Random()
 
     def next_s(self) -> float:
         """The delay before the next try, in seconds."""
         delay_s = self._next_s * self._rng.uniform(0.5, 1.0)
-        self._next_s = min(self._next_s * 2, self._longest_s)
+        self._next_s = min(self._next_s * self._growth, self._longest_s)
         return delay_s
 
     def reset(self) -> None:

@@ -68,9 +68,7 @@ def channel_options(*, use_proxy: bool) -> Sequence[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-        # Despite its name this is what bounds one connect: with 100 a coordinator that needs longer
-        # than 100 ms, because it is far away or busy, could never be reached.
+        # Despite its name this is what bounds one connect, and the only one of gRPC's backoff options that such a
+        # channel comes to use.
         ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
     )

@@ -27,6 +27,9 @@ JOB = "job"
 WELCOME_TIMEOUT_MS = 10_000
 BACKOFF_FIRST_MS = 100
 BACKOFF_LONGEST_MS = 5_000
+KNOCK_FIRST_MS = 100
+KNOCK_GROWTH = 1.1
+KNOCKS_PER_HEARTBEAT = 10
 STEADY_MS = 5_000
 
 
@@ -89,6 +92,8 @@ class Link:
         self._attach_seq = 0
         self._highest_version = NO_VERSION
         self._backoff_ms = BACKOFF_FIRST_MS
+        self._knock_ms = float(KNOCK_FIRST_MS)
+        self._heartbeat_interval_ms = owner.job_spec.heartbeat_interval_ms
         self._attempt: Attempt | None = None
         self._current: LinkStream | None = None
         self._wait = 0
@@ -214,31 +219,46 @@ class Link:
     # --- between two streams
 
     def _back_off(self) -> None:
-        """Wait, see whether nobody is there at all, and try again."""
+        """See whether nobody is there at all, knock as long as that is so, else wait; and try again."""
         self._wait += 1
         if self._leave is not None:
             self._end_for_good()
-        self._owner.after(self._next_backoff_ms(), partial(self._probe, self._wait))
+        self._knock_ms = KNOCK_FIRST_MS
+        self._probe(self._wait, was_gone=False)
 
     def _next_backoff_ms(self) -> int:
-        delay_ms = int(self._backoff_ms * (0.5 + self._world.rng.random() / 2))
+        delay_ms = self._jittered(self._backoff_ms)
         longest_ms = min(BACKOFF_LONGEST_MS, self._owner.job_spec.heartbeat_interval_ms)
         self._backoff_ms = min(self._backoff_ms * 2, longest_ms)
         return delay_ms
 
-    def _probe(self, wait: int) -> None:
+    def _next_knock_ms(self) -> int:
+        delay_ms = self._jittered(self._knock_ms)
+        longest_ms = max(KNOCK_FIRST_MS, self._heartbeat_interval_ms // KNOCKS_PER_HEARTBEAT)
+        self._knock_ms = min(self._knock_ms * KNOCK_GROWTH, longest_ms)
+        return delay_ms
+
+    def _jittered(self, delay_ms: float) -> int:
+        return int(delay_ms * (0.5 + self._world.rng.random() / 2))
+
+    def _probe(self, wait: int, was_gone: bool) -> None:
         if wait == self._wait and not self._closed:
             began_ms, world_ms = self._owner.clock.now_ms(), self._world.now_ms
-            done = partial(self._probed, wait, began_ms, world_ms)
+            done = partial(self._probed, wait, was_gone, began_ms, world_ms)
             self._network.probe(self._owner.path, lambda refused: self._owner.guard(partial(done, refused)))
 
-    def _probed(self, wait: int, began_ms: int, world_ms: int, refused: bool) -> None:
+    def _probed(self, wait: int, was_gone: bool, began_ms: int, world_ms: int, refused: bool) -> None:
         if wait != self._wait or self._closed:
             return
         if refused:
             self._owner.refused_by_all(began_ms, world_ms)
             self._owner.post(ConnectionsRefused(began_ms))
-        self._attach()
+            self._backoff_ms = BACKOFF_FIRST_MS
+            self._owner.after(self._next_knock_ms(), partial(self._probe, wait, was_gone=True))
+        elif was_gone:
+            self._attach()
+        else:
+            self._owner.after(self._next_backoff_ms(), partial(self._retry, wait))
 
     def _retry(self, wait: int) -> None:
         if wait == self._wait:
@@ -270,6 +290,7 @@ class Link:
 
     def _welcomed(self, current: LinkStream, welcome: Welcome) -> None:
         current.welcome = welcome
+        self._heartbeat_interval_ms = welcome.heartbeat_interval_ms
         self.identity = (welcome.cluster_id, welcome.job_uid, welcome.lease_id)
         sent = current.acknowledged(1)
         assert sent is not None

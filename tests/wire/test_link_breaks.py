@@ -85,6 +85,17 @@ def test_attaches_again_after_a_restart_with_all_it_knows(
     assert sum(isinstance(event, Detached) for event in agent.look()) == 1
 
 
+def test_a_coordinator_that_was_gone_is_found_without_a_backoff(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    coordinator.stop()
+    agent = attach(coordinator.endpoint, first_backoff_ms=60_000, longest_backoff_ms=60_000, first_knock_ms=10)
+    for _ in range(3):
+        agent.next(ConnectionsRefused)
+    coordinator.start()
+    coordinator.accept()
+
+
 def test_an_ordinary_end_of_the_stream_is_a_break(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
     agent = attach(coordinator.endpoint)
     stream = coordinator.accept()

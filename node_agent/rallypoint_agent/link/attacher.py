@@ -25,6 +25,10 @@ from rallypoint_agent.link.wishes import Wishes
 _STEADY_S = 5.0
 """A stream that lasted so long was a good one: after it the backoff starts from the beginning."""
 
+_KNOCK_GROWTH = 1.1
+_KNOCKS_PER_HEARTBEAT = 10
+"""At the slowest. The coordinator issues the interval, so the agents of a large fleet knock more rarely."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +45,7 @@ class _Attacher:
         # A refusal holds the workers only if the next probe comes well before the fence that this one has moved.
         longest_ms = min(config.longest_backoff_ms, config.job_spec.heartbeat_interval_ms)
         self._backoff = Backoff(config.first_backoff_ms / 1000, longest_ms / 1000)
+        self._heartbeat_interval_ms = config.job_spec.heartbeat_interval_ms
         self._stream: Stream | None = None
         self._wakeup = asyncio.Event()
         self._turn = 0
@@ -118,11 +123,13 @@ class _Attacher:
 
     def _learn(self, stream: Stream, lasted_s: float) -> None:
         """What remains of a stream that ended."""
-        if stream.welcome is not None:
-            self._explained = ""
-            self._mailbox.put(Detached())
         self._highest_version = max(self._highest_version, stream.highest_version)
-        if stream.welcome is not None and lasted_s >= _STEADY_S:
+        if stream.welcome is None:
+            return
+        self._explained = ""
+        self._heartbeat_interval_ms = stream.welcome.heartbeat_interval_ms
+        self._mailbox.put(Detached())
+        if lasted_s >= _STEADY_S:
             self._backoff.reset()
 
     # Between two streams.
@@ -141,8 +148,8 @@ class _Attacher:
                 await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
             case Broken():
                 self._turn += 1
-                await self._until(lambda: False, self._backoff.next_s())
-                await self._probe()
+                if not await self._knock():
+                    await self._until(lambda: False, self._backoff.next_s())
 
     async def _until(self, ready: Callable[[], bool], timeout_s: float | None = None) -> None:
         """Wait until it is ready, or time is over, or the main thread wishes something sooner."""
@@ -154,22 +161,41 @@ class _Attacher:
         except TimeoutError:
             return
 
-    async def _probe(self) -> None:
-        """See whether nobody is there at all, unless the main thread wishes something sooner."""
+    async def _knock(self) -> bool:
+        """As long as nobody is there at all, ask again and again: a refused connect costs nobody anything.
+
+        So a coordinator that comes back is found soon, however long it was gone. Whether it may be back: False if it
+        did not seem to be gone.
+        """
+        first_ms = self._config.first_knock_ms
+        longest_ms = max(first_ms, self._heartbeat_interval_ms // _KNOCKS_PER_HEARTBEAT)
+        knocks = Backoff(first_ms / 1000, longest_ms / 1000, _KNOCK_GROWTH)
+        was_gone = False
+        while await self._nobody_is_there():
+            was_gone = True
+            self._backoff.reset()
+            await self._until(lambda: False, knocks.next_s())
+        return was_gone
+
+    async def _nobody_is_there(self) -> bool:
+        """Whether every endpoint refuses, and the main thread wishes nothing sooner. A refusal is told."""
         if self._config.use_proxy:
-            return
+            return False
         began_ms = boot_ms()
         timeout_s = self._config.probe_timeout_ms / 1000
         probe = asyncio.create_task(all_refused(self._config.endpoints, timeout_s))
         probe.add_done_callback(lambda _: self._wakeup.set())
         try:
             await self._until(probe.done)
-            if probe.done() and probe.result():
-                self._mailbox.put(ConnectionsRefused(began_ms))
+            if not (probe.done() and probe.result()):
+                return False
+            self._mailbox.put(ConnectionsRefused(began_ms))
         except Exception:
             logger.exception("the probe failed; taken for silence")
+            return False
         finally:
             probe.cancel()
+        return not (self._wishes.wants_reattach or self._is_over())
 
     def _endpoint(self) -> Endpoint:
         return self._config.endpoints[self._turn % len(self._config.endpoints)]

@@ -31,6 +31,9 @@ class LinkConfig:
     """How long a probe waits for a name to resolve, and then for the addresses to answer."""
     first_backoff_ms: int = 100
     longest_backoff_ms: int = 5_000
+    """Between two tries to attach, while somebody is there or nobody can tell. They double."""
+    first_knock_ms: int = 100
+    """Between two probes, while every endpoint refuses. They grow up to a tenth of the heartbeat interval."""
 
     def __post_init__(self) -> None:
         if not self.endpoints:

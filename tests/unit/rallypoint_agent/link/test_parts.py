@@ -53,11 +53,17 @@ def is_readable(mailbox: Mailbox) -> bool:
 
 
 def test_backoff_doubles_up_to_the_longest_with_jitter_downwards() -> None:
-    backoff = Backoff(0.1, 1.0, random.Random(1))
+    backoff = Backoff(0.1, 1.0, rng=random.Random(1))
     for most in (0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         assert most / 2 <= backoff.next_s() <= most
     backoff.reset()
     assert backoff.next_s() <= 0.1
+
+
+def test_backoff_may_grow_more_slowly() -> None:
+    backoff = Backoff(1.0, 1.2, growth=1.1, rng=random.Random(1))
+    for most in (1.0, 1.1, 1.2, 1.2):
+        assert most / 2 <= backoff.next_s() <= most
 
 
 def test_sent_log_gives_the_newest_acknowledged() -> None:
