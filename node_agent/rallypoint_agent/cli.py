@@ -156,6 +156,7 @@ def _agent(
     keep_children: tuple[int, ...],
 ) -> LocalElasticAgent:
     from rallypoint_agent.core.state import AgentConfig
+    from rallypoint_agent.grpc_setup import target
     from rallypoint_agent.link.clock import boot_ms
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
 
@@ -170,6 +171,7 @@ def _agent(
             job_spec=options.job_spec,
             connect_timeout_ms=options.connect_timeout_ms,
             start_ms=boot_ms(),
+            coordinator=", ".join(map(target, link_config.endpoints)),
         ),
         run_id=options.job,
         # A coordinator of our own ends with us: there is nobody to tell.

@@ -41,7 +41,12 @@ class AgentScript:
 
     def __init__(self, spec: JobSpec = SPEC, *, local_world_size: int = 2) -> None:
         config = AgentConfig(
-            node="a", local_world_size=local_world_size, job_spec=spec, connect_timeout_ms=60_000, start_ms=0
+            node="a",
+            local_world_size=local_world_size,
+            job_spec=spec,
+            connect_timeout_ms=60_000,
+            start_ms=0,
+            coordinator="10.0.0.9:29400",
         )
         self.core = AgentCore(config)
         self.now_ms = 0

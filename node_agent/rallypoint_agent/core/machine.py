@@ -26,6 +26,7 @@ from rallypoint.model import (
     WorkerState,
     WorkerStatus,
 )
+from rallypoint_agent.core.contact import SAY_AFTER_MS, given_up, gives_up_at_ms, sentence, waiting
 from rallypoint_agent.core.effects import (
     Effect,
     Finish,
@@ -94,6 +95,7 @@ class AgentCore:
         if not s.attached:
             self._say(f"attached to job life {welcome.job_uid}, lease {welcome.lease_id}")
         s.attached = s.ever_attached = True
+        s.last_refusal = s.waiting_said = ""
         s.lease = Lease(
             cluster_id=welcome.cluster_id,
             job_uid=welcome.job_uid,
@@ -114,6 +116,7 @@ class AgentCore:
     def _attach_refused(self, event: AttachRefused) -> None:
         self._detached(Detached())
         self._say(f"refused: {event.refusal.message}")
+        self.state.last_refusal = event.refusal.message
         if event.refusal.reason is Reason.NODE_NAME_BUSY:
             self._told_to_come_back()
         if event.refusal.final:
@@ -134,6 +137,7 @@ class AgentCore:
     def _connections_refused(self, event: ConnectionsRefused) -> None:
         """Nobody is there to re-form the job, so the workers are held, within the outage that the job allows."""
         lease = self.state.lease
+        self.state.last_refusal = ""
         outage_ms = event.probe_sent_ms - lease.contact_ms
         if not lease.lease_id or outage_ms > self.config.job_spec.coordinator_outage_ms:
             return
@@ -386,28 +390,24 @@ class AgentCore:
             self._hold_port()
 
     def _check_contact(self) -> None:
-        s = self.state
-        deadline_ms = self._contact_deadline_ms()
-        if deadline_ms is None or self._now_ms < deadline_ms:
-            return
-        waited_s = (self._now_ms - s.waiting_since_ms) / 1000
-        if s.phase is AgentPhase.SUCCEEDED:
-            message = f"the workers succeeded; the coordinator could not be told for {waited_s:g} s"
-            self._finish(Finish(kind=FinishKind.BARRIER_TIMEOUT, message=message))
+        gives_up_ms = gives_up_at_ms(self.state, self.config)
+        if gives_up_ms is not None and self._now_ms >= gives_up_ms:
+            self._finish(given_up(self.state, self.config, self._now_ms))
         else:
-            message = f"no coordinator could be reached for {waited_s:g} s"
-            self._finish(Finish(kind=FinishKind.UNREACHABLE, message=message))
+            self._explain_waiting()
 
-    def _contact_deadline_ms(self) -> int | None:
-        """Until when an agent without workers and without a coordinator waits for one."""
-        s, spec = self.state, self.config.job_spec
-        if s.attached or s.phase.may_have_workers or s.ending:
-            return None
-        if s.phase is AgentPhase.SUCCEEDED:
-            return s.waiting_since_ms + spec.exit_barrier_timeout_ms
-        if not s.ever_attached:
-            return s.waiting_since_ms + self.config.connect_timeout_ms
-        return s.waiting_since_ms + max(spec.join_timeout_ms, spec.coordinator_outage_ms)
+    def _explain_waiting(self) -> None:
+        say_at_ms = self._explain_at_ms()
+        kind = waiting(self.state, self.config, self._now_ms)
+        if kind is None or say_at_ms is None or self._now_ms < say_at_ms:
+            return
+        self.state.waiting_said = kind
+        self._say(sentence(kind, self.state, self.config, self._now_ms))
+
+    def _explain_at_ms(self) -> int | None:
+        """When to say what goes on without a coordinator: not at once, and each of it once."""
+        kind = waiting(self.state, self.config, self._now_ms)
+        return None if kind in (None, self.state.waiting_said) else self.state.waiting_since_ms + SAY_AFTER_MS
 
     def _hold_again_ms(self) -> int | None:
         """When to try again to hold a port, if none could be had and one is still wanted."""
@@ -428,7 +428,8 @@ class AgentCore:
             return None
         fenced = s.phase is AgentPhase.RUNNING
         fence_at_ms = self._fence_at_ms() if fenced else None
-        deadlines = [self._contact_deadline_ms(), self._hold_again_ms(), fence_at_ms]
+        gives_up_ms = gives_up_at_ms(s, self.config)
+        deadlines = [gives_up_ms, self._explain_at_ms(), self._hold_again_ms(), fence_at_ms]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _set_fence(self) -> None:

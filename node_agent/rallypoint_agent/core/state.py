@@ -24,13 +24,17 @@ from rallypoint_agent.core.effects import Finish
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """``connect_timeout_ms``: how long to look for a coordinator from ``start_ms`` before giving up."""
+    """``connect_timeout_ms``: how long to look for a coordinator from ``start_ms`` before giving up.
+
+    ``coordinator``: where it is looked for, for messages.
+    """
 
     node: str
     local_world_size: int
     job_spec: JobSpec
     connect_timeout_ms: int
     start_ms: int = 0
+    coordinator: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +80,10 @@ class AgentState:
     ever_attached: bool = False
     waiting_since_ms: int = 0
     """When the stream broke, or the start."""
+    waiting_said: str = ""
+    """What goes on while there is no coordinator, as it was last said."""
+    last_refusal: str = ""
+    """What the last coordinator that was reached said, if it did not take us in."""
     deferred: Directive | None = None
     """STOPPING: the newest directive, acted on once the workers are gone."""
     reattach_when_gone: bool = False

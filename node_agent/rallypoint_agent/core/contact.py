@@ -1,0 +1,98 @@
+"""Being without a coordinator: what goes on meanwhile, until when, and what is said of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from rallypoint.model import AgentPhase
+from rallypoint_agent.core.effects import Finish, FinishKind
+from rallypoint_agent.core.state import AgentConfig, AgentState
+
+SAY_AFTER_MS = 2_000
+"""A shorter absence is not worth a word: a coordinator that is restarted is back by then."""
+
+
+class Waiting(StrEnum):
+    """What an agent that is not attached does in the meantime."""
+
+    LOOKING = "LOOKING"
+    """It has no workers, and looks for a coordinator until it gives up."""
+    SUCCEEDED = "SUCCEEDED"
+    """Its workers all succeeded; it looks for somebody to tell."""
+    HOLDING = "HOLDING"
+    """Its workers run, and go on, because every endpoint refuses."""
+    FENCED = "FENCED"
+    """Its workers run until the fence strikes."""
+
+
+def waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | None:
+    """None while it is attached, or on its way to an end that no coordinator can change."""
+    if state.attached or state.ending is not None or state.phase is AgentPhase.STOPPING:
+        return None
+    if state.phase is AgentPhase.SUCCEEDED:
+        return Waiting.SUCCEEDED
+    if state.phase is not AgentPhase.RUNNING:
+        return Waiting.LOOKING
+    was_refused = state.lease.base_ms > state.lease.contact_ms
+    return Waiting.HOLDING if was_refused and now_ms < _held_until_ms(state, config) else Waiting.FENCED
+
+
+def gives_up_at_ms(state: AgentState, config: AgentConfig) -> int | None:
+    """Until when an agent without workers and without a coordinator waits for one."""
+    spec = config.job_spec
+    if state.attached or state.phase.may_have_workers or state.ending is not None:
+        return None
+    if state.phase is AgentPhase.SUCCEEDED:
+        return state.waiting_since_ms + spec.exit_barrier_timeout_ms
+    if not state.ever_attached:
+        return state.waiting_since_ms + config.connect_timeout_ms
+    return state.waiting_since_ms + max(spec.join_timeout_ms, spec.coordinator_outage_ms)
+
+
+def sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int) -> str:
+    """What there is to say of it now."""
+    left_ms = {
+        Waiting.LOOKING: gives_up_at_ms(state, config),
+        Waiting.SUCCEEDED: gives_up_at_ms(state, config),
+        Waiting.HOLDING: _held_until_ms(state, config),
+        Waiting.FENCED: state.lease.term_at_ms(config.job_spec.fence_grace_ms),
+    }[kind]
+    left = f"{max(0, (left_ms or now_ms) - now_ms) / 1000:.0f} s"
+    goes_on = {
+        Waiting.LOOKING: f"looking for one for {left} more, then giving up",
+        Waiting.SUCCEEDED: f"the workers succeeded, looking for one to tell for {left} more, then ending well",
+        Waiting.HOLDING: f"nobody is there who could re-form the job, so the workers run on, for up to {left} more",
+        Waiting.FENCED: f"the workers end in {left} if none is found",
+    }[kind]
+    return f"{_nobody(state, config)}: {goes_on}"
+
+
+def given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
+    """How an agent ends that has waited long enough."""
+    waited = f"{(now_ms - state.waiting_since_ms) / 1000:g} s"
+    if state.phase is AgentPhase.SUCCEEDED:
+        message = f"the workers succeeded; the coordinator could not be told for {waited}{_because(state)}"
+        return Finish(kind=FinishKind.BARRIER_TIMEOUT, message=message)
+    if state.last_refusal:
+        message = f"no coordinator took this agent in for {waited}{_because(state)}"
+    else:
+        message = f"no coordinator could be reached{_where(config)} for {waited}"
+    return Finish(kind=FinishKind.UNREACHABLE, message=message)
+
+
+def _nobody(state: AgentState, config: AgentConfig) -> str:
+    if state.last_refusal:
+        return f"refused by the coordinator{_where(config)} ({state.last_refusal})"
+    return f"no coordinator{_where(config)}"
+
+
+def _where(config: AgentConfig) -> str:
+    return f" at {config.coordinator}" if config.coordinator else ""
+
+
+def _because(state: AgentState) -> str:
+    return f"; the last one said: {state.last_refusal}" if state.last_refusal else ""
+
+
+def _held_until_ms(state: AgentState, config: AgentConfig) -> int:
+    return state.lease.contact_ms + config.job_spec.coordinator_outage_ms
