@@ -152,6 +152,8 @@ def exit_status(finish: Finish) -> int:
         case FinishKind.DECIDED:
             assert finish.outcome is not None
             return 0 if finish.outcome.state is JobState.SUCCEEDED else 1
+        case FinishKind.NO_PORT:
+            return 1
         case FinishKind.BARRIER_TIMEOUT | FinishKind.DRAINED:
             return 0
         case FinishKind.UNREACHABLE:

@@ -417,12 +417,13 @@ class SimpleElasticAgent(ElasticAgent):
     # --- the rendezvous port
 
     def _hold_port(self, effect: HoldPort) -> None:
-        endpoint = None
+        wanted = self._worker_group.spec.master_port
         try:
-            endpoint = self._hold_another()
+            held = PortHeld(effect.offer_id, self._hold_another())
         except OSError as error:
-            logger.warning("no port for the rendezvous: %s", error)
-        self._step(PortHeld(effect.offer_id, endpoint))
+            problem = _port_problem(wanted, error)
+            held = PortHeld(effect.offer_id, None, problem, is_named=wanted is not None)
+        self._step(held)
 
     def _hold_another(self) -> Endpoint:
         """Another port than before if any will do: a round may still have stragglers there."""
@@ -446,6 +447,13 @@ class SimpleElasticAgent(ElasticAgent):
         if not self._address:
             self._address = self._link.local_address() or ""
         return self._address or socket.gethostname()
+
+
+def _port_problem(wanted: int | None, error: OSError) -> str:
+    why = error.strerror or str(error)
+    if wanted is None:
+        return f"no port can be had for the rendezvous: {why}"
+    return f"port {wanted} (--master-port) cannot be had for the rendezvous: {why}; free it, or name another one"
 
 
 def _one_node(spec: WorkerSpec, exit_barrier_timeout: float, shutdown_timeout: float) -> AgentConfig:

@@ -89,6 +89,7 @@ class AgentTruth:
         self.reported = Observed()
         self.offer_id = 0
         self.offer: EndpointOffer | None = None
+        self.lacks_named_port = False
         self.signals = 0
         self.finish: Finish | None = None
 
@@ -151,6 +152,7 @@ class AgentTruth:
                 self.alive, self.stopping, self.is_stale = None, False, False
             case PortHeld() if event.offer_id == self.offer_id:
                 self.offer = EndpointOffer(event.offer_id, event.endpoint) if event.endpoint else None
+                self.lacks_named_port = event.is_named and event.endpoint is None
             case SignalReceived():
                 self.signals += 1
                 self.ending = self.ending or self.alive is not None
@@ -273,6 +275,8 @@ class AgentTruth:
                 demand(self.signals, "A5", f"{finish} without a signal")
             case FinishKind.UNREACHABLE | FinishKind.BARRIER_TIMEOUT:
                 demand(not self.attached, "A5", f"{finish} while attached")
+            case FinishKind.NO_PORT:
+                demand(self.lacks_named_port, "A5", f"{finish}, though any port would do")
             case FinishKind.REFUSED:
                 pass
         self.finish = finish

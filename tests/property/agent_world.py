@@ -104,8 +104,9 @@ class AgentWorld:
         if self.truth.alive is not None and (self.truth.stopping or fenced):
             self.feed(WorkersGone(self.truth.alive, failures))
 
-    def answer_port(self, offer_id: int, *, held: bool) -> None:
-        self.feed(PortHeld(offer_id, Endpoint("10.0.0.1", 4_000 + offer_id) if held else None))
+    def answer_port(self, offer_id: int, *, held: bool, named: bool = False) -> None:
+        endpoint = Endpoint("10.0.0.1", 4_000 + offer_id) if held else None
+        self.feed(PortHeld(offer_id, endpoint, "" if held else "it is in use", is_named=named))
 
     # --- time
 

@@ -184,9 +184,9 @@ class AgentMachine(RuleBasedStateMachine):
         self.world.feed(GroupMonitored(number, state, (own_failure(),)))
         self.world.feed(WorkersGone(number, (own_failure(),)))
 
-    @rule(held=st.booleans())
-    def port_held(self, held: bool) -> None:
-        self.world.answer_port(self.world.truth.offer_id, held=held)
+    @rule(held=st.booleans(), named=st.booleans())
+    def port_held(self, held: bool, named: bool) -> None:
+        self.world.answer_port(self.world.truth.offer_id, held=held, named=named)
 
     @rule(shift=st.sampled_from((-1, 1, 100)))
     def another_port_held(self, shift: int) -> None:

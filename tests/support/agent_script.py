@@ -56,6 +56,7 @@ class AgentScript:
         self.reported = Observed()
         self.ports = True
         """Whether a port can be had."""
+        self.port_is_named = False
         self.feed(TimeAdvanced())
 
     def feed(self, event: Event) -> list[Effect]:
@@ -73,7 +74,8 @@ class AgentScript:
                 self.reported = effect.observed
             if isinstance(effect, HoldPort):
                 endpoint = Endpoint("10.0.0.1", 4000 + effect.offer_id) if self.ports else None
-                self._step(PortHeld(effect.offer_id, endpoint))
+                problem = "" if self.ports else "port 29500 is in use"
+                self._step(PortHeld(effect.offer_id, endpoint, problem, is_named=self.port_is_named))
 
     def advance(self, ms: int) -> list[Effect]:
         before = len(self.effects)

@@ -91,10 +91,15 @@ class WorkersGone:
 
 @dataclass(frozen=True, slots=True)
 class PortHeld:
-    """The port asked for by HoldPort is bound; None if none could be had."""
+    """The port asked for by HoldPort is bound; None if none could be had, for the ``problem`` told.
+
+    ``is_named``: the user asked for this port and no other.
+    """
 
     offer_id: int
     endpoint: Endpoint | None
+    problem: str = ""
+    is_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

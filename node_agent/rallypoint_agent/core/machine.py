@@ -64,6 +64,9 @@ from rallypoint_agent.core.state import AgentConfig, AgentState, Lease
 PORT_RETRY_MS = 1_000
 """How long to wait before another try to hold a port."""
 
+NAMED_PORT_PATIENCE_MS = 5_000
+"""So long a port that the user asked for may be busy: something of the last round may still be using it."""
+
 FAILURES_MAX = 16
 """So many failures of a round are reported: the earliest."""
 
@@ -347,10 +350,23 @@ class AgentCore:
         if event.offer_id != s.offer_id:
             return
         s.offer = EndpointOffer(event.offer_id, event.endpoint) if event.endpoint else None
-        if event.endpoint is None:
+        if event.endpoint is not None:
+            s.no_port_since_ms = None
+            self._report()
+        elif event.is_named and self._is_port_overdue():
+            self._end(Finish(kind=FinishKind.NO_PORT, message=event.problem), stop_signal=None)
+        else:
             s.hold_again_ms = self._now_ms + PORT_RETRY_MS
-            self._say("no port could be held for the rendezvous: this node cannot take part yet")
-        self._report()
+            self._say(f"this node cannot take part yet: {event.problem}")
+            self._report()
+
+    def _is_port_overdue(self) -> bool:
+        """Only who waits for the next round needs one: a success waits for nothing but the others'."""
+        s = self.state
+        if s.no_port_since_ms is None:
+            s.no_port_since_ms = self._now_ms
+        overdue = self._now_ms - s.no_port_since_ms >= NAMED_PORT_PATIENCE_MS
+        return overdue and s.phase in (AgentPhase.READY, AgentPhase.FAILED)
 
     def _offer_and_report(self) -> None:
         """Have a port ready that no round has used; the report follows once it is held."""
@@ -484,7 +500,11 @@ class AgentCore:
             self._effect(Say(message))
 
 
-_GOODBYE = {FinishKind.DECIDED: "JOB_DECIDED", FinishKind.DRAINED: "DRAINED"}
+_GOODBYE = {
+    FinishKind.DECIDED: "JOB_DECIDED",
+    FinishKind.DRAINED: "DRAINED",
+    FinishKind.NO_PORT: "AGENT_FAILED",
+}
 
 _Directed = Callable[[AgentCore, Directive], None]
 

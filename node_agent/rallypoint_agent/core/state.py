@@ -74,6 +74,8 @@ class AgentState:
     consumed_offer_id: int = 0
     hold_again_ms: int | None = None
     """No port could be held: when to try again."""
+    no_port_since_ms: int | None = None
+    """When a port could not be held for the first time in a row."""
     watchdog: WatchdogStatus = field(default_factory=WatchdogStatus)
     lease: Lease = field(default_factory=Lease)
     attached: bool = False

@@ -166,6 +166,7 @@ def decided(state: JobState, culprit: WorkerFailure | None = None) -> Finish:
         (decided(JobState.FAILED), 1),
         (Finish(kind=FinishKind.BARRIER_TIMEOUT, message=""), 0),
         (Finish(kind=FinishKind.UNREACHABLE, message=""), 3),
+        (Finish(kind=FinishKind.NO_PORT, message=""), 1),
         (Finish(kind=FinishKind.REFUSED, message=""), 4),
         (Finish(kind=FinishKind.SIGNALLED, message="", signal=2), 130),
         (Finish(kind=FinishKind.SIGNALLED, message="", signal=15), 143),

@@ -15,6 +15,7 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, Observed, Stop, WorkerFailure, WorkerState
 from rallypoint_agent import simple_elastic_agent
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
+from rallypoint_agent.core import machine
 from rallypoint_agent.core.effects import FinishKind, SetIdentity
 from rallypoint_agent.core.events import AttachRefused
 from rallypoint_agent.core.state import AgentConfig
@@ -311,6 +312,18 @@ def test_a_port_that_cannot_be_had_is_not_offered() -> None:
         agent = agent_with(succeeded, lambda link, _: link.decide(JobState.FAILED), master_port=server.getsockname()[1])
         agent.run()
     assert agent.link.reports[0].offer is None
+
+
+def test_a_port_that_was_named_and_stays_busy_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "NAMED_PORT_PATIENCE_MS", 0)
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        agent = agent_with(succeeded, master_port=port)
+        assert agent.run().is_failed()
+    assert agent.finish is not None
+    assert agent.finish.kind is FinishKind.NO_PORT
+    assert agent.finish.message.startswith(f"port {port} (--master-port) cannot be had for the rendezvous: Address")
+    assert "start" not in agent.calls
 
 
 def test_an_error_of_our_own_leaves_nothing_behind() -> None:

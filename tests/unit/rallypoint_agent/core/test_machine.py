@@ -32,7 +32,7 @@ from rallypoint_agent.core.events import (
     TimeAdvanced,
     WorkersGone,
 )
-from rallypoint_agent.core.machine import FAILURES_MAX, ON_DIRECTIVE
+from rallypoint_agent.core.machine import FAILURES_MAX, NAMED_PORT_PATIENCE_MS, ON_DIRECTIVE, PORT_RETRY_MS
 from support.agent_script import SPEC, AgentScript, assignment, names, of, own_failure
 
 OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
@@ -219,6 +219,33 @@ class TestPort:
         agent.ports = True
         agent.advance(1_000)
         assert agent.reported.offer is not None
+
+    def test_a_port_of_the_users_that_stays_busy_ends_the_agent(self) -> None:
+        agent = AgentScript()
+        agent.attach()
+        agent.ports, agent.port_is_named = False, True
+        assert of(agent.direct(Hold(), consumed_offer_id=1), Finish) == []
+        assert of(agent.advance(NAMED_PORT_PATIENCE_MS - 1), Finish) == []
+        effects = agent.advance(1)
+        assert names(effects)[-2:] == ["Leave", "Finish"]
+        assert of(effects, Finish) == [Finish(kind=FinishKind.NO_PORT, message="port 29500 is in use")]
+
+    def test_a_port_of_the_users_that_is_free_in_time_does_not(self) -> None:
+        agent = AgentScript()
+        agent.attach()
+        agent.ports, agent.port_is_named = False, True
+        agent.direct(Hold(), consumed_offer_id=1)
+        agent.advance(PORT_RETRY_MS)
+        agent.ports = True
+        assert of(agent.advance(2 * NAMED_PORT_PATIENCE_MS), Finish) == []
+
+    def test_a_success_needs_no_port(self) -> None:
+        agent = AgentScript()
+        agent.run(0, offer_id=1)
+        agent.ports, agent.port_is_named = False, True
+        agent.succeed()
+        agent.gone()
+        assert of(agent.advance(2 * NAMED_PORT_PATIENCE_MS), Finish) == []
 
 
 class TestFence:
