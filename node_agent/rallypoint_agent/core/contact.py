@@ -69,7 +69,7 @@ def sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int)
 
 def given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
     """How an agent ends that has waited long enough."""
-    waited = f"{(now_ms - state.waiting_since_ms) / 1000:g} s"
+    waited = f"{round((now_ms - state.waiting_since_ms) / 1000, 1):g} s"
     if state.phase is AgentPhase.SUCCEEDED:
         message = f"the workers succeeded; the coordinator could not be told for {waited}{_because(state)}"
         return Finish(kind=FinishKind.BARRIER_TIMEOUT, message=message)
