@@ -127,8 +127,26 @@ class NodeSpec:
     entrypoint: str = ""
 
 
+class Blame(StrEnum):
+    """What a failure was to the end of its round."""
+
+    ROOT_CAUSE = "ROOT_CAUSE"
+    CANDIDATE = "CANDIDATE"
+    COLLATERAL = "COLLATERAL"
+
+
+class ClockReading(NamedTuple):
+    """An agent's steady clock when it sent a message, and when the acknowledgement ``acked_seq`` (0: none yet) came."""
+
+    sent_ms: int
+    acked_seq: int = 0
+    acked_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFailure:
+    """``fail_clock_ms`` is of its agent's steady clock; ``corrected_time_ms`` and what follows the coordinator sets."""
+
     node: str
     local_rank: int
     rank: int
@@ -138,6 +156,10 @@ class WorkerFailure:
     traceback: str = ""
     fail_time_ms: int = 0
     after_stop: bool = False
+    fail_clock_ms: int | None = None
+    corrected_time_ms: int = 0
+    time_error_ms: int | None = None
+    blame: Blame | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +215,7 @@ class Outcome:
     reason: str
     message: str
     culprit: WorkerFailure | None = None
+    candidates: tuple[WorkerFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -252,6 +252,7 @@ _WORKER_FAILURE: Shape = {
     "local_rank": Always(NOT_NEGATIVE),
     "rank": Always(NOT_NEGATIVE),
     "pid": Always(NOT_NEGATIVE),
+    "fail_clock": WhenSet(DURATION),
 }
 
 _OFFER: Shape = {
@@ -288,6 +289,8 @@ _HELLO: Shape = {
 }
 
 _HEARTBEAT: Shape = {"version": WhenSet(_VERSION)}
+
+_CLOCK: Shape = {"send": Required(DURATION), "acked_seq": Always(COUNTER), "acked": WhenSet(DURATION)}
 
 _GOODBYE: Shape = {
     "reason": Always(MACHINE_WORD),
@@ -332,6 +335,14 @@ def validate_heartbeat(heartbeat: pb.Heartbeat) -> Refusal | None:
 
 def validate_goodbye(goodbye: pb.Goodbye) -> Refusal | None:
     violation = _first(goodbye, _GOODBYE, "goodbye")
+    return _refusal(violation) if violation else None
+
+
+def validate_clock(request: pb.AttachRequest) -> Refusal | None:
+    """The part of a message that is about its sender's clock, if it has one."""
+    violation = _first(request, {"clock": WhenSet(_CLOCK)}, "")
+    if violation is None and request.clock.acked_seq and not request.clock.HasField("acked"):
+        violation = Violation("clock.acked", "be set with acked_seq", "missing")
     return _refusal(violation) if violation else None
 
 

@@ -18,6 +18,11 @@ MAX_TRACEBACK_BYTES = 64 << 10
 
 _FOLDED_LENGTH = 160
 
+# How a line begins: for what ended by itself, and for what had been told to stop.
+_CANDIDATE = ("May have failed first", "May have failed first")
+_COLLATERAL = ("Collateral", "Collateral, stopped")
+_UNJUDGED = ("Failed", "Stopped")
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
@@ -32,7 +37,7 @@ class ErrorReport:
 class Ending:
     """How one worker ended. ``exit_code`` is minus the signal's number if a signal ended it.
 
-    ``time_ms`` is wall clock time. ``after_stop``: it had been told to stop before.
+    ``time_ms`` is wall clock time, ``boot_ms`` CLOCK_BOOTTIME. ``after_stop``: it had been told to stop before.
     """
 
     node: str
@@ -41,6 +46,7 @@ class Ending:
     pid: int
     exit_code: int
     time_ms: int
+    boot_ms: int
     after_stop: bool = False
 
 
@@ -61,6 +67,7 @@ def failure_of(ending: Ending, error_file: str, trouble: str = "") -> WorkerFail
         message=_cut_end(message, MAX_MESSAGE_BYTES),
         traceback=_cut_start(report.traceback, MAX_TRACEBACK_BYTES),
         fail_time_ms=ending.time_ms,
+        fail_clock_ms=ending.boot_ms,
         after_stop=ending.after_stop,
     )
 
@@ -165,24 +172,23 @@ def exit_status(finish: Finish) -> int:
 
 
 def final_report(finish: Finish, failures: Iterable[WorkerFailure], log_dir: str = "") -> str:
-    """What the user reads last: the root cause, then in one line each what failed besides it.
+    """What the user reads last: the root cause, then in one line each what may have come first as well, and collateral.
 
     ``failures``: what failed on this node in the last round; ``log_dir``: where its output is.
     Empty if there is nothing to tell.
     """
     culprit = finish.outcome.culprit if finish.outcome else None
-    others = [failure for failure in failures if not _is_same(failure, culprit)]
+    candidates = finish.outcome.candidates if finish.outcome else ()
+    named = {(failure.node, failure.pid, failure.rank) for failure in (culprit, *candidates) if failure}
+    others = [failure for failure in failures if (failure.node, failure.pid, failure.rank) not in named]
     lines = []
     if culprit:
         lines += _root_cause(culprit)
-    lines += _folded(others, "also failed" if culprit else "failed")
+    lines += _folded(candidates, *_CANDIDATE)
+    lines += _folded(others, *(_COLLATERAL if culprit else _UNJUDGED))
     if lines and log_dir:
         lines.append(f"The output of this node's workers is in {log_dir}")
     return "\n".join(lines)
-
-
-def _is_same(failure: WorkerFailure, culprit: WorkerFailure | None) -> bool:
-    return culprit is not None and (failure.node, failure.pid) == (culprit.node, culprit.pid)
 
 
 def _root_cause(culprit: WorkerFailure) -> list[str]:
@@ -196,16 +202,13 @@ def _root_cause(culprit: WorkerFailure) -> list[str]:
     return [f"Root cause: {where}, {how}", *(f"  {line}" for line in said)]
 
 
-def _folded(failures: Iterable[WorkerFailure], word: str) -> list[str]:
+def _folded(failures: Iterable[WorkerFailure], word: str, word_if_stopped: str) -> list[str]:
     """One line for all that ended alike."""
-    alike: dict[tuple[str, bool, str], list[int]] = {}
+    alike: dict[tuple[str, str, str], list[int]] = {}
     for failure in failures:
-        key = (failure.node, failure.after_stop, _shortened(failure.message))
-        alike.setdefault(key, []).append(failure.rank)
-    return [
-        f"{'Stopped' if after_stop else word.capitalize()}: {ranks_in_words(ranks)} on {node}: {message}"
-        for (node, after_stop, message), ranks in alike.items()
-    ]
+        label = word_if_stopped if failure.after_stop else word
+        alike.setdefault((label, failure.node, _shortened(failure.message)), []).append(failure.rank)
+    return [f"{label}: {ranks_in_words(ranks)} on {node}: {message}" for (label, node, message), ranks in alike.items()]
 
 
 def _shortened(message: str) -> str:

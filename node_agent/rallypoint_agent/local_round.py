@@ -55,6 +55,7 @@ class LocalRound:
             pid=event.pid,
             exit_code=event.exit_code,
             time_ms=round(event.wall_time * 1000),
+            boot_ms=event.at_boot_ns // 1_000_000,
             after_stop=told_ns is not None and event.at_boot_ns >= told_ns,
         )
 

@@ -378,6 +378,7 @@ class SimpleElasticAgent(ElasticAgent):
             message=str(error) if expected else f"cannot start {name}: {error}",
             traceback="" if expected else "".join(traceback.format_exception(error)),
             fail_time_ms=time.time_ns() // 1_000_000,
+            fail_clock_ms=boot_ms(),
         )
 
     def _stop(self, effect: StopWorkers) -> None:

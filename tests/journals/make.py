@@ -50,6 +50,7 @@ def story() -> Script:
 
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
     """One restart, then a node less, then success."""
+    a.clock_ms, b.clock_ms = 7_200_000, 3_600_000
     for agent in (a, b, c):
         agent.attach()
     for agent in (a, b, c):
@@ -58,9 +59,10 @@ def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
         message="ValueError: bad sample",
         traceback="Traceback (most recent call last): ...",
         fail_time_ms=1_700_000_000_000,
+        fail_clock_ms=b.shown(-50),
     )
-    a.clear()
-    c.clear()
+    a.fail(exit_code=1, message="KeyError: no", traceback="Traceback", fail_clock_ms=a.shown(-50))
+    c.fail(exit_code=-6)
     for agent in (a, b, c):
         agent.run()
     c.obituary()

@@ -21,6 +21,9 @@ from rallypoint.model import (
 )
 from support.coordinator_script import Agent
 
+CLOCKS_MS = (None, 7_200_000, 1_000_000_000, 10_000)
+"""How far the agents' clocks are ahead of the coordinator's."""
+
 _ports = itertools.count(1)
 
 
@@ -87,6 +90,7 @@ class Fleet:
         node_spec = NodeSpec(local_world_size=self._sizes[node], role=f"role-{self._sizes[node]}")
         agent = FleetAgent(self.world, node, f"{node}{next(self._incarnations)}", self.spec, node_spec)
         agent.observed = replace(agent.observed, offer=agent.next_offer())
+        agent.clock_ms, agent.lag_ms = CLOCKS_MS[len(self.agents) % len(CLOCKS_MS)], 20
         self.agents[node] = agent
         return agent
 

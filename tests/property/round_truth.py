@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from property.demand import demand
 from property.lease_truth import Leases, LeaseTruth
-from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, Observed, Outcome, WorkerFailure
+from rallypoint.model import AgentPhase, Blame, Endpoint, JobSpec, JobState, Observed, Outcome, WorkerFailure
 from rallypoint_coordinator.core.records import (
     JobDecided,
     NodeSucceeded,
@@ -153,8 +153,18 @@ class LifeTruth:
         final = record.culprit is not None and record.culprit.exit_code in self.spec.no_restart_exit_codes
         owed = failed and left and not final and not _may_be_an_echo(current, leases)
         demand(record.charged or not owed, "C5", f"{record} is free: {current.stopping}")
-        known = record.culprit is None or any(record.culprit in said for said in current.failures.values())
+        said = {_identity(failure) for failures in current.failures.values() for failure in failures}
+        known = record.culprit is None or _identity(record.culprit) in said
         demand(known, "C5", f"nobody reported {record.culprit} in round {record.round}")
+        self._check_blames(record)
+
+    def _check_blames(self, record: RoundEnded) -> None:
+        """One root cause if there is a culprit, and candidates for it only then."""
+        if record.culprit is not None:
+            demand(record.culprit.blame is Blame.ROOT_CAUSE, "CAUSE", f"{record.culprit} is the culprit")
+        others = {failure.blame for failure in record.others}
+        allowed = {Blame.COLLATERAL, Blame.CANDIDATE} if record.culprit else {Blame.COLLATERAL}
+        demand(others <= allowed, "CAUSE", f"{others} beside {record.culprit}")
 
     def _current(self, number: int, invariant: str) -> RoundTruth:
         demand(self.current is not None, invariant, f"no round is there, the record says {number}")
@@ -195,6 +205,11 @@ class LifeTruth:
         if last is None or last.ended is None or last.stopping is None:
             return False
         return last.stopping.cause is StopCause.WORKER_FAILED and not last.ended.charged
+
+
+def _identity(failure: WorkerFailure) -> tuple[object, ...]:
+    """What an agent says of it, without texts, which are cut."""
+    return (failure.node, failure.local_rank, failure.rank, failure.pid, failure.exit_code, failure.fail_clock_ms)
 
 
 def _may_be_an_echo(current: RoundTruth, leases: Leases) -> bool:

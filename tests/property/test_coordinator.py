@@ -68,7 +68,9 @@ class CoordinatorMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, code=exit_codes, phase=st.sampled_from((AgentPhase.FAILED, AgentPhase.STOPPING)))
     def fail(self, node: str, code: int, phase: AgentPhase) -> None:
-        self.fleet[node].fail_with((failure(node, rank=1, exit_code=code, fail_time_ms=100 + code),), phase)
+        agent = self.fleet[node]
+        failed = failure(node, rank=1, exit_code=code, fail_clock_ms=max(0, agent.shown(-100 - code)))
+        agent.fail_with((failed,), phase)
 
     @rule(node=nodes)
     def succeed(self, node: str) -> None:

@@ -41,10 +41,9 @@ from rallypoint_coordinator.core.records import Entry
 from simulation.journal import SimJournal, check_replay
 from simulation.network import Ack, Closing, Down, LeaseStale, Stream
 from simulation.oracles import Oracles
-from simulation.world import Alarm, Clock, Violation, World
+from simulation.world import WALL_EPOCH_MS, Alarm, Clock, Violation, World
 
 TURN_EVENTS_MAX = 64
-WALL_EPOCH_MS = 1_700_000_000_000
 NAME = "coordinator"
 
 

@@ -115,6 +115,7 @@ class Keeper:
             self._workers.succeeded(group)
 
     def _failure(self, group: Group, exit_code: int, message: str) -> WorkerFailure:
+        self._workers.exited(group, self._world.now_ms)
         return WorkerFailure(
             node=group.node,
             local_rank=0,
@@ -125,6 +126,7 @@ class Keeper:
             traceback=message,
             fail_time_ms=self._world.now_ms,
             after_stop=group.stop_sent,
+            fail_clock_ms=self._clock.now_ms(),
         )
 
     def _strike(self) -> None:

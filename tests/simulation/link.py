@@ -7,7 +7,17 @@ from functools import partial
 from typing import Protocol, assert_never
 
 from rallypoint.errors import Refusal
-from rallypoint.model import NO_VERSION, Capability, Directive, Hello, JobSpec, NodeSpec, Observed, Welcome
+from rallypoint.model import (
+    NO_VERSION,
+    Capability,
+    ClockReading,
+    Directive,
+    Hello,
+    JobSpec,
+    NodeSpec,
+    Observed,
+    Welcome,
+)
 from rallypoint_agent.core.effects import Leave
 from rallypoint_agent.core.events import (
     Attached,
@@ -61,6 +71,8 @@ class LinkStream:
         self.welcome: Welcome | None = None
         self.reported = Observed()
         self.goodbye_seq: int | None = None
+        self.acked = (0, 0)
+        """The newest acknowledgement, and what the agent's clock showed when it came."""
         self._last_seq = 0
         self._sent: deque[tuple[int, int, int]] = deque()
 
@@ -169,7 +181,15 @@ class Link:
         self._number(self._current)
         life = f"life-{stream.number}"
         self._world.tell(">", self._owner.name, hello)
-        stream.send_up(AgentAttached(stream=stream.number, hello=hello, peer=stream.address, fresh_uid=life))
+        stream.send_up(
+            AgentAttached(
+                stream=stream.number,
+                hello=hello,
+                peer=stream.address,
+                fresh_uid=life,
+                clock=self._reading(self._current),
+            )
+        )
 
     def _hello(self) -> Hello:
         cluster_id, job_uid, lease_id = self.identity
@@ -291,6 +311,7 @@ class Link:
     def _welcomed(self, current: LinkStream, welcome: Welcome) -> None:
         current.welcome = welcome
         self._heartbeat_interval_ms = welcome.heartbeat_interval_ms
+        current.acked = (1, self._owner.clock.now_ms())
         self.identity = (welcome.cluster_id, welcome.job_uid, welcome.lease_id)
         sent = current.acknowledged(1)
         assert sent is not None
@@ -301,6 +322,7 @@ class Link:
         self._send_news()
 
     def _acked(self, current: LinkStream, seq: int) -> None:
+        current.acked = (seq, self._owner.clock.now_ms())
         sent = current.acknowledged(seq)
         if sent is not None:
             clock_ms, world_ms = sent
@@ -330,6 +352,9 @@ class Link:
     def _number(self, current: LinkStream) -> int:
         return current.number(self._owner.clock.now_ms(), self._world.now_ms)
 
+    def _reading(self, current: LinkStream) -> ClockReading:
+        return ClockReading(self._owner.clock.now_ms(), *current.acked)
+
     def _send_news(self) -> None:
         """The report if it changed, then the Goodbye."""
         current = self._current
@@ -340,7 +365,10 @@ class Link:
             current.reported = self.observed
             seq = self._number(current)
             self._world.tell(">", self._owner.name, self.observed)
-            current.stream.send_up(AgentObserved(stream=number, lease_id=lease_id, seq=seq, observed=self.observed))
+            clock, observed = self._reading(current), self.observed
+            current.stream.send_up(
+                AgentObserved(stream=number, lease_id=lease_id, seq=seq, observed=observed, clock=clock)
+            )
         if self._leave is not None:
             current.goodbye_seq = seq = self._number(current)
             reason, message = self._leave.reason, self._leave.message
@@ -353,5 +381,6 @@ class Link:
         number, lease_id = current.stream.number, current.welcome.lease_id
         seq = self._number(current)
         version = current.reported.version
-        current.stream.send_up(AgentHeartbeat(stream=number, lease_id=lease_id, seq=seq, version=version))
+        clock = self._reading(current)
+        current.stream.send_up(AgentHeartbeat(stream=number, lease_id=lease_id, seq=seq, version=version, clock=clock))
         self._owner.after(current.welcome.heartbeat_interval_ms, partial(self._beat, current))

@@ -24,6 +24,7 @@ from rallypoint_coordinator.core.records import (
     StopCause,
 )
 from simulation.options import Options
+from simulation.oracle_cause import check_cause
 from simulation.oracle_workers import WorkerOracle
 from simulation.world import Violation
 
@@ -198,6 +199,7 @@ class JournalOracle:
         if current.ended is not None or record.round != len(life.rounds) - 1:
             raise Violation("C5", f"{uid}: round {record.round} ends twice")
         current.ended = record
+        check_cause(uid, record, self._workers)
         if not record.charged:
             return
         life.charged += 1

@@ -15,6 +15,8 @@ class WorkerOracle:
         """Rounds of lives in which a worker failed before anybody ended it."""
         self.succeeded_nodes: set[tuple[str, int, str]] = set()
         """Round and node of lives whose workers all exited with 0."""
+        self.exits_ms: dict[tuple[str, int, str], int] = {}
+        """When a node's worker failed in a round of a life, in virtual time."""
         self._leases = leases
         self._live: dict[str, list[Group]] = {}
         self._last_round: dict[str, int] = {}
@@ -43,6 +45,9 @@ class WorkerOracle:
     def gone(self, group: Group) -> None:
         self._live[group.job_uid].remove(group)
         self._leases.workers_end(group)
+
+    def exited(self, group: Group, now_ms: int) -> None:
+        self.exits_ms[group.job_uid, group.round, group.node] = now_ms
 
     def failed(self, group: Group) -> None:
         self.failed_rounds.add((group.job_uid, group.round))

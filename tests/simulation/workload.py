@@ -44,7 +44,9 @@ class Workload:
         if group_rank == plan.culprit:
             return Fate(plan.fails_ms, self._world.rng.choice((1, 2, -9, -11)), "it broke")
         if self._world.chance(self._options.collateral_chance):
-            return Fate(plan.fails_ms + self._world.between(0, 2_000), 1, "Connection reset by peer")
+            # At times too close to the first to be told from it.
+            after_ms = plan.fails_ms + self._world.between(0, self._world.rng.choice((30, 2_000)))
+            return Fate(after_ms, 1, self._world.rng.choice(("Connection reset by peer", "it broke as well")))
         return Fate(plan.fails_ms + self._world.between(5_000, 40_000))
 
     def _draw(self) -> _Plan:

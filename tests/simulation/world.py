@@ -18,6 +18,8 @@ EVENTS_MAX = 300_000
 """A run that needs more than this goes round in circles."""
 
 PPM = 1_000_000
+WALL_EPOCH_MS = 1_700_000_000_000
+"""What wall clocks show at virtual time 0."""
 DRIFT_MAX_PPM = 450
 """Two clocks differ by less than the 0.1 % that the lease arithmetic allows for."""
 

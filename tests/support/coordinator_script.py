@@ -10,6 +10,7 @@ from rallypoint.model import (
     AgentPhase,
     Assignment,
     Capability,
+    ClockReading,
     Directive,
     Endpoint,
     EndpointOffer,
@@ -23,7 +24,7 @@ from rallypoint.model import (
     WorkerFailure,
 )
 from rallypoint_coordinator.core.cluster import Cluster
-from rallypoint_coordinator.core.effects import Answer, Effect, Output, SendDirective, SendWelcome
+from rallypoint_coordinator.core.effects import Answer, Effect, Output, SendAck, SendDirective, SendWelcome
 from rallypoint_coordinator.core.events import (
     AgentAttached,
     AgentHeartbeat,
@@ -63,11 +64,28 @@ class Agent:
     seq: int = 0
     welcome: Welcome | None = None
     directive: Directive | None = None
+    clock_ms: int | None = None
+    """How far its steady clock is ahead of the coordinator's; None: it does not say what its clock shows."""
+    lag_ms: int = 0
+    """How long a message takes, either way."""
+    acked: tuple[int, int] = (0, 0)
+    """The newest acknowledgement, and what its clock showed when that came."""
     observed: Observed = field(default_factory=lambda: Observed(offer=EndpointOffer(1, Endpoint("10.0.0.1", 4000))))
 
     @property
     def lease_id(self) -> int:
         return self.welcome.lease_id if self.welcome else 0
+
+    @property
+    def reading(self) -> ClockReading | None:
+        """What a message that comes in now says of the clock of who sent it."""
+        if self.clock_ms is None:
+            return None
+        return ClockReading(self.shown(-self.lag_ms), *self.acked)
+
+    def shown(self, later_ms: int) -> int:
+        """What its clock shows so much later than now."""
+        return self.script.now_ms + later_ms + (self.clock_ms or 0)
 
     @property
     def assignment(self) -> Assignment:
@@ -84,7 +102,7 @@ class Agent:
     def attach(self, *, peer: str = "10.0.0.9", fresh: bool = False, **changes: Any) -> Output:
         self.attach_seq += 1
         self.stream = self.script.next_stream()
-        self.seq = 1
+        self.seq, self.acked = 1, (0, 0)
         hello = Hello(
             job=JOB,
             node=self.node,
@@ -101,7 +119,9 @@ class Agent:
         hello = replace(hello, **changes)
         self.script.by_stream[self.stream] = self
         uid = f"uid{self.script.lives_begun}"
-        return self.script.feed(AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid))
+        return self.script.feed(
+            AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid, clock=self.reading)
+        )
 
     def report(self, phase: AgentPhase | None = None, *failures: WorkerFailure, **changes: object) -> Output:
         """Say what is observed, having acted on the newest directive."""
@@ -114,7 +134,13 @@ class Agent:
         self.observed = replace(self.observed, failures=failures, **changes)  # type: ignore[arg-type]
         self.seq += 1
         return self.script.feed(
-            AgentObserved(stream=self.stream, lease_id=self.lease_id, seq=self.seq, observed=self.observed)
+            AgentObserved(
+                stream=self.stream,
+                lease_id=self.lease_id,
+                seq=self.seq,
+                observed=self.observed,
+                clock=self.reading,
+            )
         )
 
     def run(self) -> Output:
@@ -135,7 +161,13 @@ class Agent:
 
     def heartbeat(self, **changes: object) -> Output:
         self.seq += 1
-        event = AgentHeartbeat(stream=self.stream, lease_id=self.lease_id, seq=self.seq, version=self.observed.version)
+        event = AgentHeartbeat(
+            stream=self.stream,
+            lease_id=self.lease_id,
+            seq=self.seq,
+            version=self.observed.version,
+            clock=self.reading,
+        )
         return self.script.feed(replace(event, **changes))  # type: ignore[arg-type]
 
     def leave(self, message: str = "ended by SIGTERM") -> Output:
@@ -246,7 +278,11 @@ class Script:
 
     def _deliver(self, effect: Effect) -> None:
         if isinstance(effect, SendWelcome):
-            self.by_stream[effect.stream].welcome = effect.welcome
+            agent = self.by_stream[effect.stream]
+            agent.welcome, agent.acked = effect.welcome, (1, agent.shown(agent.lag_ms))
+        elif isinstance(effect, SendAck) and effect.stream in self.by_stream:
+            agent = self.by_stream[effect.stream]
+            agent.acked = effect.seq, agent.shown(agent.lag_ms)
         elif isinstance(effect, SendDirective):
             self.by_stream[effect.stream].directive = effect.directive
 

@@ -18,6 +18,7 @@ from rallypoint.model import (
     AgentPhase,
     Assignment,
     Capability,
+    ClockReading,
     Directive,
     Endpoint,
     EndpointOffer,
@@ -111,10 +112,10 @@ class WireAgent:
     def __post_init__(self) -> None:
         self._call = self.coordinator.agents.Attach(timeout=TIMEOUT_S)
 
-    async def send(self, message: wire.AgentMessage, **changes: Any) -> None:
+    async def send(self, message: wire.AgentMessage, clock: ClockReading | None = None, **changes: Any) -> None:
         """Send the next message; changes are to the AttachRequest around it."""
         self.seq += 1
-        request = wire.attach_request_to_proto(message, lease_id=self.lease_id, seq=self.seq)
+        request = wire.attach_request_to_proto(message, lease_id=self.lease_id, seq=self.seq, clock=clock)
         for name, value in changes.items():
             setattr(request, name, value)
         await self.send_raw(request)

@@ -13,6 +13,9 @@ from support.coordinator_script import JOB, Agent, Script
 from transcripts.coordinator_words import told_effect, told_record
 from transcripts.language import Command, UnknownCommand, duration_ms, seconds
 
+DAY_MS = 24 * 3_600_000
+"""What the coordinator's clock of a story is ahead of 0 for its agents: theirs may be behind it."""
+
 Verb = Callable[["CoordinatorStage", Agent, Command], object]
 
 
@@ -162,7 +165,14 @@ class CoordinatorStage:
 
     def fail(self, agent: Agent, command: Command) -> None:
         message = command.word(3)
-        agent.fail(exit_code=int(command.word(2, "1")), message=message, traceback=message and "Traceback")
+        traceback = f"Traceback (most recent call last): ...\n{message}" if message else ""
+        clock_ms = None if agent.clock_ms is None else agent.shown(-agent.lag_ms - command.duration_ms("ago", 0))
+        agent.fail(exit_code=int(command.word(2, "1")), message=message, traceback=traceback, fail_clock_ms=clock_ms)
+
+    def set_clock(self, agent: Agent, command: Command) -> None:
+        """Its clock is wrong by so much; a message takes so long, either way."""
+        agent.clock_ms = DAY_MS + command.duration_ms("ahead", 0) - command.duration_ms("behind", 0)
+        agent.lag_ms = command.duration_ms("lag", 0)
 
     def disconnect(self, agent: Agent, command: Command) -> None:
         self.script.by_stream.pop(agent.stream)
@@ -218,6 +228,7 @@ VERBS: Mapping[str, Verb] = {
     "run": lambda stage, agent, command: agent.run(),
     "stopping": lambda stage, agent, command: agent.report(AgentPhase.STOPPING),
     "stop": lambda stage, agent, command: agent.clear(),
+    "clock": CoordinatorStage.set_clock,
     "fail": CoordinatorStage.fail,
     "succeed": lambda stage, agent, command: agent.report(AgentPhase.SUCCEEDED),
     "heartbeat": lambda stage, agent, command: agent.heartbeat(),

@@ -86,7 +86,8 @@ def _decided(record: Record) -> str:
             return f"round {record.round}, {record.cause}: {record.message}"
         case RoundEnded():
             price = "one restart is spent" if record.charged else "nothing is spent"
-            return f"round {record.round}, {price}, {_culprit(record.culprit)}; {record.message}"
+            blamed = ", ".join([_culprit(record.culprit), *map(_other, record.others)])
+            return f"round {record.round}, {price}, {blamed}; {record.message}"
         case JobCancelled() | RestartAsked():
             return f"by {record.by}: {record.reason}"
         case NodeDrained():
@@ -103,6 +104,11 @@ def _at(record: RoundFormed) -> str:
 
 def _culprit(culprit: WorkerFailure | None) -> str:
     return f"culprit {culprit.node}" if culprit is not None else "no culprit"
+
+
+def _other(failure: WorkerFailure) -> str:
+    assert failure.blame is not None, "what ended with the round was judged"
+    return f"{failure.node} {failure.blame.lower()}"
 
 
 def _directive(directive: Directive) -> str:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from rallypoint.model import (
     AgentPhase,
     Assignment,
+    Blame,
     Capability,
     Directive,
     Drain,
@@ -86,6 +87,10 @@ failures = st.builds(
     traceback=texts,
     fail_time_ms=instants_ms,
     after_stop=st.booleans(),
+    fail_clock_ms=st.none() | durations_ms,
+    corrected_time_ms=instants_ms,
+    time_error_ms=st.none() | durations_ms,
+    blame=st.none() | st.sampled_from(Blame),
 )
 worker_statuses = st.builds(
     WorkerStatus,
@@ -121,6 +126,7 @@ outcomes = st.builds(
     reason=texts,
     message=texts,
     culprit=st.none() | failures,
+    candidates=st.lists(failures, max_size=2).map(tuple),
 )
 observations = st.builds(
     Observed,

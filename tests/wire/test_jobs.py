@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rallypoint import wire
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, NodeSpec, Observed, WorkerFailure, WorkerState, WorkerStatus
+from rallypoint.model import AgentPhase, ClockReading, NodeSpec, Observed, WorkerFailure, WorkerState, WorkerStatus
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.server.server import SERVICES
@@ -73,6 +73,24 @@ async def test_a_job_that_failed_shows_its_culprit(coordinator: Coordinator) -> 
     assert job.state == types_pb2.JOB_STATE_FAILED
     assert (job.outcome.culprit.rank, job.outcome.culprit.exit_code) == (1, 3)
     assert len(job.last_failure.traceback) == 64 * 1024
+    assert job.last_failure.blame == types_pb2.BLAME_ROOT_CAUSE
+    workers = (await coordinator.jobs.ListWorkers(pb.ListWorkersRequest(parent="jobs/train"))).workers
+    assert [worker.blame for worker in workers] == [types_pb2.BLAME_UNSPECIFIED, types_pb2.BLAME_ROOT_CAUSE]
+
+
+async def test_a_failures_time_is_told_by_the_coordinators_clock(coordinator: Coordinator) -> None:
+    """The agent's steady clock began anywhere; what it says with its messages bounds how it differs."""
+    agent = WireAgent(coordinator)
+    await agent.attach(hello(job_spec=replace(SPEC, min_nodes=1, max_nodes=1)))
+    await agent.run()
+    clock = ClockReading(sent_ms=10**9, acked_seq=1, acked_ms=10**9)
+    failure = WorkerFailure(node="node-a", local_rank=1, rank=1, pid=7, exit_code=3, fail_clock_ms=10**9)
+    report = Observed(phase=AgentPhase.FAILED, round=0, version=agent.version, failures=(failure,))
+    await agent.send(report, clock=clock)
+    await agent.acked(agent.seq)
+    told = (await get_job(coordinator)).last_failure
+    assert told.HasField("corrected_time")
+    assert told.HasField("time_error")
 
 
 @pytest.mark.parametrize("name", ["", "jobs", "jobs/", "train", "nodes/train", "jobs/-x", "jobs/a/nodes/b"])

@@ -33,6 +33,7 @@ class AttachRequest(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.int
     """The lease from the Welcome. REQUIRED in every message but Hello. It fences the message: under a lease that is no
     longer the agent's own, the coordinator answers LeaseStale once and ends the stream.
@@ -55,6 +56,12 @@ class AttachRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The agent leaves the job for good; its workers are gone."""
 
+    @_builtins.property
+    def clock(self) -> Global___ClockReading:
+        """What the clocks show, so that the coordinator can tell which of two nodes' workers failed first. Without it this
+        agent's failures may have come at any time before they were reported.
+        """
+
     def __init__(
         self,
         *,
@@ -64,16 +71,53 @@ class AttachRequest(_message.Message):
         observed: Global___Observed | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        clock: Global___ClockReading | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "observed", b"observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "lease_id", b"lease_id", "message", b"message", "observed", b"observed", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "lease_id", b"lease_id", "message", b"message", "observed", b"observed", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "observed", "heartbeat", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
+
+@_typing.final
+class ClockReading(_message.Message):
+    """The agent's steady clock: CLOCK_BOOTTIME or another that counts from any start and is never set. How it differs from the
+    coordinator's follows from the stream: what is sent comes in later, and an acknowledgement is sent before it comes in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEND_FIELD_NUMBER: _builtins.int
+    ACKED_SEQ_FIELD_NUMBER: _builtins.int
+    ACKED_FIELD_NUMBER: _builtins.int
+    acked_seq: _builtins.int
+    """The newest acknowledgement that came on this stream: its seq. The Welcome acknowledges 1. 0: none yet."""
+    @_builtins.property
+    def send(self) -> _duration_pb2.Duration:
+        """REQUIRED. What it showed when this message was sent."""
+
+    @_builtins.property
+    def acked(self) -> _duration_pb2.Duration:
+        """What it showed when that came. REQUIRED if acked_seq is set."""
+
+    def __init__(
+        self,
+        *,
+        send: _duration_pb2.Duration | None = ...,
+        acked_seq: _builtins.int = ...,
+        acked: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "send", b"send"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "acked_seq", b"acked_seq", "send", b"send"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockReading: _TypeAlias = ClockReading  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):

@@ -279,6 +279,7 @@ class Worker(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    BLAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """jobs/{job}/workers/{rank}"""
     rank: _builtins.int
@@ -297,6 +298,8 @@ class Worker(_message.Message):
     """Soft. Its state."""
     exit_code: _builtins.int
     """Soft. Set once it ended: the exit code, or minus the signal's number."""
+    blame: _types_pb2.Blame.ValueType
+    """Once its round has ended: what its failure was to that end. Not set: it did not fail, or was one of too many to keep."""
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the soft fields were read."""
@@ -314,10 +317,11 @@ class Worker(_message.Message):
         state: _types_pb2.WorkerState.ValueType = ...,
         exit_code: _builtins.int | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        blame: _types_pb2.Blame.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "observe_time", b"observe_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "local_rank", b"local_rank", "name", b"name", "node", b"node", "observe_time", b"observe_time", "pid", b"pid", "rank", b"rank", "role", b"role", "round", b"round", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "blame", b"blame", "exit_code", b"exit_code", "local_rank", b"local_rank", "name", b"name", "node", b"node", "observe_time", b"observe_time", "pid", b"pid", "rank", b"rank", "role", b"role", "round", b"round", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

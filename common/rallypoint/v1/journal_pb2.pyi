@@ -493,6 +493,7 @@ class RoundEnded(_message.Message):
     CHARGED_FIELD_NUMBER: _builtins.int
     CULPRIT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     charged: _builtins.bool
     """Whether a restart was spent."""
@@ -501,6 +502,10 @@ class RoundEnded(_message.Message):
     def culprit(self) -> _types_pb2.WorkerFailure:
         """What caused the end, if a worker's failure did."""
 
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerFailure]:
+        """What else failed, the likeliest cause first. At most 64; the tracebacks of candidates are cut, collateral has none."""
+
     def __init__(
         self,
         *,
@@ -508,10 +513,11 @@ class RoundEnded(_message.Message):
         charged: _builtins.bool = ...,
         culprit: _types_pb2.WorkerFailure | None = ...,
         message: _builtins.str = ...,
+        others: _abc.Iterable[_types_pb2.WorkerFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["culprit", b"culprit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "culprit", b"culprit", "message", b"message", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charged", b"charged", "culprit", b"culprit", "message", b"message", "others", b"others", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -740,6 +746,7 @@ class RoundSnapshot(_message.Message):
     STOP_MESSAGE_FIELD_NUMBER: _builtins.int
     STOP_REVISION_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     offer_id: _builtins.int
     restart_count: _builtins.int
@@ -757,6 +764,10 @@ class RoundSnapshot(_message.Message):
     def succeeded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Nodes whose workers have all exited with 0, by name."""
 
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerFailure]:
+        """Once it has ended: what failed in it, without tracebacks, the root cause first."""
+
     def __init__(
         self,
         *,
@@ -770,10 +781,11 @@ class RoundSnapshot(_message.Message):
         stop_message: _builtins.str = ...,
         stop_revision: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        failures: _abc.Iterable[_types_pb2.WorkerFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "failures", b"failures", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,6 +175,34 @@ WORKER_STATE_FAILED: WorkerState.ValueType  # 7
 """Exited with another code, or by a signal."""
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
+class _Blame:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BlameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Blame.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BLAME_UNSPECIFIED: _Blame.ValueType  # 0
+    """Not judged yet."""
+    BLAME_ROOT_CAUSE: _Blame.ValueType  # 1
+    """The first cause, or the likeliest of the candidates."""
+    BLAME_CANDIDATE: _Blame.ValueType  # 2
+    """It may have come before the root cause: the error of the clocks does not tell."""
+    BLAME_COLLATERAL: _Blame.ValueType  # 3
+    """It followed from the root cause, or from what else ended the round."""
+
+class Blame(_Blame, metaclass=_BlameEnumTypeWrapper):
+    """What a failure was to the end of its round: judged once, when every participant is gone."""
+
+BLAME_UNSPECIFIED: Blame.ValueType  # 0
+"""Not judged yet."""
+BLAME_ROOT_CAUSE: Blame.ValueType  # 1
+"""The first cause, or the likeliest of the candidates."""
+BLAME_CANDIDATE: Blame.ValueType  # 2
+"""It may have come before the root cause: the error of the clocks does not tell."""
+BLAME_COLLATERAL: Blame.ValueType  # 3
+"""It followed from the root cause, or from what else ended the round."""
+Global___Blame: _TypeAlias = Blame  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -432,6 +460,10 @@ class WorkerFailure(_message.Message):
     TRACEBACK_FIELD_NUMBER: _builtins.int
     FAIL_TIME_FIELD_NUMBER: _builtins.int
     AFTER_STOP_FIELD_NUMBER: _builtins.int
+    FAIL_CLOCK_FIELD_NUMBER: _builtins.int
+    CORRECTED_TIME_FIELD_NUMBER: _builtins.int
+    TIME_ERROR_FIELD_NUMBER: _builtins.int
+    BLAME_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node it ran on."""
     local_rank: _builtins.int
@@ -448,9 +480,25 @@ class WorkerFailure(_message.Message):
     """The traceback, if the worker wrote an error file. Cut at 64 KiB, keeping its end."""
     after_stop: _builtins.bool
     """True if the agent had already asked the worker to stop: the failure is then collateral, not a cause."""
+    blame: Global___Blame.ValueType
+    """Set by the coordinator."""
     @_builtins.property
     def fail_time(self) -> _timestamp_pb2.Timestamp:
         """When the worker ended, by its node's clock."""
+
+    @_builtins.property
+    def fail_clock(self) -> _duration_pb2.Duration:
+        """When the worker ended, by its agent's steady clock (AttachRequest.clock). Nothing else is compared between nodes."""
+
+    @_builtins.property
+    def corrected_time(self) -> _timestamp_pb2.Timestamp:
+        """Set by the coordinator. When the worker ended, by the coordinator's clock."""
+
+    @_builtins.property
+    def time_error(self) -> _duration_pb2.Duration:
+        """Set by the coordinator. How far off corrected_time may be, either way. Not set: nothing is known but that the worker
+        ended no later than corrected_time.
+        """
 
     def __init__(
         self,
@@ -464,10 +512,14 @@ class WorkerFailure(_message.Message):
         traceback: _builtins.str = ...,
         fail_time: _timestamp_pb2.Timestamp | None = ...,
         after_stop: _builtins.bool = ...,
+        fail_clock: _duration_pb2.Duration | None = ...,
+        corrected_time: _timestamp_pb2.Timestamp | None = ...,
+        time_error: _duration_pb2.Duration | None = ...,
+        blame: Global___Blame.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fail_time", b"fail_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["corrected_time", b"corrected_time", "fail_clock", b"fail_clock", "fail_time", b"fail_time", "time_error", b"time_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_stop", b"after_stop", "exit_code", b"exit_code", "fail_time", b"fail_time", "local_rank", b"local_rank", "message", b"message", "node", b"node", "pid", b"pid", "rank", b"rank", "traceback", b"traceback"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_stop", b"after_stop", "blame", b"blame", "corrected_time", b"corrected_time", "exit_code", b"exit_code", "fail_clock", b"fail_clock", "fail_time", b"fail_time", "local_rank", b"local_rank", "message", b"message", "node", b"node", "pid", b"pid", "rank", b"rank", "time_error", b"time_error", "traceback", b"traceback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -675,6 +727,7 @@ class Outcome(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CULPRIT_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     state: Global___JobState.ValueType
     """JOB_STATE_SUCCEEDED, JOB_STATE_FAILED or JOB_STATE_CANCELLED."""
     reason: _builtins.str
@@ -687,6 +740,12 @@ class Outcome(_message.Message):
     def culprit(self) -> Global___WorkerFailure:
         """The failure that caused it, if one did."""
 
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkerFailure]:
+        """Other failures that may have come before the culprit: the error of the clocks does not tell. At most 7, their
+        tracebacks cut to 4 KiB. What failed besides is collateral.
+        """
+
     def __init__(
         self,
         *,
@@ -694,10 +753,11 @@ class Outcome(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         culprit: Global___WorkerFailure | None = ...,
+        candidates: _abc.Iterable[Global___WorkerFailure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["culprit", b"culprit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["culprit", b"culprit", "message", b"message", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "culprit", b"culprit", "message", b"message", "reason", b"reason", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

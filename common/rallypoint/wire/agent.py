@@ -9,6 +9,7 @@ from rallypoint.model import (
     NO_ROUND,
     Action,
     AgentPhase,
+    ClockReading,
     Directive,
     Drain,
     Exit,
@@ -186,19 +187,36 @@ def goodbye_from_proto(message: pb.Goodbye) -> Goodbye:
     return Goodbye(message.reason, message.message)
 
 
-def attach_request_to_proto(message: AgentMessage, *, lease_id: int, seq: int) -> pb.AttachRequest:
+def attach_request_to_proto(
+    message: AgentMessage, *, lease_id: int, seq: int, clock: ClockReading | None = None
+) -> pb.AttachRequest:
     """An agent's next message: ``lease_id`` is 0 for the Hello, ``seq`` counts from 1 on each stream."""
+    request = pb.AttachRequest(lease_id=lease_id, seq=seq, clock=clock_to_proto(clock) if clock else None)
     match message:
         case Hello():
-            return pb.AttachRequest(lease_id=lease_id, seq=seq, hello=hello_to_proto(message))
+            request.hello.CopyFrom(hello_to_proto(message))
         case Observed():
-            return pb.AttachRequest(lease_id=lease_id, seq=seq, observed=observed_to_proto(message))
+            request.observed.CopyFrom(observed_to_proto(message))
         case Heartbeat():
-            return pb.AttachRequest(lease_id=lease_id, seq=seq, heartbeat=heartbeat_to_proto(message))
+            request.heartbeat.CopyFrom(heartbeat_to_proto(message))
         case Goodbye():
-            return pb.AttachRequest(lease_id=lease_id, seq=seq, goodbye=goodbye_to_proto(message))
+            request.goodbye.CopyFrom(goodbye_to_proto(message))
         case _:
             assert_never(message)
+    return request
+
+
+def clock_to_proto(clock: ClockReading) -> pb.ClockReading:
+    acked = duration_to_proto(clock.acked_ms) if clock.acked_seq else None
+    return pb.ClockReading(send=duration_to_proto(clock.sent_ms), acked_seq=clock.acked_seq, acked=acked)
+
+
+def clock_from_proto(request: pb.AttachRequest) -> ClockReading | None:
+    """What the message says of its sender's clock; None if it says nothing of it."""
+    if not request.HasField("clock"):
+        return None
+    clock = request.clock
+    return ClockReading(duration_from_proto(clock.send), clock.acked_seq, duration_from_proto(clock.acked))
 
 
 def attach_request_from_proto(request: pb.AttachRequest) -> AgentMessage | None:

@@ -8,6 +8,7 @@ from rallypoint.model import (
     NO_ROUND,
     AgentPhase,
     Assignment,
+    Blame,
     Capability,
     Endpoint,
     EndpointOffer,
@@ -48,6 +49,7 @@ AGENT_PHASES = EnumTable(AgentPhase, pb.AgentPhase, "AGENT_PHASE_")
 WORKER_STATES = EnumTable(WorkerState, pb.WorkerState, "WORKER_STATE_")
 SCALE_UPS = EnumTable(ScaleUp, pb.ScaleUp, "SCALE_UP_")
 JOB_STATES = EnumTable(JobState, pb.JobState, "JOB_STATE_")
+BLAMES = EnumTable(Blame, pb.Blame, "BLAME_")
 
 
 def version_to_proto(version: Version) -> pb.Version:
@@ -143,6 +145,10 @@ def failure_to_proto(failure: WorkerFailure) -> pb.WorkerFailure:
         traceback=cut(failure.traceback, TRACEBACK_BYTES, keep="end"),
         fail_time=instant_to_proto(failure.fail_time_ms),
         after_stop=failure.after_stop,
+        fail_clock=_optional_to_proto(failure.fail_clock_ms),
+        corrected_time=instant_to_proto(failure.corrected_time_ms),
+        time_error=_optional_to_proto(failure.time_error_ms),
+        blame=BLAMES.number(failure.blame) if failure.blame else pb.BLAME_UNSPECIFIED,
     )
 
 
@@ -157,7 +163,15 @@ def failure_from_proto(message: pb.WorkerFailure) -> WorkerFailure:
         traceback=cut(message.traceback, TRACEBACK_BYTES, keep="end"),
         fail_time_ms=instant_from_proto(message.fail_time),
         after_stop=message.after_stop,
+        fail_clock_ms=duration_from_proto(message.fail_clock) if message.HasField("fail_clock") else None,
+        corrected_time_ms=instant_from_proto(message.corrected_time),
+        time_error_ms=duration_from_proto(message.time_error) if message.HasField("time_error") else None,
+        blame=BLAMES.member(message.blame),
     )
+
+
+def _optional_to_proto(ms: int | None) -> Duration | None:
+    return None if ms is None else duration_to_proto(ms)
 
 
 def worker_status_to_proto(status: WorkerStatus) -> pb.WorkerStatus:
@@ -250,6 +264,7 @@ def outcome_to_proto(outcome: Outcome) -> pb.Outcome:
         reason=outcome.reason,
         message=cut(outcome.message, OUTCOME_MESSAGE_BYTES),
         culprit=failure_to_proto(outcome.culprit) if outcome.culprit else None,
+        candidates=[failure_to_proto(failure) for failure in outcome.candidates],
     )
 
 
@@ -260,4 +275,5 @@ def outcome_from_proto(message: pb.Outcome) -> Outcome:
         reason=message.reason,
         message=message.message,
         culprit=failure_from_proto(message.culprit) if message.HasField("culprit") else None,
+        candidates=tuple(failure_from_proto(failure) for failure in message.candidates),
     )

@@ -148,7 +148,10 @@ class Cluster:
                 self._attached(event, stamp, out)
             case AgentObserved():
                 self._from_holder(
-                    event, stamp, out, lambda s: handlers.observed(s, event.lease_id, event.seq, event.observed)
+                    event,
+                    stamp,
+                    out,
+                    lambda s: handlers.observed(s, event.lease_id, event.seq, event.observed, event.clock),
                 )
             case AgentHeartbeat():
                 self._heartbeat(event, stamp, out)
@@ -176,7 +179,7 @@ class Cluster:
             return
         life = self._life_for(event, stamp, out)
         step = Step(life, stamp, self._identity(), out)
-        lease_id = handlers.attach(step, event.stream, event.hello, event.peer)
+        lease_id = handlers.attach(step, event.stream, event.hello, event.peer, event.clock)
         if lease_id is not None:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)
@@ -265,7 +268,7 @@ class Cluster:
         life = self._fence(event, stamp, out)
         if life is not None:
             step = Step(life, stamp, self._identity(), out)
-            handlers.heartbeat(step, event.lease_id, event.seq, event.version)
+            handlers.heartbeat(step, event.lease_id, event.seq, event.version, event.clock)
 
     def _fence(self, event: AgentObserved | AgentLeft | AgentHeartbeat, stamp: Stamp, out: Output) -> Life | None:
         """The life of the message's sender, if it holds the lease that it names; else it is told, once."""

@@ -1,7 +1,8 @@
 """Everything that can happen to the coordinator, in the past tense.
 
 Time, wall time and identifiers come in from outside: on the :class:`Stamp` and on the events. ``stream`` and ``call``
-are the shell's numbers for an open Attach stream and a waiting unary call; they are never reused.
+are the shell's numbers for an open Attach stream and a waiting unary call; they are never reused. ``clock`` is what an
+agent's clock showed when it sent the message; None if it does not say.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rallypoint.model import Hello, Observed, Version
+from rallypoint.model import ClockReading, Hello, Observed, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class AgentAttached:
     hello: Hello
     peer: str
     fresh_uid: str
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class AgentObserved:
     lease_id: int
     seq: int
     observed: Observed
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class AgentHeartbeat:
     lease_id: int
     seq: int
     version: Version
+    clock: ClockReading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

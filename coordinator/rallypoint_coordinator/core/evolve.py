@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -177,7 +178,9 @@ def _round_stopping(facts: Facts, record: RoundStopping, revision: int) -> None:
 
 
 def _round_ended(facts: Facts, record: RoundEnded, revision: int) -> None:
-    _round_of(facts, record).ended = True
+    current = _round_of(facts, record)
+    known = (record.culprit, *record.others) if record.culprit else record.others
+    current.ended, current.failures = True, tuple(replace(failure, traceback="") for failure in known)
     if record.charged:
         facts.restart_count += 1
     if record.culprit is not None:

@@ -6,8 +6,10 @@ By the time an event comes here, :mod:`.cluster` has fenced it: it comes from th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import HEARTBEATS_PER_LEASE, Hello, JobState, Observed, Version, Welcome
+from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
 from rallypoint_coordinator.core.directives import version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, react
@@ -17,7 +19,7 @@ from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
 
 
-def attach(step: Step, stream: int, hello: Hello, peer: str) -> int | None:
+def attach(step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading | None) -> int | None:
     """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused."""
     verdict = admit(step.life, hello, step.stamp.at_ms)
     if isinstance(verdict, Refusal):
@@ -32,25 +34,27 @@ def attach(step: Step, stream: int, hello: Hello, peer: str) -> int | None:
         step.effect(RefuseStream(presence.stream, _superseded(member)))
     presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, peer
     step.effect(SendWelcome(stream, _welcome(step, member)))
-    _heard(step, member, presence)
+    presence.clock.acked_seq = 0
+    _heard(step, member, presence, clock)
+    presence.clock.acknowledged(1, step.stamp.at_ms)
     _observe(step, member, presence, hello.observed)
     step.tell(member, presence)
     return member.lease_id
 
 
-def observed(step: Step, lease_id: int, seq: int, report: Observed) -> None:
+def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: ClockReading | None) -> None:
     """A member's whole observed state. Acknowledged at once: it is what decisions are made of."""
     member, presence = _member(step.life, lease_id)
-    _heard(step, member, presence)
+    _heard(step, member, presence, clock)
     _ack(step, presence, seq)
     _observe(step, member, presence, report)
     _repeat_if_behind(step, member, presence, report.version)
 
 
-def heartbeat(step: Step, lease_id: int, seq: int, version: Version) -> None:
+def heartbeat(step: Step, lease_id: int, seq: int, version: Version, clock: ClockReading | None) -> None:
     """Nothing new. O(1); acknowledged unless an acknowledgement went out just now."""
     member, presence = _member(step.life, lease_id)
-    _heard(step, member, presence)
+    _heard(step, member, presence, clock)
     spacing_ms = step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE)
     if step.stamp.at_ms - presence.acked_at_ms >= spacing_ms:
         _ack(step, presence, seq)
@@ -162,7 +166,9 @@ def _member(life: Life, lease_id: int) -> tuple[Member, Presence]:
     return life.facts.members[presence.node], presence
 
 
-def _heard(step: Step, member: Member, presence: Presence) -> None:
+def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading | None) -> None:
+    if clock is not None:
+        presence.clock.read(clock, step.stamp.at_ms)
     presence.heard_at_ms = step.stamp.at_ms
     presence.heard_wall_ms = step.stamp.wall_ms
     presence.expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms)
@@ -172,6 +178,7 @@ def _heard(step: Step, member: Member, presence: Presence) -> None:
 def _ack(step: Step, presence: Presence, seq: int) -> None:
     if presence.stream is not None:
         presence.acked_at_ms = step.stamp.at_ms
+        presence.clock.acknowledged(seq, step.stamp.at_ms)
         step.effect(SendAck(presence.stream, seq))
 
 
@@ -185,6 +192,7 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
     else:
         watch.ready.discard(member.lease_id)
     react(step, Trigger.OBSERVED, member, presence)
+    presence.observed = replace(report, failures=())
 
 
 def _is_ready(member: Member, presence: Presence) -> bool:

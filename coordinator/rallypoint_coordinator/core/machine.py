@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from rallypoint.model import AgentPhase, JobState, Observed, Outcome
 from rallypoint_coordinator.core import rendezvous, scaling
+from rallypoint_coordinator.core.causes import describe
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import SendLeaseStale
 from rallypoint_coordinator.core.explain import explain
@@ -23,7 +24,7 @@ from rallypoint_coordinator.core.records import (
     RoundStopping,
     StopCause,
 )
-from rallypoint_coordinator.core.restarts import describe, judge
+from rallypoint_coordinator.core.restarts import judge
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 
@@ -58,7 +59,7 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     report = presence.observed
     if report.round != facts.round.number or member.node in facts.round.succeeded:
         return
-    _note_failures(step, member, report)
+    _note_failures(step, member, presence)
     own = next((failure for failure in report.failures if not failure.after_stop), None)
     if own is not None:
         stop_round(step, StopCause.WORKER_FAILED, describe(own))
@@ -101,7 +102,7 @@ def _stopping_observed(step: Step, member: Member, presence: Presence | None) ->
     if place_of(facts, member) is None:
         return
     if presence.observed.round == facts.round.number:
-        _note_failures(step, member, presence.observed)
+        _note_failures(step, member, presence)
     if is_clear_of(facts.round, presence.observed):
         step.life.watch.remaining.discard(member.lease_id)
 
@@ -133,9 +134,9 @@ def is_clear_of(current: Round, report: Observed) -> bool:
     return report.round >= current.number or report.version.revision >= current.stop_revision
 
 
-def _note_failures(step: Step, member: Member, report: Observed) -> None:
-    if report.failures:
-        step.life.watch.failures[member.lease_id] = report.failures
+def _note_failures(step: Step, member: Member, presence: Presence) -> None:
+    failures = presence.observed.failures
+    step.life.watch.failures.note(member.lease_id, failures, presence.clock, step.stamp.at_ms)
 
 
 def stop_round(step: Step, cause: StopCause, message: str) -> None:
@@ -215,7 +216,6 @@ def _form(step: Step) -> None:
     if outcome is not None:
         step.record(JobDecided(outcome=outcome))
         return
-    life.watch.failures.clear()
     life.watch.awaited.clear()
     life.watch.overdue.clear()
     life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
@@ -254,10 +254,11 @@ def _stop(step: Step) -> bool:
     verdict = judge(
         cause=current.stop_cause,
         stop_message=current.stop_message,
-        failures=[failure for failures in watch.failures.values() for failure in failures],
+        failures=watch.failures.timed(),
         restart_count=life.facts.restart_count,
         spec=life.facts.spec,
         lost=_lost_in(current, life),
+        wall_offset_ms=step.stamp.wall_ms - step.stamp.at_ms,
     )
     step.record(
         RoundEnded(
@@ -265,8 +266,10 @@ def _stop(step: Step) -> bool:
             charged=verdict.charged,
             culprit=verdict.culprit,
             message=verdict.message,
+            others=verdict.others,
         )
     )
+    watch.failures.clear()
     watch.gathering_since_ms, watch.stop_deadline_ms = step.stamp.at_ms, None
     watch.expected = expected_back(life)
     watch.rejoin_ends_ms = step.stamp.at_ms + life.facts.spec.rejoin_wait_ms

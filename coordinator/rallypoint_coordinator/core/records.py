@@ -110,6 +110,8 @@ class RoundEnded:
     charged: bool
     culprit: WorkerFailure | None
     message: str
+    others: tuple[WorkerFailure, ...] = ()
+    """What failed besides, the likeliest cause first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rallypoint.model import JobSpec, JobState, Outcome, WorkerFailure
+from rallypoint.model import Blame, JobSpec, JobState, Outcome, WorkerFailure
+from rallypoint_coordinator.core.causes import Cause, first_cause, labelled, told
+from rallypoint_coordinator.core.failures import TimedFailure
 from rallypoint_coordinator.core.records import StopCause
 
-# What gloo, NCCL and torch's store say, in lower case.
-_PEER_WENT_AWAY = (
-    "connection reset",
-    "connection closed",
-    "connection refused",
-    "broken pipe",
-    "remote process exited",
-    "socket timeout",
-    "connection was likely closed",
-    "timed out waiting",
-    "wait timeout",
-)
+CANDIDATES_TOLD = 7
+"""So many candidates beside the culprit go into the job's outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """``charged``: one restart is spent. ``outcome`` is set if the job is over."""
+    """``charged``: one restart is spent. ``others``: what failed besides. ``outcome`` is set if the job is over."""
 
     charged: bool
     culprit: WorkerFailure | None
+    others: tuple[WorkerFailure, ...]
     message: str
     outcome: Outcome | None = None
 
@@ -37,77 +30,62 @@ def judge(
     *,
     cause: StopCause,
     stop_message: str,
-    failures: Sequence[WorkerFailure],
+    failures: Sequence[TimedFailure],
     restart_count: int,
     spec: JobSpec,
     lost: Sequence[str] = (),
+    wall_offset_ms: int = 0,
 ) -> Verdict:
     """Judge a round that ended. A membership change is free; a failure spends one restart, however many failed.
 
     ``lost``: nodes that were lost in the round. The workers of the others notice that before the coordinator can, so
-    failures that could be its echo do not make it a failure of the job's own.
+    failures that could be its echo do not make it a failure of the job's own. ``wall_offset_ms``: the wall clock minus
+    the clock of the failures' times.
     """
+    found = first_cause(failures)
     if cause is not StopCause.WORKER_FAILED:
-        return Verdict(charged=False, culprit=None, message=f"re-forming: {stop_message}")
-    culprit = first_cause(failures)
-    if lost and failures and all(failure.node not in lost and _could_be_an_echo(failure) for failure in failures):
+        return _free(f"re-forming: {stop_message}", found, wall_offset_ms)
+    if lost and failures and all(each.failure.node not in lost and _could_be_an_echo(each) for each in failures):
         message = f"re-forming: {lost[0]} was lost, and what failed elsewhere may be its echo"
-        return Verdict(charged=False, culprit=None, message=message)
-    what = describe(culprit) if culprit else stop_message
-    if culprit is not None and culprit.exit_code in spec.no_restart_exit_codes:
-        return _over("NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}", culprit)
+        return _free(message, found, wall_offset_ms)
+    all_failures = labelled(found, wall_offset_ms)
+    culprit, others = (all_failures[0], all_failures[1:]) if all_failures else (None, ())
+    charged, reason, message = _price(found, stop_message, restart_count, spec)
+    outcome = None if charged else _failed(reason, message, culprit, others)
+    return Verdict(charged=charged, culprit=culprit, others=others, message=message, outcome=outcome)
+
+
+def _free(message: str, found: Cause, wall_offset_ms: int) -> Verdict:
+    others = labelled(found, wall_offset_ms, blames_none=True)
+    return Verdict(charged=False, culprit=None, others=others, message=message)
+
+
+def _price(found: Cause, stop_message: str, restart_count: int, spec: JobSpec) -> tuple[bool, str, str]:
+    """Whether a restart is spent, else the reason why the job is over; and the sentence."""
+    what = told(found.candidates) if found.candidates else stop_message
+    if _is_final(found, spec):
+        return False, "NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}"
     if restart_count < spec.max_restarts:
-        message = f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
-        return Verdict(charged=True, culprit=culprit, message=message)
-    message = f"all {spec.max_restarts} restarts are spent: {what}"
+        return True, "", f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
     if spec.max_restarts == 0:
-        message = f"no restarts are allowed (--max-restarts 0): {what}"
-    return _over("RESTARTS_EXHAUSTED", message, culprit)
+        return False, "RESTARTS_EXHAUSTED", f"no restarts are allowed (--max-restarts 0): {what}"
+    return False, "RESTARTS_EXHAUSTED", f"all {spec.max_restarts} restarts are spent: {what}"
 
 
-def _over(reason: str, message: str, culprit: WorkerFailure | None) -> Verdict:
-    outcome = Outcome(state=JobState.FAILED, reason=reason, message=message, culprit=culprit)
-    return Verdict(charged=False, culprit=culprit, message=message, outcome=outcome)
+def _is_final(found: Cause, spec: JobSpec) -> bool:
+    """Only if it is certain: a job that is not restarted for a guess is lost."""
+    codes = [each.failure.exit_code for each in found.candidates]
+    return bool(codes) and all(code in spec.no_restart_exit_codes for code in codes)
 
 
-def first_cause(failures: Iterable[WorkerFailure]) -> WorkerFailure | None:
-    """The most likely root cause; None if there is no failure.
-
-    Exits before any stop was sent come first; then an application's own exceptions before signals, bare exit codes and
-    complaints about a peer that went away; then the earlier.
-    """
-    return min(failures, key=_likelihood, default=None)
+def _failed(reason: str, message: str, culprit: WorkerFailure | None, others: tuple[WorkerFailure, ...]) -> Outcome:
+    candidates = tuple(failure for failure in others if failure.blame is Blame.CANDIDATE)[:CANDIDATES_TOLD]
+    return Outcome(state=JobState.FAILED, reason=reason, message=message, culprit=culprit, candidates=candidates)
 
 
-def _likelihood(failure: WorkerFailure) -> tuple[bool, bool, int, int]:
-    return failure.after_stop, not _speaks_for_itself(failure), failure.fail_time_ms, failure.rank
-
-
-def _speaks_for_itself(failure: WorkerFailure) -> bool:
-    """An exception of the application's own: not a signal, and not what a worker says when a peer went away."""
-    if failure.exit_code <= 0 or not failure.traceback:
-        return False
-    return not any(word in failure.message.lower() for word in _PEER_WENT_AWAY)
-
-
-def _could_be_an_echo(failure: WorkerFailure) -> bool:
+def _could_be_an_echo(timed: TimedFailure) -> bool:
     """Whether a worker may have ended so because another node was lost."""
+    failure = timed.failure
     if failure.exit_code < 0:
         return failure.after_stop or -failure.exit_code in (signal.SIGABRT, signal.SIGPIPE, signal.SIGTERM)
-    return failure.after_stop or not _speaks_for_itself(failure)
-
-
-def describe(failure: WorkerFailure) -> str:
-    """Who failed and how, in one clause: ``rank 5 on node-b exited with -9 (SIGKILL)``."""
-    return f"rank {failure.rank} on {failure.node} {describe_exit(failure.exit_code)}"
-
-
-def describe_exit(exit_code: int) -> str:
-    """How a process ended, in words."""
-    if exit_code >= 0:
-        return f"exited with {exit_code}"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    return f"exited with {exit_code} ({name})"
+    return failure.after_stop or not timed.speaks

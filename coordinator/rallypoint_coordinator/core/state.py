@@ -20,7 +20,9 @@ from rallypoint.model import (
     Version,
     WorkerFailure,
 )
+from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
+from rallypoint_coordinator.core.failures import FailureLog
 from rallypoint_coordinator.core.records import GoneReason, Seat, StopCause
 
 
@@ -70,6 +72,8 @@ class Round:
     stop_message: str = ""
     stop_revision: int = 0
     ended: bool = False
+    failures: tuple[WorkerFailure, ...] = ()
+    """Once it has ended: what failed in it, without tracebacks, the root cause first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +120,8 @@ class Presence:
     heard_at_ms: int = 0
     heard_wall_ms: int = 0
     observed: Observed = field(default_factory=Observed)
+    """Without its failures: they are kept in the Watch."""
+    clock: AgentClock = field(default_factory=AgentClock)
     acked_at_ms: int = 0
     sent_version: Version | None = None
     sent_at_ms: int = 0
@@ -130,8 +136,8 @@ class Watch:
     """Members that are attached and could start a round now."""
     remaining: set[int] = field(default_factory=set)
     """STOPPING: participants that may still have live workers."""
-    failures: dict[int, tuple[WorkerFailure, ...]] = field(default_factory=dict)
-    """Reported in the current round, by lease."""
+    failures: FailureLog = field(default_factory=FailureLog)
+    """Reported in the current round, until it is judged."""
     gathering_since_ms: int = 0
     last_call_ends_ms: int | None = None
     expected: set[int] = field(default_factory=set)

@@ -11,11 +11,11 @@ import grpc
 
 from rallypoint import wire
 from rallypoint.errors import Reason, Refusal, RefusedError
-from rallypoint.model import Hello
 from rallypoint.rpc_status import abort
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer
 from rallypoint.validation import (
+    validate_clock,
     validate_goodbye,
     validate_heartbeat,
     validate_hello,
@@ -53,7 +53,7 @@ class AgentService(AgentServiceServicer):
     async def Attach(  # type: ignore[override]  # the stubs know generators only, and those cannot clean up reliably
         self, request_iterator: object, context: Context
     ) -> None:
-        hello = await self._hello(context)
+        first = await self._hello(context)
         try:
             stream, outbox = self._driver.open_stream()
         except RefusedError as error:
@@ -61,7 +61,13 @@ class AgentService(AgentServiceServicer):
         reader: asyncio.Task[None] | None = None
         try:
             await self._driver.submit(
-                AgentAttached(stream=stream, hello=hello, peer=peer_address(context.peer()), fresh_uid=fresh_id())
+                AgentAttached(
+                    stream=stream,
+                    hello=wire.hello_from_proto(first.hello),
+                    peer=peer_address(context.peer()),
+                    fresh_uid=fresh_id(),
+                    clock=wire.clock_from_proto(first),
+                )
             )
             reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
             await _write(context, outbox)
@@ -81,7 +87,7 @@ class AgentService(AgentServiceServicer):
             await abort(context, error.refusal)
         return pb.ReportGoneResponse(was_news=was_news)
 
-    async def _hello(self, context: Context) -> Hello:
+    async def _hello(self, context: Context) -> pb.AttachRequest:
         """The stream's first message. Aborts if it is not a valid Hello or does not come."""
         reading = asyncio.ensure_future(context.read())
         try:
@@ -96,7 +102,7 @@ class AgentService(AgentServiceServicer):
         refusal = _refuse_first(first)
         if refusal is not None:
             await abort(context, refusal)
-        return wire.hello_from_proto(first.hello)
+        return first
 
 
 # --- Reading
@@ -134,13 +140,13 @@ class _Kind(NamedTuple):
 
 
 def _observed(request: pb.AttachRequest, stream: int) -> Event:
-    observed = wire.observed_from_proto(request.observed)
-    return AgentObserved(stream=stream, lease_id=request.lease_id, seq=request.seq, observed=observed)
+    observed, clock = wire.observed_from_proto(request.observed), wire.clock_from_proto(request)
+    return AgentObserved(stream=stream, lease_id=request.lease_id, seq=request.seq, observed=observed, clock=clock)
 
 
 def _heartbeat(request: pb.AttachRequest, stream: int) -> Event:
-    version = wire.heartbeat_from_proto(request.heartbeat).version
-    return AgentHeartbeat(stream=stream, lease_id=request.lease_id, seq=request.seq, version=version)
+    version, clock = wire.heartbeat_from_proto(request.heartbeat).version, wire.clock_from_proto(request)
+    return AgentHeartbeat(stream=stream, lease_id=request.lease_id, seq=request.seq, version=version, clock=clock)
 
 
 def _goodbye(request: pb.AttachRequest, stream: int) -> Event:
@@ -167,7 +173,8 @@ def to_event(request: pb.AttachRequest, stream: int, seq: int) -> Event | Refusa
     if request.lease_id <= 0:
         return _invalid("lease_id", f"lease_id must be that of the Welcome, but is {request.lease_id}")
     kind = _KINDS[name]
-    return kind.validate(getattr(request, name)) or kind.event(request, stream)
+    refusal = kind.validate(getattr(request, name)) or validate_clock(request)
+    return refusal or kind.event(request, stream)
 
 
 def _refuse_first(request: pb.AttachRequest) -> Refusal | None:
@@ -175,7 +182,7 @@ def _refuse_first(request: pb.AttachRequest) -> Refusal | None:
         return _invalid("hello", "a stream's first message must be a Hello")
     if request.seq != 1:
         return _invalid("seq", f"seq must be 1, but is {request.seq}")
-    return validate_hello(request.hello)
+    return validate_hello(request.hello) or validate_clock(request)
 
 
 def _invalid(field: str, message: str) -> Refusal:

@@ -8,12 +8,13 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from rallypoint import wire
-from rallypoint.model import WorkerState, WorkerStatus
+from rallypoint.model import Blame, WorkerFailure, WorkerState, WorkerStatus
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint.wire.scalars import instant_to_proto
 from rallypoint.wire.types import (
     AGENT_PHASES,
+    BLAMES,
     JOB_STATES,
     WORKER_STATES,
     capabilities_to_proto,
@@ -151,13 +152,15 @@ def workers(life: Life, stamp: Stamp, after: int) -> Iterator[pb.Worker]:
     current = life.facts.round
     if current is None:
         return
+    failed = {failure.rank: failure for failure in current.failures}
     reports: dict[int, dict[int, WorkerStatus]] = {}
     for seated in _seated_after(current, after):
         lease_id = seated.place.seat.lease_id
         if lease_id not in reports:
             reports[lease_id] = _reported(life, current, lease_id)
-        status = reports[lease_id].get(seated.local_rank) or _unreported(current, seated)
-        yield _worker(life.facts, current, seated, status, stamp)
+        status = reports[lease_id].get(seated.local_rank) or _unreported(current, seated, failed)
+        blame = failed[seated.rank].blame if seated.rank in failed else None
+        yield _worker(life.facts, current, seated, status, stamp, blame)
 
 
 def _seated_after(current: Round, after: int) -> Iterator[_Seated]:
@@ -176,14 +179,25 @@ def _reported(life: Life, current: Round, lease_id: int) -> dict[int, WorkerStat
     return {status.local_rank: status for status in presence.observed.workers}
 
 
-def _unreported(current: Round, seated: _Seated) -> WorkerStatus:
+def _unreported(current: Round, seated: _Seated, failed: dict[int, WorkerFailure]) -> WorkerStatus:
     """What the durable facts say: a node's success is that of each of its workers."""
+    failure = failed.get(seated.rank)
+    if failure is not None:
+        return WorkerStatus(
+            local_rank=seated.local_rank,
+            rank=seated.rank,
+            pid=failure.pid,
+            state=WorkerState.FAILED,
+            exit_code=failure.exit_code,
+        )
     if seated.place.seat.node in current.succeeded:
         return WorkerStatus(local_rank=seated.local_rank, rank=seated.rank, state=WorkerState.SUCCEEDED, exit_code=0)
     return WorkerStatus(local_rank=seated.local_rank, rank=seated.rank, state=WorkerState.UNKNOWN)
 
 
-def _worker(facts: Facts, current: Round, seated: _Seated, status: WorkerStatus, stamp: Stamp) -> pb.Worker:
+def _worker(
+    facts: Facts, current: Round, seated: _Seated, status: WorkerStatus, stamp: Stamp, blame: Blame | None
+) -> pb.Worker:
     seat = seated.place.seat
     return pb.Worker(
         name=f"{job_name(facts.job)}/workers/{seated.rank}",
@@ -195,5 +209,6 @@ def _worker(facts: Facts, current: Round, seated: _Seated, status: WorkerStatus,
         pid=status.pid,
         state=WORKER_STATES.number(status.state),
         exit_code=status.exit_code,
+        blame=BLAMES.number(blame) if blame else types_pb2.BLAME_UNSPECIFIED,
         observe_time=instant_to_proto(stamp.wall_ms),
     )

@@ -196,6 +196,7 @@ def _write_ended(record: RoundEnded) -> pb.RoundEnded:
         charged=record.charged,
         culprit=wire.failure_to_proto(record.culprit) if record.culprit else None,
         message=record.message,
+        others=[wire.failure_to_proto(failure) for failure in record.others],
     )
 
 
@@ -205,6 +206,7 @@ def _read_ended(message: pb.RoundEnded) -> RoundEnded:
         charged=message.charged,
         culprit=wire.failure_from_proto(message.culprit) if message.HasField("culprit") else None,
         message=message.message,
+        others=tuple(wire.failure_from_proto(failure) for failure in message.others),
     )
 
 

@@ -138,6 +138,7 @@ def _round_to_proto(current: Round) -> pb.RoundSnapshot:
         stop_message=current.stop_message,
         stop_revision=current.stop_revision,
         ended=current.ended,
+        failures=[wire.failure_to_proto(failure) for failure in current.failures],
     )
 
 
@@ -156,4 +157,5 @@ def _round_from_proto(message: pb.RoundSnapshot) -> Round:
         stop_message=message.stop_message,
         stop_revision=message.stop_revision,
         ended=message.ended,
+        failures=tuple(wire.failure_from_proto(failure) for failure in message.failures),
     )

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc.aio
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import NO_VERSION, Directive, Hello, Observed, Welcome
+from rallypoint.model import NO_VERSION, ClockReading, Directive, Hello, Observed, Welcome
 from rallypoint.rpc_status import refusal_from_rpc_error
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.wire import (
@@ -93,6 +93,8 @@ class Stream:
         self._wishes = wishes
         self._mailbox = mailbox
         self._sent = SentLog()
+        self._acked = (0, 0)
+        """The newest acknowledgement, and when it came."""
         self._wakeup = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._own_end: End | None = None
@@ -169,6 +171,7 @@ class Stream:
         hello_sent_ms = self._sent.acknowledge(1)
         if hello_sent_ms is None:
             return Broken("the coordinator sent a Welcome that answers no Hello")
+        self._acked = (1, boot_ms())
         self._wishes.identity = Identity(welcome.cluster_id, welcome.job_uid, welcome.lease_id)
         self.welcome = welcome
         self._next_beat_s = _now_s() + self._interval_s(welcome)
@@ -183,6 +186,7 @@ class Stream:
     def _take_ack(self, ack: Ack) -> End | None:
         if ack.seq > self._sent.last_seq:
             return Broken(f"the coordinator acknowledges message {ack.seq}, but {self._sent.last_seq} was the last one")
+        self._acked = (ack.seq, boot_ms())
         sent_ms = self._sent.acknowledge(ack.seq)
         if sent_ms is not None:
             self._mailbox.put(LeaseRenewed(sent_ms))
@@ -219,10 +223,11 @@ class Stream:
 
     def _request(self, message: AgentMessage, lease_id: int) -> pb.AttachRequest:
         # The instant before the write: a write may wait for the other side, and earlier is safe.
-        seq = self._sent.number(boot_ms())
+        now_ms = boot_ms()
+        seq = self._sent.number(now_ms)
         if isinstance(message, Goodbye):
             self._goodbye_seq = seq
-        return attach_request_to_proto(message, lease_id=lease_id, seq=seq)
+        return attach_request_to_proto(message, lease_id=lease_id, seq=seq, clock=ClockReading(now_ms, *self._acked))
 
     async def _next_message(self, welcome: Welcome) -> AgentMessage:
         """Sleep until something is to be said."""

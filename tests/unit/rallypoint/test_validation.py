@@ -32,6 +32,7 @@ from rallypoint.validation import (
     check_job_spec,
     check_node_name,
     check_node_spec,
+    validate_clock,
     validate_goodbye,
     validate_heartbeat,
     validate_hello,
@@ -317,3 +318,22 @@ def test_names(check: Callable[[str], Refusal | None]) -> None:
     refusal = check("")
     assert refusal is not None
     assert (refusal.reason, refusal.message.endswith("but is empty")) == (Reason.INVALID_FIELD, True)
+
+
+@pytest.mark.parametrize(
+    ("clock", "field"),
+    [
+        (agent_service_pb2.ClockReading(), "clock.send"),
+        (agent_service_pb2.ClockReading(send=Duration(seconds=-1)), "clock.send"),
+        (agent_service_pb2.ClockReading(send=Duration(), acked_seq=-1), "clock.acked_seq"),
+        (agent_service_pb2.ClockReading(send=Duration(), acked_seq=1), "clock.acked"),
+    ],
+)
+def test_clock_field_at_fault(clock: agent_service_pb2.ClockReading, field: str) -> None:
+    refusal = validate_clock(agent_service_pb2.AttachRequest(clock=clock))
+    assert refusal is not None
+    assert refusal.field == field
+
+
+def test_a_message_may_say_nothing_of_a_clock() -> None:
+    assert validate_clock(agent_service_pb2.AttachRequest()) is None

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from rallypoint import wire
 from rallypoint.model import (
     NO_ROUND,
+    NO_VERSION,
     AgentPhase,
     Capability,
+    ClockReading,
     JobSpec,
     JobState,
     NodeSpec,
@@ -108,6 +110,15 @@ def test_an_attach_request_says_what_went_in(message: wire.AgentMessage) -> None
     request = wire.attach_request_to_proto(message, lease_id=7, seq=3)
     assert (request.lease_id, request.seq) == (7, 3)
     assert wire.attach_request_from_proto(request) == message
+
+
+clocks = st.builds(ClockReading, strategies.durations_ms, st.integers(1, 2**62), strategies.durations_ms)
+
+
+@given(st.none() | clocks | strategies.durations_ms.map(ClockReading))
+def test_an_attach_request_says_what_the_clock_showed(clock: ClockReading | None) -> None:
+    request = wire.attach_request_to_proto(wire.Heartbeat(NO_VERSION), lease_id=7, seq=3, clock=clock)
+    assert wire.clock_from_proto(request) == clock
 
 
 @given(st.one_of(strategies.welcomes, strategies.directives, acks, stales))

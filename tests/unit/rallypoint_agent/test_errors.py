@@ -93,6 +93,7 @@ def ending(exit_code: int = 1, *, after_stop: bool = False) -> Ending:
         pid=77,
         exit_code=exit_code,
         time_ms=1_700_000_000_123,
+        boot_ms=4_567,
         after_stop=after_stop,
     )
 
@@ -109,6 +110,7 @@ def test_a_failure_has_the_workers_own_words(error_file: Path) -> None:
         traceback="Traceback: ...",
         fail_time_ms=1_700_000_000_123,
         after_stop=True,
+        fail_clock_ms=4_567,
     )
 
 
@@ -202,10 +204,22 @@ def test_the_root_cause_comes_first_and_the_others_are_folded() -> None:
         "  Traceback\n"
         '    File "x"\n'
         "  ValueError: no\n"
-        "Stopped: ranks 0-2 on a: SIGTERM\n"
-        "Also failed: rank 7 on a: RuntimeError: reset\n"
+        "Collateral, stopped: ranks 0-2 on a: SIGTERM\n"
+        "Collateral: rank 7 on a: RuntimeError: reset\n"
         "The output of this node's workers is in /logs/attempt_0"
     )
+
+
+def test_what_may_have_failed_first_is_told_from_collateral() -> None:
+    culprit, here, there = failed(5), failed(6, exit_code=2), replace(failed(9), node="b")
+    outcome = Outcome(state=JobState.FAILED, reason="R", message="why", culprit=culprit, candidates=(here, there))
+    finish = Finish(kind=FinishKind.DECIDED, message="why", outcome=outcome)
+    report = final_report(finish, [culprit, here, failed(7)])
+    assert report.splitlines()[2:] == [
+        "May have failed first: rank 6 on a: exit code 2",
+        "May have failed first: rank 9 on b: exit code 1",
+        "Collateral: rank 7 on a: exit code 1",
+    ]
 
 
 def test_without_a_traceback_it_says_how_to_get_one() -> None:

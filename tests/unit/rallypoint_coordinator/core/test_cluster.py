@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, Endpoint, EndpointOffer, JobSpec, JobState, ScaleUp, Version
+from rallypoint.model import AgentPhase, Blame, Endpoint, EndpointOffer, JobSpec, JobState, ScaleUp, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -148,9 +148,20 @@ class TestFailure:
         b.clear()
         assert (outcome_told(a), outcome_told(b)) == ("FAILED RESTARTS_EXHAUSTED", "FAILED RESTARTS_EXHAUSTED")
         assert script.life.facts.outcome is not None
-        assert script.life.facts.outcome.culprit == failure(
-            "a", exit_code=7, message="ValueError: x", traceback="Traceback\nValueError: x"
-        )
+        culprit = script.life.facts.outcome.culprit
+        assert culprit is not None
+        assert (culprit.node, culprit.exit_code, culprit.blame) == ("a", 7, Blame.ROOT_CAUSE)
+        assert culprit.traceback == "Traceback\nValueError: x"
+
+    def test_no_texts_of_failures_stay_behind_once_the_round_is_judged(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail(message="ValueError: x", traceback="Traceback\nValueError: x")
+        assert len(script.life.watch.failures) == 1
+        b.clear()
+        assert len(script.life.watch.failures) == 0
+        assert {presence.observed.failures for presence in script.life.presences.values()} == {()}
+        assert script.life.facts.last_failure is not None
+        assert script.life.facts.last_failure.traceback
 
     def test_an_old_rounds_failure_spends_nothing_but_renews_the_lease(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)

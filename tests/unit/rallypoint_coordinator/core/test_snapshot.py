@@ -99,7 +99,7 @@ def test_a_new_fact_needs_a_place_in_the_snapshot() -> None:
         ),
         "Round": (
             "number places world_size endpoint offer_id restart_count succeeded stop_cause stop_message"
-            " stop_revision ended"
+            " stop_revision ended failures"
         ),
         "Place": "seat group_rank first_rank first_role_rank role_world_size",
     }
