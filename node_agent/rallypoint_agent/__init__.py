@@ -18,10 +18,11 @@ if TYPE_CHECKING:
         WorkerState,
     )
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
-    from rallypoint_agent.logs import LogsDest, LogsSpecs, Std
+    from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
     from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 
 __all__ = [
+    "DefaultLogsSpecs",
     "ElasticAgent",
     "LocalElasticAgent",
     "LogsDest",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "DefaultLogsSpecs": "logs",
     "LocalElasticAgent": "local_elastic_agent",
     "LogsDest": "logs",
     "LogsSpecs": "logs",

@@ -31,6 +31,8 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 PREFIX_TEMPLATE_VARIABLE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+ERROR_FILE_VARIABLE = "TORCHELASTIC_ERROR_FILE"
+"""Where whoever started the agent looks for the reason of its failure, as a worker's agent does."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,20 +60,20 @@ def _command(argv: list[str]) -> int:
 
 
 def _checked(options: RunOptions) -> LogsSpecs:
-    """Refuse what the coordinator would refuse, and a log folder that cannot be written to."""
+    """Refuse what the coordinator would refuse, a log folder that cannot be written to, and what cannot be loaded."""
+    from rallypoint_agent.entry_points import EntryPointError
     from rallypoint_agent.flag_names import flag_of
-    from rallypoint_agent.logs import LogsSpecs
+    from rallypoint_agent.logs import load_logs_specs
 
     for refusal in filter(None, _refusals(options)):
         raise UsageError(refusal.message.replace(refusal.field, flag_of(refusal.field), 1))
+    streams = options.redirects, options.tee
     try:
-        logs_specs = LogsSpecs(options.log_dir, options.redirects, options.tee)
-        logs_specs.make_log_dir()
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+        return load_logs_specs(options.logs_specs, options.log_dir, *streams, set(options.local_ranks_filter) or None)
+    except EntryPointError as error:
+        raise UsageError(f"--logs-specs {options.logs_specs}: {error}") from None
     except OSError as error:
         raise UsageError(f"--log-dir {options.log_dir}: {error.strerror}") from None
-    return logs_specs
 
 
 def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
@@ -194,6 +196,8 @@ def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
         args=args,
         max_restarts=options.job_spec.max_restarts,
         monitor_interval=options.monitor_interval,
+        duplicate_stdout_filters=list(options.duplicate_stdout_filters),
+        duplicate_stderr_filters=list(options.duplicate_stderr_filters),
         master_port=options.master_port,
         local_addr=options.local_addr,
     )
@@ -233,12 +237,15 @@ def _status(agent: LocalElasticAgent) -> int | None:
 
 def _report(options: RunOptions, agent: LocalElasticAgent) -> int:
     from rallypoint_agent.core.effects import FinishKind
-    from rallypoint_agent.errors import exit_status, final_report
+    from rallypoint_agent.errors import exit_status
+    from rallypoint_agent.final_report import final_report, leave_error_file
 
     finish = agent.finish
     assert finish is not None
     status = exit_status(finish)
     report = final_report(finish, agent.failures, agent.log_dir) if status else ""
+    if status and (path := os.environ.get(ERROR_FILE_VARIABLE)):
+        leave_error_file(path, finish, agent.failures)
     smooth = status == 0 and finish.kind is not FinishKind.BARRIER_TIMEOUT
     level = logging.INFO if smooth else logging.ERROR
     logger.log(level, "job %s: %s%s", options.job, finish.message, report and f"\n{report}")

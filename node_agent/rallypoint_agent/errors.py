@@ -1,4 +1,4 @@
-"""Why workers failed: reading what they left, and telling the user at the end."""
+"""Why workers failed: reading what they left, and saying it in words."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ from rallypoint_agent.core.effects import Finish, FinishKind
 MAX_ERROR_FILE_BYTES = 4 << 20
 MAX_MESSAGE_BYTES = 4 << 10
 MAX_TRACEBACK_BYTES = 64 << 10
-
-_FOLDED_LENGTH = 160
-
-# How a line begins: for what ended by itself, and for what had been told to stop.
-_CANDIDATE = ("May have failed first", "May have failed first")
-_COLLATERAL = ("Collateral", "Collateral, stopped")
-_UNJUDGED = ("Failed", "Stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +44,11 @@ class Ending:
 
 
 def failure_of(ending: Ending, error_file: str, trouble: str = "") -> WorkerFailure:
-    """The failure as it is reported: the worker's own words if it left any ("" is no file).
+    """The failure as it is reported: the worker's own words if it left any ("" and /dev/null are no file).
 
     ``trouble``: what else is known of why it ended.
     """
-    report = read_error_file(error_file) if error_file else ErrorReport()
+    report = read_error_file(error_file) if error_file not in ("", os.devnull) else ErrorReport()
     words = [report.message or exit_in_words(ending.exit_code), trouble, report.trouble]
     message = "; ".join(filter(None, words))
     return WorkerFailure(
@@ -111,6 +104,18 @@ def _understand(data: object) -> ErrorReport:
         traceback=trace if isinstance(trace, str) else "",
         trouble="" if isinstance(text, str) else "its error file has a message that is no text",
     )
+
+
+def error_file_data(failure: WorkerFailure, *, with_code: bool = False) -> dict[str, object]:
+    """The content of an error file that says this, as torch's ``record`` writes it.
+
+    ``with_code``: as its agent passes it on to whoever started it.
+    """
+    extra = {"timestamp": str(failure.fail_time_ms // 1000)}
+    if failure.traceback:
+        extra["py_callstack"] = failure.traceback
+    code = {"errorCode": failure.exit_code} if with_code else {}
+    return {"message": {"message": failure.message, "extraInfo": extra, **code}}
 
 
 def _cut_end(text: str, limit: int) -> str:
@@ -169,48 +174,3 @@ def exit_status(finish: Finish) -> int:
             return 4
         case FinishKind.SIGNALLED:
             return 128 + finish.signal
-
-
-def final_report(finish: Finish, failures: Iterable[WorkerFailure], log_dir: str = "") -> str:
-    """What the user reads last: the root cause, then in one line each what may have come first as well, and collateral.
-
-    ``failures``: what failed on this node in the last round; ``log_dir``: where its output is.
-    Empty if there is nothing to tell.
-    """
-    culprit = finish.outcome.culprit if finish.outcome else None
-    candidates = finish.outcome.candidates if finish.outcome else ()
-    named = {(failure.node, failure.pid, failure.rank) for failure in (culprit, *candidates) if failure}
-    others = [failure for failure in failures if (failure.node, failure.pid, failure.rank) not in named]
-    lines = []
-    if culprit:
-        lines += _root_cause(culprit)
-    lines += _folded(candidates, *_CANDIDATE)
-    lines += _folded(others, *(_COLLATERAL if culprit else _UNJUDGED))
-    if lines and log_dir:
-        lines.append(f"The output of this node's workers is in {log_dir}")
-    return "\n".join(lines)
-
-
-def _root_cause(culprit: WorkerFailure) -> list[str]:
-    where = f"rank {culprit.rank} (local rank {culprit.local_rank}) on {culprit.node}"
-    words = exit_in_words(culprit.exit_code)
-    how = f"pid {culprit.pid}, {words}" if culprit.pid else "not started"
-    said = [] if culprit.message == words else culprit.message.rstrip().splitlines()
-    said += culprit.traceback.rstrip().splitlines()
-    if not said and culprit.exit_code > 0:
-        said = ["No traceback: decorate the main function with rallypoint.worker.record"]
-    return [f"Root cause: {where}, {how}", *(f"  {line}" for line in said)]
-
-
-def _folded(failures: Iterable[WorkerFailure], word: str, word_if_stopped: str) -> list[str]:
-    """One line for all that ended alike."""
-    alike: dict[tuple[str, str, str], list[int]] = {}
-    for failure in failures:
-        label = word_if_stopped if failure.after_stop else word
-        alike.setdefault((label, failure.node, _shortened(failure.message)), []).append(failure.rank)
-    return [f"{label}: {ranks_in_words(ranks)} on {node}: {message}" for (label, node, message), ranks in alike.items()]
-
-
-def _shortened(message: str) -> str:
-    line = message.partition("\n")[0]
-    return line if len(line) <= _FOLDED_LENGTH else f"{line[:_FOLDED_LENGTH]}..."

@@ -96,6 +96,22 @@ def node_rank(given: str) -> int:
     return rank
 
 
+def local_ranks(given: str) -> frozenset[int]:
+    """Local ranks; one that this node does not have is no error, since nodes may differ."""
+    if not given:
+        return frozenset()
+    try:
+        return frozenset(whole(item.strip()) for item in given.split(","))
+    except ValueError:
+        raise ValueError("it must be a list of local ranks, as in 0,1,2") from None
+
+
+def texts(given: str) -> tuple[str, ...]:
+    """Separated by commas; two commas are one that belongs to a text. Empty ones mean nothing."""
+    parts = given.replace(",,", "\0").split(",")
+    return tuple(part.replace("\0", ",") for part in parts if part)
+
+
 def endpoints(given: str) -> tuple[Endpoint, ...]:
     return tuple(_endpoint(item.strip()) for item in given.split(","))
 

@@ -44,7 +44,7 @@ from rallypoint_agent.simple_elastic_agent import (
     StartInterruptedError,
     WorkerStartError,
 )
-from rallypoint_agent.tail_log import TailLogs, console
+from rallypoint_agent.tail_log import MAX_BEHIND_BYTES, FilteredFile, StreamOutput, TailLogs, console
 from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_args, worker_env
 
 HEALTH_CHECK_PORT_VARIABLE = "TORCHELASTIC_HEALTH_CHECK_PORT"
@@ -96,8 +96,11 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._keep_children = frozenset(keep_children)
         self._health_check_server = health_check_server
         self._obituary = obituary
-        self._tails = TailLogs(console(1), console(2))
-        self._has_logs = False
+        self._console = (StreamOutput(console(1)), StreamOutput(console(2)))
+        self._tails = TailLogs(MAX_BEHIND_BYTES)
+        # Separate: who reads the console may be slow, and a copy in a file is complete.
+        self._copies = TailLogs()
+        self._log_dir = ""
         self._keeper: Keeper | None = None
         self._local_round: LocalRound | None = None
         self._attention: Attention | None = None
@@ -107,9 +110,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     @property
     def log_dir(self) -> str:
         """Where the output of the last round's workers is; "" if it went where ours goes."""
-        if self._local_round is None or not self._has_logs:
-            return ""
-        return self._logs_specs.round_log_dir(self._local_round.assignment.round)
+        return self._log_dir
 
     # --- the agent's start and end
 
@@ -121,7 +122,9 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _close(self) -> None:
         with contextlib.ExitStack() as closing:
-            closing.callback(self._logs_specs.close)
+            # One that was made for torch has nothing to close.
+            closing.callback(getattr(self._logs_specs, "close", lambda: None))
+            closing.callback(self._copies.close)
             closing.callback(self._tails.close)
             if self._health_check_server is not None:
                 closing.callback(self._health_check_server.stop)
@@ -156,14 +159,16 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         assignment = worker_group.assignment
         assert assignment is not None
-        dest = self._logs_specs.reify(self._run_id, assignment.round, worker_group.spec.local_world_size)
-        commands = self._commands(worker_group.spec, assignment, dest)
-        round_ = LocalRound(self._core.config.node, assignment, dest.error_files)
+        envs = self._worker_envs(worker_group.spec, assignment)
+        dest = self._logs_specs.reify(envs)
+        commands = self._commands(worker_group.spec, envs, dest)
+        error_files = {rank: dest.error_files.get(rank, "") for rank in envs}
+        round_ = LocalRound(self._core.config.node, assignment, error_files)
         round_.fence_ns = self._fence_ns
+        self._follow(dest, worker_group)
         self._need_keeper().spawn(assignment.round, commands)
         self._local_round = round_
         self._feed_obituary()
-        self._follow(dest, worker_group)
         while not round_.pids:
             self._check_start(round_)
             self._pump(_PUMP_S)
@@ -282,6 +287,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _gone(self, round_: LocalRound) -> None:
         round_.gone = True
         self._tails.finish()
+        self._copies.finish()
 
     def _replace_keeper(self, event: KeeperDied) -> None:
         """The workers died with it; what they started is ours to kill."""
@@ -309,7 +315,7 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     # --- what the workers are given
 
-    def _commands(self, spec: WorkerSpec, assignment: Assignment, dest: LogsDest) -> list[WorkerCommand]:
+    def _worker_envs(self, spec: WorkerSpec, assignment: Assignment) -> dict[int, dict[str, str]]:
         group = GroupEnv(
             base=self._environ,
             role=spec.role,
@@ -319,33 +325,49 @@ class LocalElasticAgent(SimpleElasticAgent):
             job_uid=self._job_uid,
             virtual_local_rank=spec.virtual_local_rank,
         )
+        return {rank: worker_env(group, assignment, rank) for rank in range(spec.local_world_size)}
+
+    def _commands(self, spec: WorkerSpec, envs: Mapping[int, Mapping[str, str]], dest: LogsDest) -> list[WorkerCommand]:
         return [
             WorkerCommand(
                 local_rank=rank,
                 argv=(self._program, *worker_args(spec.args, rank)),
-                env=worker_env(group, assignment, rank, dest.error_files[rank]),
-                stdout=dest.stdouts.get(rank),
-                stderr=dest.stderrs.get(rank),
+                env=env,
+                stdout=dest.stdouts.get(rank) or None,
+                stderr=dest.stderrs.get(rank) or None,
             )
-            for rank in range(spec.local_world_size)
+            for rank, env in envs.items()
         ]
 
     def _follow(self, dest: LogsDest, worker_group: WorkerGroup) -> None:
-        if not self._has_logs and (dest.stdouts or dest.stderrs):
-            self._has_logs = True
-            logger.info("the output of the workers is in %s", self._logs_specs.root_log_dir)
-        for output, files in (("stdout", dest.tee_stdouts), ("stderr", dest.tee_stderrs)):
-            for local_rank, path in files.items():
-                rank = worker_group.workers[local_rank].global_rank
-                prefix = line_prefix(self._prefix_template, worker_group.spec.role, local_rank, rank)
-                self._tails.follow(path, prefix, output)
+        if dest.log_dir:
+            logger.info("the output of the workers is in %s", dest.log_dir)
+        self._log_dir = dest.log_dir
+        spec, (out, err) = worker_group.spec, self._console
+        self._follow_stream(worker_group, dest.tee_stdouts, out, dest.filtered_stdout, spec.duplicate_stdout_filters)
+        self._follow_stream(worker_group, dest.tee_stderrs, err, dest.filtered_stderr, spec.duplicate_stderr_filters)
+
+    def _follow_stream(
+        self,
+        group: WorkerGroup,
+        files: Mapping[int, str],
+        shown_on: StreamOutput,
+        copy: str,
+        filters: Sequence[str] | None,
+    ) -> None:
+        filtered = FilteredFile(copy, filters) if copy and filters else None
+        for local_rank, path in files.items():
+            rank = group.workers[local_rank].global_rank
+            prefix = line_prefix(self._prefix_template, group.spec.role, local_rank, rank)
+            self._tails.follow(path, prefix, shown_on)
+            if filtered:
+                self._copies.follow(path, prefix, filtered)
 
 
 def _program(spec: WorkerSpec) -> str:
     """What to run. Nothing that was asked for is left out unsaid."""
     if not isinstance(spec.entrypoint, str):
         raise ValueError(f"the entrypoint {spec.get_entrypoint_name()} is a function: only a program can be run yet")
-    for name in ("numa_options", "duplicate_stdout_filters", "duplicate_stderr_filters"):
-        if getattr(spec, name):
-            raise ValueError(f"{name} cannot be used yet")
+    if spec.numa_options:
+        raise ValueError("numa_options cannot be used yet")
     return spec.entrypoint

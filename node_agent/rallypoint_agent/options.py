@@ -18,8 +18,7 @@ from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
 
 _NOT_HAD_YET = (
-    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "EVENT_LOG_HANDLER", "LOCAL_RANKS_FILTER"),
-    *("DUPLICATE_STDOUT_FILTERS", "DUPLICATE_STDERR_FILTERS", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
+    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "EVENT_LOG_HANDLER", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
     "VIRTUAL_LOCAL_RANK",
 )
 """torchrun's flags that there are none of here."""
@@ -33,7 +32,7 @@ class UsageError(Exception):
 class RunOptions:
     """What ``rallypoint run`` was asked to do.
 
-    ``coordinators``: its endpoints; none means a coordinator of our own.
+    ``coordinators``: its endpoints; none means a coordinator of our own. ``logs_specs`` is a name.
     """
 
     coordinators: tuple[Endpoint, ...]
@@ -48,6 +47,10 @@ class RunOptions:
     log_dir: str | None
     redirects: Std | dict[int, Std]
     tee: Std | dict[int, Std]
+    local_ranks_filter: frozenset[int]
+    duplicate_stdout_filters: tuple[str, ...]
+    duplicate_stderr_filters: tuple[str, ...]
+    logs_specs: str | None
     monitor_interval: float
     connect_timeout_ms: int
     module: bool
@@ -167,12 +170,12 @@ _FLAGS = (
         read=flag_values.path,
         default=None,
         metavar="DIR",
-        help="write the workers' output there as well (default: a new temporary folder)",
+        help="write the workers' output there and show it, unless told otherwise (default: a new temporary folder)",
     ),
     _Flag(
         name="redirects",
         read=Std.from_str,
-        default=Std.NONE,
+        default=None,
         metavar="STD",
         help="write to files only: 0 none, 1 stdout, 2 stderr, 3 both, or by local rank 0:1,1:3",
         more_names=("r",),
@@ -180,10 +183,38 @@ _FLAGS = (
     _Flag(
         name="tee",
         read=Std.from_str,
-        default=Std.NONE,
+        default=None,
         metavar="STD",
         help="write to files and show; values as of --redirects",
         more_names=("t",),
+    ),
+    _Flag(
+        name="local-ranks-filter",
+        read=flag_values.local_ranks,
+        default=frozenset(),
+        metavar="N[,N]",
+        help="show the output of these local ranks only; files are written all the same",
+    ),
+    _Flag(
+        name="duplicate-stdout-filters",
+        read=flag_values.texts,
+        default=(),
+        metavar="TEXT[,TEXT]",
+        help="copy the lines of --tee's stdout that have one of these into filtered_stdout.log",
+    ),
+    _Flag(
+        name="duplicate-stderr-filters",
+        read=flag_values.texts,
+        default=(),
+        metavar="TEXT[,TEXT]",
+        help="the same for stderr and filtered_stderr.log",
+    ),
+    _Flag(
+        name="logs-specs",
+        read=flag_values.text,
+        default=None,
+        metavar="NAME",
+        help="a LogsSpecs of your own: its entry point in the group torchrun.logs_specs",
     ),
     _Flag(
         name="monitor-interval",
@@ -258,6 +289,7 @@ def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> RunOption
     values = {flag.dest: _value(flag, given[flag.dest], environ) for flag in _FLAGS}
     _check_program(values, given["script"])
     _check_local_ranks(values)
+    _check_filters(values)
     return _options(values, given["script"], tuple(given["script_args"]))
 
 
@@ -329,7 +361,7 @@ def _check_script(script: str) -> None:
 def _check_local_ranks(values: Mapping[str, Any]) -> None:
     count = values["nproc_per_node"]
     for name in ("redirects", "tee"):
-        ranks = [] if isinstance(values[name], Std) else values[name]
+        ranks = values[name] if isinstance(values[name], dict) else []
         if beyond := [rank for rank in ranks if rank >= count]:
             raise UsageError(f"--{name}: there is no local rank {beyond[0]}, --nproc-per-node is {count}")
 
@@ -340,6 +372,7 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
     standalone, coordinators = values.pop("standalone"), values.pop("coordinator")
     if max_nodes > 1:
         _check_several_nodes(standalone, coordinators, values["rdzv_id"])
+    redirects, tee = _streams(values)
     return RunOptions(
         coordinators=() if standalone else coordinators,
         job=_job_name(values.pop("rdzv_id")),
@@ -359,10 +392,28 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
             no_restart_exit_codes=values.pop("no_restart_exit_codes"),
         ),
         connect_timeout_ms=values.pop("connect_timeout"),
+        redirects=redirects,
+        tee=tee,
         script=script,
         script_args=script_args,
         **values,
     )
+
+
+def _streams(values: dict[str, Any]) -> tuple[Std | dict[int, Std], Std | dict[int, Std]]:
+    """What is redirected and what is teed. Who names a folder for logs, and says neither, wants both."""
+    redirects, tee = values.pop("redirects"), values.pop("tee")
+    if redirects is None and tee is None and values["log_dir"] not in (None, os.devnull):
+        tee = Std.ALL
+    return redirects or Std.NONE, tee or Std.NONE
+
+
+def _check_filters(values: Mapping[str, Any]) -> None:
+    if values["log_dir"] != os.devnull:
+        return
+    for name in ("duplicate-stdout-filters", "duplicate-stderr-filters"):
+        if values[name.replace("-", "_")]:
+            raise UsageError(f"--{name} needs files, but --log-dir is {os.devnull}")
 
 
 def _check_several_nodes(standalone: bool, coordinators: tuple[Endpoint, ...], job: str) -> None:

@@ -26,8 +26,8 @@ class GroupEnv:
     virtual_local_rank: bool = False
 
 
-def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int, error_file: str) -> dict[str, str]:
-    """The whole environment of one worker. Every variable but RALLYPOINT_* is torchrun's.
+def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int) -> dict[str, str]:
+    """The environment of one worker, whole but for its error file. Every variable but RALLYPOINT_* is torchrun's.
 
     Raises ValueError if a virtual local rank has no device in CUDA_VISIBLE_DEVICES.
     """
@@ -53,7 +53,8 @@ def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int, error_f
         "TORCHELASTIC_RUN_ID": group.run_id,
         # Rank 0's worker hosts the store. "True" would make every rank a client of the agent's.
         "TORCHELASTIC_USE_AGENT_STORE": "False",
-        "TORCHELASTIC_ERROR_FILE": error_file,
+        # The logs' own: an inherited one is the agent's, not the worker's.
+        "TORCHELASTIC_ERROR_FILE": "",
         "RALLYPOINT_JOB_UID": group.job_uid,
     }
     if group.virtual_local_rank:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.keeper import Keeper
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.local_elastic_agent import HEALTH_CHECK_PORT_VARIABLE, LocalElasticAgent
-from rallypoint_agent.logs import LogsDest, LogsSpecs
+from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, Std
 from support.fake_link import FakeLink
 from support.processes import MARK_VARIABLE, new_mark, pids_with_mark, wait_until
 
@@ -49,7 +50,7 @@ def rounds(wanted: int, state: JobState) -> Any:
 def agent_of(link: FakeLink, mark: str, *argv: str, **more: Any) -> LocalElasticAgent:
     spec = WorkerSpec("default", 1, link, entrypoint=argv[0], args=argv[1:], local_addr="127.0.0.1")
     environ = {**os.environ, MARK_VARIABLE: mark, **more.pop("environ", {})}
-    return LocalElasticAgent(spec, more.pop("logs_specs", LogsSpecs()), environ=environ, **more)
+    return LocalElasticAgent(spec, more.pop("logs_specs", DefaultLogsSpecs()), environ=environ, **more)
 
 
 def test_it_runs_a_program_to_its_success(mark: str) -> None:
@@ -73,17 +74,16 @@ def test_each_rounds_failure_is_its_own(mark: str) -> None:
 def test_a_function_is_refused() -> None:
     spec = WorkerSpec("default", 1, FakeLink(lambda link, observed: None), entrypoint=print)
     with pytest.raises(ValueError, match="print is a function"):
-        LocalElasticAgent(spec, LogsSpecs())
+        LocalElasticAgent(spec, DefaultLogsSpecs())
 
 
-@pytest.mark.parametrize("name", ["numa_options", "duplicate_stdout_filters"])
-def test_what_cannot_be_done_yet_is_refused(name: str) -> None:
+def test_what_cannot_be_done_yet_is_refused() -> None:
     link = FakeLink(lambda link, observed: None)
-    with pytest.raises(ValueError, match=name):
-        LocalElasticAgent(WorkerSpec("default", 1, link, entrypoint="true", **{name: ["x"]}), LogsSpecs())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="numa_options"):
+        LocalElasticAgent(WorkerSpec("default", 1, link, entrypoint="true", numa_options="x"), DefaultLogsSpecs())
 
 
-class Fifo(LogsSpecs):
+class Fifo(DefaultLogsSpecs):
     """The worker's output goes into a FIFO that nobody reads: opening it takes for ever."""
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ class Fifo(LogsSpecs):
         os.mkfifo(path)
         self._path = str(path)
 
-    def reify(self, run_id: str, round_number: int, local_world_size: int) -> LogsDest:
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
         return LogsDest(stdouts={0: self._path}, error_files={0: ""})
 
 
@@ -138,10 +138,32 @@ def test_output_without_end_is_shown_and_costs_no_memory(
 ) -> None:
     program = "import sys; [sys.stdout.write('x' * 999 + '\\n') for _ in range(20_000)]"
     link = FakeLink(rounds(1, JobState.SUCCEEDED))
-    agent = agent_of(link, mark, sys.executable, "-c", program, logs_specs=LogsSpecs(str(tmp_path)))
+    agent = agent_of(link, mark, sys.executable, "-c", program, logs_specs=DefaultLogsSpecs(str(tmp_path), tee=Std.ALL))
     agent.run()
     shown = capfdbinary.readouterr().out.splitlines()
     assert shown == [b"[default0]:" + b"x" * 999] * 20_000
+
+
+def test_a_round_that_is_over_keeps_no_log_open(mark: str, tmp_path: Path) -> None:
+    def open_logs() -> list[str]:
+        links = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [link for link in links if link.startswith(str(tmp_path))]
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if not observed.phase.may_have_workers:
+            wait_until(lambda: not open_logs())
+        rounds(5, JobState.SUCCEEDED)(link, observed)
+
+    link = FakeLink(answer)
+    spec = WorkerSpec("r", 1, link, entrypoint="echo", args=("loss",), duplicate_stdout_filters=["loss"])
+    LocalElasticAgent(
+        spec, DefaultLogsSpecs(str(tmp_path), tee=Std.ALL), environ={**os.environ, MARK_VARIABLE: mark}
+    ).run()
+    copies = {str(path.relative_to(tmp_path)).partition("/")[2]: path.read_text() for path in tmp_path.rglob("filt*")}
+    assert copies == {f"attempt_{number}/filtered_stdout.log": "[r0]:loss\n" for number in range(5)}
 
 
 def keeper_of(agent: LocalElasticAgent) -> Keeper:

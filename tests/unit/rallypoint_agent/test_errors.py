@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from rallypoint_agent.errors import (
     exit_in_words,
     exit_status,
     failure_of,
-    final_report,
     ranks_in_words,
     read_error_file,
 )
@@ -176,79 +174,3 @@ def decided(state: JobState, culprit: WorkerFailure | None = None) -> Finish:
 )
 def test_the_exit_status(finish: Finish, status: int) -> None:
     assert exit_status(finish) == status
-
-
-def failed(rank: int, message: str = "", **more: object) -> WorkerFailure:
-    exit_code = more.pop("exit_code", 1)
-    assert isinstance(exit_code, int)
-    return WorkerFailure(
-        node="a",
-        local_rank=rank % 4,
-        rank=rank,
-        pid=100 + rank,
-        exit_code=exit_code,
-        message=message or exit_in_words(exit_code),
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def test_the_root_cause_comes_first_and_the_others_are_folded() -> None:
-    culprit = failed(5, "ValueError: no", traceback='Traceback\n  File "x"\nValueError: no\n')
-    others = [failed(rank, exit_code=-15, after_stop=True) for rank in (0, 1, 2)] + [
-        failed(7, "RuntimeError: reset"),
-        culprit,
-    ]
-    assert final_report(decided(JobState.FAILED, culprit), others, "/logs/attempt_0") == (
-        "Root cause: rank 5 (local rank 1) on a, pid 105, exit code 1\n"
-        "  ValueError: no\n"
-        "  Traceback\n"
-        '    File "x"\n'
-        "  ValueError: no\n"
-        "Collateral, stopped: ranks 0-2 on a: SIGTERM\n"
-        "Collateral: rank 7 on a: RuntimeError: reset\n"
-        "The output of this node's workers is in /logs/attempt_0"
-    )
-
-
-def test_what_may_have_failed_first_is_told_from_collateral() -> None:
-    culprit, here, there = failed(5), failed(6, exit_code=2), replace(failed(9), node="b")
-    outcome = Outcome(state=JobState.FAILED, reason="R", message="why", culprit=culprit, candidates=(here, there))
-    finish = Finish(kind=FinishKind.DECIDED, message="why", outcome=outcome)
-    report = final_report(finish, [culprit, here, failed(7)])
-    assert report.splitlines()[2:] == [
-        "May have failed first: rank 6 on a: exit code 2",
-        "May have failed first: rank 9 on b: exit code 1",
-        "Collateral: rank 7 on a: exit code 1",
-    ]
-
-
-def test_without_a_traceback_it_says_how_to_get_one() -> None:
-    report = final_report(decided(JobState.FAILED, failed(0)), [])
-    assert "exit code 1\n" in report
-    assert "rallypoint.worker.record" in report
-
-
-def test_a_worker_that_never_ran_has_no_pid() -> None:
-    culprit = replace(failed(0, "cannot run 'x'", exit_code=127), pid=0)
-    report = final_report(decided(JobState.FAILED, culprit), [culprit])
-    assert report == "Root cause: rank 0 (local rank 0) on a, not started\n  cannot run 'x'"
-
-
-def test_a_signal_has_no_traceback_to_get() -> None:
-    report = final_report(decided(JobState.FAILED, failed(0, exit_code=-9)), [])
-    assert report == "Root cause: rank 0 (local rank 0) on a, pid 100, SIGKILL"
-
-
-def test_without_a_culprit_what_failed_here_is_told() -> None:
-    finish = Finish(kind=FinishKind.UNREACHABLE, message="")
-    assert final_report(finish, [failed(1)]) == "Failed: rank 1 on a: exit code 1"
-
-
-def test_a_folded_message_is_one_short_line() -> None:
-    finish = Finish(kind=FinishKind.UNREACHABLE, message="")
-    (line,) = final_report(finish, [failed(1, "x" * 1000 + "\ny")]).splitlines()
-    assert len(line) < 250
-
-
-def test_nothing_failed_nothing_told() -> None:
-    assert final_report(decided(JobState.SUCCEEDED), [], "/logs") == ""

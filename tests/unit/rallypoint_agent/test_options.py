@@ -52,6 +52,11 @@ def test_the_defaults_are_torchruns() -> None:
         ("--log-dir logs", "log_dir", "logs"),
         ("-r 3", "redirects", Std.ALL),
         ("--nproc-per-node 13 -t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
+        ("--local-ranks-filter 0,12", "local_ranks_filter", {0, 12}),
+        ("--local_ranks_filter=", "local_ranks_filter", set()),
+        ("--duplicate-stdout-filters loss,acc", "duplicate_stdout_filters", ("loss", "acc")),
+        ("--duplicate-stderr-filters a,,b,c,", "duplicate_stderr_filters", ("a,b", "c")),
+        ("--logs-specs mine", "logs_specs", "mine"),
         ("--monitor-interval 5", "monitor_interval", 5.0),
         ("--connect-timeout 2m", "connect_timeout_ms", 120_000),
         ("-m", "module", True),
@@ -60,6 +65,21 @@ def test_the_defaults_are_torchruns() -> None:
 )
 def test_a_flag_has_its_value(line: str, attribute: str, value: object) -> None:
     assert getattr(options(line), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "redirects", "tee"),
+    [
+        ("--log-dir logs", Std.NONE, Std.ALL),
+        ("--log-dir logs --redirects 1", Std.OUT, Std.NONE),
+        ("--log-dir logs --tee 0", Std.NONE, Std.NONE),
+        ("--log-dir /dev/null", Std.NONE, Std.NONE),
+        ("", Std.NONE, Std.NONE),
+    ],
+)
+def test_who_names_a_log_folder_and_no_streams_wants_all(line: str, redirects: Std, tee: Std) -> None:
+    parsed = options(line)
+    assert (parsed.redirects, parsed.tee) == (redirects, tee)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +195,8 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--redirects 0:1,0:2 SCRIPT", "--redirects 0:1,0:2: it must name a local rank only once"),
         ("--redirects 0:1,1:2 SCRIPT", "--redirects: there is no local rank 1, --nproc-per-node is 1"),
         ("--nproc-per-node 2 --tee 2:1 SCRIPT", "--tee: there is no local rank 2"),
+        ("--local-ranks-filter 0,x SCRIPT", "--local-ranks-filter 0,x: it must be a list of local ranks"),
+        ("--duplicate-stdout-filters x --log-dir /dev/null SCRIPT", "--duplicate-stdout-filters needs files"),
         ("-m --no-python SCRIPT", "--no-python"),
         ("--python /nowhere/python SCRIPT", "/nowhere/python"),
     ],

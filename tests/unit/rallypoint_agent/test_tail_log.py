@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import select
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallypoint_agent.tail_log import CHUNK_BYTES, MAX_LINE_BYTES, LineSplitter, TailLogs, console
+from rallypoint_agent import tail_log
+from rallypoint_agent.tail_log import (
+    CHUNK_BYTES,
+    MAX_LINE_BYTES,
+    FilteredFile,
+    LineSplitter,
+    StreamOutput,
+    TailLogs,
+    console,
+)
 from support.processes import wait_until
 
 
@@ -39,45 +50,41 @@ class Screen(io.RawIOBase):
 
 
 @pytest.fixture
-def screens() -> tuple[Screen, Screen]:
-    return Screen(), Screen()
-
-
-@pytest.fixture
-def tails(screens: tuple[Screen, Screen]) -> Iterator[TailLogs]:
-    made = TailLogs(*screens)
+def tails() -> Iterator[TailLogs]:
+    made = TailLogs()
     yield made
     made.close()
 
 
 @pytest.fixture
-def out(screens: tuple[Screen, Screen]) -> Screen:
-    return screens[0]
+def out() -> Screen:
+    return Screen()
 
 
 def test_lines_are_shown_behind_their_prefix(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one\ntwo\n")
-    tails.follow(str(tmp_path / "a"), "[a0]:", "stdout")
+    tails.follow(str(tmp_path / "a"), "[a0]:", StreamOutput(out))
     wait_until(lambda: out.text == "[a0]:one\n[a0]:two\n")
 
 
-def test_each_output_has_its_own(tails: TailLogs, screens: tuple[Screen, Screen], tmp_path: Path) -> None:
-    for name in ("stdout", "stderr"):
+def test_each_output_has_its_own(tails: TailLogs, tmp_path: Path) -> None:
+    screens = {name: Screen() for name in ("stdout", "stderr")}
+    for name, screen in screens.items():
         (tmp_path / name).write_text(f"{name}\n")
-        tails.follow(str(tmp_path / name), "", name)
-    wait_until(lambda: [screen.text for screen in screens] == ["stdout\n", "stderr\n"])
+        tails.follow(str(tmp_path / name), "", StreamOutput(screen))
+    wait_until(lambda: [screen.text for screen in screens.values()] == ["stdout\n", "stderr\n"])
 
 
 def test_a_file_may_come_later(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
-    tails.follow(str(tmp_path / "a"), "", "stdout")
+    tails.follow(str(tmp_path / "a"), "", StreamOutput(out))
     (tmp_path / "a").write_text("here\n")
     wait_until(lambda: out.text == "here\n")
 
 
 def test_a_line_that_is_flushed_in_parts_stays_one_line(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
     with open(tmp_path / "a", "w", buffering=1) as file, open(tmp_path / "b", "w") as other:
-        tails.follow(file.name, "[a]:", "stdout")
-        tails.follow(other.name, "[b]:", "stdout")
+        tails.follow(file.name, "[a]:", StreamOutput(out))
+        tails.follow(other.name, "[b]:", StreamOutput(out))
         for number, part in enumerate(["par", "ts of ", "a line"]):
             file.write(part)
             file.flush()
@@ -93,21 +100,21 @@ def test_a_line_that_is_flushed_in_parts_stays_one_line(tails: TailLogs, out: Sc
 
 def test_an_unfinished_line_is_shown_at_the_end(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("done\nnot done")
-    tails.follow(str(tmp_path / "a"), "", "stdout")
+    tails.follow(str(tmp_path / "a"), "", StreamOutput(out))
     wait_until(lambda: out.text == "done\n")
     tails.finish()
     wait_until(lambda: out.text == "done\nnot done\n")
 
 
-def test_all_is_shown_before_close_returns(tmp_path: Path, screens: tuple[Screen, Screen]) -> None:
-    tails = TailLogs(*screens)
+def test_all_is_shown_before_close_returns(tmp_path: Path, out: Screen) -> None:
+    tails = TailLogs()
     with open(tmp_path / "a", "wb") as file:
-        tails.follow(file.name, "", "stdout")
+        tails.follow(file.name, "", StreamOutput(out))
         file.write(b"x" * 99 + b"\n")
         file.seek(100 * 100_000 - 1)
         file.write(b"\n")
     tails.close()
-    assert len(screens[0].content) == 100 * 100_000 + _broken_up(100 * 99_999)
+    assert len(out.content) == 100 * 100_000 + _broken_up(100 * 99_999)
 
 
 def _broken_up(line: int) -> int:
@@ -119,7 +126,7 @@ def _broken_up(line: int) -> int:
 
 
 def test_what_nobody_wrote_is_nothing(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
-    tails.follow(str(tmp_path / "never"), "", "stdout")
+    tails.follow(str(tmp_path / "never"), "", StreamOutput(out))
     tails.close()
     assert out.text == ""
 
@@ -128,9 +135,9 @@ def test_a_closed_console_is_nowhere(tmp_path: Path) -> None:
     with open(tmp_path / "a", "wb") as file:
         free = file.fileno()
     assert console(free) is None
-    tails = TailLogs(console(free), None)
+    tails = TailLogs()
     (tmp_path / "a").write_text("lost\n")
-    tails.follow(str(tmp_path / "a"), "", "stdout")
+    tails.follow(str(tmp_path / "a"), "", StreamOutput(console(free)))
     tails.close()
 
 
@@ -138,38 +145,139 @@ def test_one_thread_follows_all(tails: TailLogs, out: Screen, tmp_path: Path) ->
     before = threading.active_count()
     for number in range(20):
         (tmp_path / str(number)).write_text("line\n")
-        tails.follow(str(tmp_path / str(number)), "", "stdout")
+        tails.follow(str(tmp_path / str(number)), "", StreamOutput(out))
     wait_until(lambda: out.text == "line\n" * 20)
     assert threading.active_count() == before + 1
 
 
-def test_no_thread_without_a_file(screens: tuple[Screen, Screen]) -> None:
+def test_no_thread_without_a_file() -> None:
     before = threading.active_count()
-    tails = TailLogs(*screens)
+    tails = TailLogs()
     tails.finish()
     assert threading.active_count() == before
     tails.close()
 
 
-def test_a_reader_that_went_away_stops_nobody(tmp_path: Path) -> None:
+def test_a_reader_that_went_away_stops_nobody(tmp_path: Path, out: Screen) -> None:
     class Broken(io.RawIOBase):
         def write(self, data: object) -> int:
             raise BrokenPipeError
 
-    err = Screen()
-    tails = TailLogs(Broken(), err)
-    for name in ("stdout", "stderr"):
+    tails = TailLogs()
+    for name, stream in (("stdout", Broken()), ("stderr", out)):
         (tmp_path / name).write_text("line\n")
-        tails.follow(str(tmp_path / name), "", name)
+        tails.follow(str(tmp_path / name), "", StreamOutput(stream))
     tails.close()
-    assert err.text == "line\n"
+    assert out.text == "line\n"
 
 
 def test_a_file_that_cannot_be_read_is_told_once(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
-    tails.follow(str(tmp_path), "[a]:", "stdout")
+    tails.follow(str(tmp_path), "[a]:", StreamOutput(out))
     tails.close()
     assert out.text.startswith("[a]:<cannot follow: ")
     assert out.text.count("\n") == 1
+
+
+class Held(Screen):
+    """Takes nothing until it is let go, and then all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.go = threading.Event()
+
+    def write(self, data: memoryview) -> int | None:  # type: ignore[override]
+        self.asked.set()
+        self.go.wait()
+        self.content += data
+        return len(data)
+
+
+def test_who_cannot_keep_up_is_told_what_was_skipped_and_sees_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_log, "KEPT_BYTES", 1_000)
+    screen, tails, flood = Held(), TailLogs(max_behind=20_000), tmp_path / "flood"
+    flood.write_text("first\n")
+    tails.follow(str(flood), "[f]:", StreamOutput(screen))
+    screen.asked.wait(30)
+    lines = [f"{number:08}" for number in range(10_000)]
+    with flood.open("a") as file:
+        file.write("\n".join(lines) + "\n")
+    screen.go.set()
+    tails.close()
+    first, notice, *shown = screen.text.splitlines()
+    assert first == "[f]:first"
+    assert shown == [f"[f]:{line}" for line in lines[-len(shown) :]]
+    assert 100 < len(shown) < 112
+    skipped = 9 * (len(lines) - len(shown))
+    assert notice == f"[f]:<{skipped:,} bytes are not shown, being too many at once: see {flood}>"
+
+
+def test_a_flood_does_not_hide_the_others(tmp_path: Path) -> None:
+    """Each file in its turn, a piece of it."""
+    screen, tails = Held(), TailLogs()
+    for name, content in (("first", "x\n"), ("flood", "y" * 99 + "\n"), ("other", "seen\n")):
+        (tmp_path / name).write_text(content * (1 if name != "flood" else 100_000))
+        tails.follow(str(tmp_path / name), "", StreamOutput(screen))
+    screen.go.set()
+    tails.close()
+    assert screen.text.index("seen") < 4 * CHUNK_BYTES
+    assert len(screen.content) == 2 + 10_000_000 + 5
+
+
+def test_a_file_that_was_emptied_is_followed_from_its_start(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
+    with (tmp_path / "a").open("a") as file:
+        tails.follow(file.name, "", StreamOutput(out))
+        file.write("before the rotation\n")
+        file.flush()
+        wait_until(lambda: out.text == "before the rotation\n")
+        file.truncate(0)
+        file.write("after\n")
+        file.flush()
+        wait_until(lambda: out.text == "before the rotation\nafter\n")
+
+
+def test_into_a_pipe_no_line_goes_in_two_writes() -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb"), open(write_end, "wb", buffering=0) as writer:
+        written: list[bytes] = []
+
+        class Noting(io.RawIOBase):
+            def fileno(self) -> int:
+                return writer.fileno()
+
+            def write(self, data: memoryview) -> int:  # type: ignore[override]
+                written.append(bytes(data))
+                return len(data)
+
+        lines = [b"x" * (n % 300) for n in range(200)] + [b"y" * 2 * select.PIPE_BUF, b"z"]
+        StreamOutput(Noting()).write_lines(b"[a]:", lines)
+    assert b"".join(written) == b"".join(b"[a]:" + line + b"\n" for line in lines)
+    assert all(data.endswith(b"\n") for data in written)
+    assert [len(data) <= select.PIPE_BUF for data in written].count(False) == 1
+    assert len(written) < 20
+
+
+def test_lines_that_a_filter_picks_are_copied(tmp_path: Path) -> None:
+    path = tmp_path / "filtered.log"
+    copy = FilteredFile(str(path), ["loss", "a.b"])
+    assert path.read_bytes() == b""
+    copy.write_lines(b"[a]:", [b"loss 1", b"axb", b"a.b", b"the loss"])
+    copy.write_lines(b"[b]:", [b"nothing"])
+    copy.write_lines(b"[b]:", [b"\xffloss"])
+    assert path.read_bytes() == b"[a]:loss 1\n[a]:a.b\n[a]:the loss\n[b]:\xffloss\n"
+
+
+def test_a_copy_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "folder" / "filtered.log"
+    path.parent.mkdir()
+    copy = FilteredFile(str(path), ["x"])
+    path.unlink()
+    path.parent.rmdir()
+    for _ in range(3):
+        copy.write_lines(b"", [b"x"])
+    assert caplog.text.count("no more lines are copied") == 1
 
 
 @pytest.mark.parametrize(

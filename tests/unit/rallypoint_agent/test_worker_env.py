@@ -8,7 +8,7 @@ from rallypoint.model import Assignment, Endpoint
 from rallypoint_agent.worker_env import GroupEnv, worker_args, worker_env
 
 GROUP = GroupEnv(
-    base={"PATH": "/bin", "RANK": "stale"},
+    base={"PATH": "/bin", "RANK": "stale", "TORCHELASTIC_ERROR_FILE": "the agent's"},
     role="trainer",
     local_world_size=2,
     max_restarts=3,
@@ -30,7 +30,7 @@ ASSIGNMENT = Assignment(
 
 def env(**base: str) -> dict[str, str]:
     group = replace(GROUP, base={**GROUP.base, **base})
-    return worker_env(group, ASSIGNMENT, 1, "/logs/error.json")
+    return worker_env(group, ASSIGNMENT, 1)
 
 
 def test_it_is_torchruns_environment_and_the_fencing_tokens() -> None:
@@ -51,7 +51,7 @@ def test_it_is_torchruns_environment_and_the_fencing_tokens() -> None:
         "TORCHELASTIC_MAX_RESTARTS": "3",
         "TORCHELASTIC_RUN_ID": "job7",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
-        "TORCHELASTIC_ERROR_FILE": "/logs/error.json",
+        "TORCHELASTIC_ERROR_FILE": "",
         "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
         "OMP_NUM_THREADS": "1",
         "RALLYPOINT_ROUND": "4",
@@ -66,14 +66,14 @@ def test_what_the_user_set_stays(name: str) -> None:
 
 def test_a_worker_alone_on_its_node_may_use_all_threads() -> None:
     group = replace(GROUP, local_world_size=1)
-    assert "OMP_NUM_THREADS" not in worker_env(group, ASSIGNMENT, 0, "")
+    assert "OMP_NUM_THREADS" not in worker_env(group, ASSIGNMENT, 0)
 
 
 @pytest.mark.parametrize(("visible", "device"), [(None, "1"), ("4,6", "6"), ("GPU-a, GPU-b", "GPU-b")])
 def test_a_virtual_local_rank_sees_one_device(visible: str | None, device: str) -> None:
     base = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     group = replace(GROUP, base=base, virtual_local_rank=True)
-    made = worker_env(group, ASSIGNMENT, 1, "")
+    made = worker_env(group, ASSIGNMENT, 1)
     assert (made["LOCAL_RANK"], made["CUDA_VISIBLE_DEVICES"]) == ("0", device)
     assert made["RANK"] == "6"
 
@@ -81,7 +81,7 @@ def test_a_virtual_local_rank_sees_one_device(visible: str | None, device: str) 
 def test_a_virtual_local_rank_needs_a_device() -> None:
     group = replace(GROUP, base={"CUDA_VISIBLE_DEVICES": "4"}, virtual_local_rank=True)
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=4"):
-        worker_env(group, ASSIGNMENT, 1, "")
+        worker_env(group, ASSIGNMENT, 1)
 
 
 def test_the_local_rank_can_stand_in_an_argument() -> None:
