@@ -67,6 +67,7 @@ def _checked(options: RunOptions) -> LogsSpecs:
 
     for refusal in filter(None, _refusals(options)):
         raise UsageError(refusal.message.replace(refusal.field, flag_of(refusal.field), 1))
+    _check_handlers(options)
     streams = options.redirects, options.tee
     try:
         return load_logs_specs(options.logs_specs, options.log_dir, *streams, set(options.local_ranks_filter) or None)
@@ -74,6 +75,21 @@ def _checked(options: RunOptions) -> LogsSpecs:
         raise UsageError(f"--logs-specs {options.logs_specs}: {error}") from None
     except OSError as error:
         raise UsageError(f"--log-dir {options.log_dir}: {error.strerror}") from None
+
+
+def _check_handlers(options: RunOptions) -> None:
+    from rallypoint_agent.entry_points import EntryPointError
+    from rallypoint_agent.events import get_logging_handler
+    from rallypoint_agent.metrics import metric_handler
+
+    for flag, name, load in (
+        ("--event-log-handler", options.event_log_handler, get_logging_handler),
+        ("--metric-handler", options.metric_handler, metric_handler),
+    ):
+        try:
+            load(name)
+        except EntryPointError as error:
+            raise UsageError(f"{flag} {name}: {error}") from None
 
 
 def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
@@ -102,6 +118,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         name = claim_node_name(options.job, options.node_name)
         ending.callback(name.close)
         ending.enter_context(_logging_to_stderr(name.name))
+        ending.enter_context(_telemetry(options))
         try:
             endpoints = (coordinator.endpoint(),) if coordinator else options.coordinators
             agent = _agent(
@@ -112,7 +129,10 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
                 keep_children=(coordinator.pid,) if coordinator else (),
             )
             last_signals.guard(agent.signals, lambda: _status(agent))
-            agent.run()
+            try:
+                agent.run()
+            finally:
+                agent.record_own_end()
         except CoordinatorStartError as error:
             logger.error("the coordinator of this job's own did not start: %s", error)
             return UNREACHABLE
@@ -196,6 +216,7 @@ def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
         args=args,
         max_restarts=options.job_spec.max_restarts,
         monitor_interval=options.monitor_interval,
+        event_log_handler=options.event_log_handler,
         duplicate_stdout_filters=list(options.duplicate_stdout_filters),
         duplicate_stderr_filters=list(options.duplicate_stderr_filters),
         master_port=options.master_port,
@@ -273,6 +294,23 @@ def _logging_to_stderr(node: str) -> Iterator[None]:
         yield
     finally:
         listener.stop()
+
+
+@contextlib.contextmanager
+def _telemetry(options: RunOptions) -> Iterator[None]:
+    """Where events and metrics go. Their handlers have a thread, for the same reason as our lines."""
+    from rallypoint_agent import events, metrics
+    from rallypoint_agent.background import Background
+
+    with contextlib.ExitStack() as ending:
+        background = ending.enter_context(contextlib.closing(Background("telemetry")))
+        if options.event_log_handler != events.NULL:
+            ending.enter_context(events.handled_in_background(options.event_log_handler, background))
+        if options.metric_handler != "null":
+            handler = metrics.metric_handler(options.metric_handler)
+            metrics.configure(metrics.MetricHandlerInBackground(handler, background))
+            ending.callback(metrics.configure, metrics.NullMetricHandler())
+        yield
 
 
 def _complain(message: str) -> None:

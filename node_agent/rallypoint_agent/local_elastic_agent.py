@@ -38,6 +38,7 @@ from rallypoint_agent.keeper import (
 from rallypoint_agent.keeper.linux import boot_ns
 from rallypoint_agent.local_round import LocalRound
 from rallypoint_agent.logs import LogsDest, LogsSpecs, line_prefix
+from rallypoint_agent.metrics import prof
 from rallypoint_agent.obituary import Obituary, obituary_command
 from rallypoint_agent.simple_elastic_agent import (
     SimpleElasticAgent,
@@ -156,6 +157,7 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     # --- torch's four
 
+    @prof
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         assignment = worker_group.assignment
         assert assignment is not None
@@ -181,9 +183,11 @@ class LocalElasticAgent(SimpleElasticAgent):
         if round_.gone or self._stop_is_due():
             raise StartInterruptedError
 
+    @prof
     def _stop_workers(self, worker_group: WorkerGroup, is_restart: bool = False) -> None:
         self._shutdown(timeout=self._stop_grace)
 
+    @prof
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         round_ = self._local_round
         assert round_ is not None

@@ -18,7 +18,7 @@ from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
 
 _NOT_HAD_YET = (
-    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "EVENT_LOG_HANDLER", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
+    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
     "VIRTUAL_LOCAL_RANK",
 )
 """torchrun's flags that there are none of here."""
@@ -32,7 +32,8 @@ class UsageError(Exception):
 class RunOptions:
     """What ``rallypoint run`` was asked to do.
 
-    ``coordinators``: its endpoints; none means a coordinator of our own. ``logs_specs`` is a name.
+    ``coordinators``: its endpoints; none means a coordinator of our own. ``logs_specs``, ``event_log_handler`` and
+    ``metric_handler`` are names.
     """
 
     coordinators: tuple[Endpoint, ...]
@@ -51,6 +52,8 @@ class RunOptions:
     duplicate_stdout_filters: tuple[str, ...]
     duplicate_stderr_filters: tuple[str, ...]
     logs_specs: str | None
+    event_log_handler: str
+    metric_handler: str
     monitor_interval: float
     connect_timeout_ms: int
     module: bool
@@ -215,6 +218,20 @@ _FLAGS = (
         default=None,
         metavar="NAME",
         help="a LogsSpecs of your own: its entry point in the group torchrun.logs_specs",
+    ),
+    _Flag(
+        name="event-log-handler",
+        read=flag_values.text,
+        default="null",
+        metavar="NAME",
+        help="where events go: null (default), console, or an entry point of rallypoint.event_handlers",
+    ),
+    _Flag(
+        name="metric-handler",
+        read=flag_values.text,
+        default="null",
+        metavar="NAME",
+        help="where metrics go: null (default), console, or an entry point of rallypoint.metric_handlers",
     ),
     _Flag(
         name="monitor-interval",

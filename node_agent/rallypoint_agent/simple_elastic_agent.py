@@ -53,8 +53,10 @@ from rallypoint_agent.core.events import (
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link.clock import boot_ms
+from rallypoint_agent.metrics import prof
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
+from rallypoint_agent.telemetry import Telemetry
 
 PULSE_MS = 10_000
 """The link goes on renewing the lease for so long after the main loop was last seen turning."""
@@ -82,6 +84,8 @@ class ControlLink(Protocol):
     def alive_until(self, boot_ms: int) -> None: ...
     def leave(self, reason: str, message: str) -> None: ...
     def local_address(self) -> str | None: ...
+    def get_run_id(self) -> str: ...
+    def get_backend(self) -> str: ...
     def close(self) -> None: ...
 
 
@@ -97,7 +101,7 @@ class StartInterruptedError(Exception):
     """A start was given up because the workers have to end anyway. Some may be running."""
 
 
-class SimpleElasticAgent(ElasticAgent):
+class SimpleElasticAgent(Telemetry, ElasticAgent):
     """Runs a worker group as the coordinator directs.
 
     ``config`` has to say what the link's Hello says. Without one the job is one node's, with torch's
@@ -114,8 +118,8 @@ class SimpleElasticAgent(ElasticAgent):
         *,
         config: AgentConfig | None = None,
     ) -> None:
-        self.finish: Finish | None = None
-        self._worker_group = WorkerGroup(spec)
+        super().__init__(WorkerGroup(spec))
+        self.finish = None
         self._shutdown_timeout = shutdown_timeout
         self._link: ControlLink = spec.rdzv_handler
         self._core = AgentCore(config or _one_node(spec, exit_barrier_timeout, shutdown_timeout))
@@ -202,11 +206,23 @@ class SimpleElasticAgent(ElasticAgent):
     def get_worker_group(self, role: str = DEFAULT_ROLE) -> WorkerGroup:
         return self._worker_group
 
+    @prof
     def run(self, role: str = DEFAULT_ROLE) -> RunResult:
         """Take part in the job until it is decided, or this agent has to leave it.
 
         Whatever happens, no worker is alive afterwards.
         """
+        began = time.monotonic()
+        try:
+            finish = self._run()
+        finally:
+            self._total_execution_time = int(time.monotonic() - began)
+        result = self._result(finish)
+        if finish.kind in (FinishKind.DECIDED, FinishKind.BARRIER_TIMEOUT):
+            self._note_result(result)
+        return result
+
+    def _run(self) -> Finish:
         # Once no worker is alive, a signal may end us as it ends any process: what is called
         # afterwards may have to wait for others.
         with contextlib.ExitStack() as afterwards, self._signals, contextlib.ExitStack() as ending:
@@ -216,11 +232,12 @@ class SimpleElasticAgent(ElasticAgent):
             self._link.start()
             ending.callback(self._end)
             self._open()
+            self._round_timer.waiting()
             self._step(TimeAdvanced())
             self._perform()
             while self.finish is None:
                 self._turn()
-        return self._result(self.finish)
+        return self.finish
 
     def _end(self) -> None:
         """As torch: a shutdown in any case. Only if an error brought us here is anything to end."""
@@ -267,7 +284,10 @@ class SimpleElasticAgent(ElasticAgent):
             return
         result = self._monitor_workers(group)
         group.state = result.state
+        self._put_tick(result.state)
         if result.state is WorkerState.STOPPED:
+            self._round_timer.stopping()
+            self._round_timer.waiting()
             self._step(WorkersGone(self._round, self._late_failures()))
         elif result.state is not WorkerState.HEALTHY:
             failures = tuple(result.failures.values())
@@ -351,7 +371,9 @@ class SimpleElasticAgent(ElasticAgent):
 
     def _start(self, effect: StartWorkers) -> None:
         group = self._worker_group
+        began = time.perf_counter()
         group.assign(effect.assignment)
+        self._note_assignment(group, began)
         try:
             ids = self._start_workers(group)
             group.set_ids(ids)
@@ -359,10 +381,12 @@ class SimpleElasticAgent(ElasticAgent):
             group.state = WorkerState.HEALTHY
         except Exception as error:
             group.state = WorkerState.FAILED
+            self._note_start(False)
             failure = self._start_failure(error)
             self._step(GroupMonitored(self._round, WorkerState.FAILED, (failure,)))
         else:
             group.state = WorkerState.HEALTHY
+            self._note_start(True)
             self._step(WorkersStarted(self._round, _pids(ids)))
 
     def _start_failure(self, error: Exception) -> WorkerFailure:
@@ -389,6 +413,7 @@ class SimpleElasticAgent(ElasticAgent):
             return
         self._link.alive_until(boot_ms() + effect.grace_ms + PULSE_MS)
         self._is_stopping, self._stop_grace = True, grace
+        self._round_timer.stopping()
         try:
             if effect.signal is None:
                 self._stop_workers(self._worker_group)
@@ -398,6 +423,7 @@ class SimpleElasticAgent(ElasticAgent):
             self._is_stopping = False
         if WorkerState.is_running(self._worker_group.state):
             self._worker_group.state = WorkerState.STOPPED
+        self._round_timer.waiting()
         self._step(WorkersGone(effect.round, self._late_failures()))
 
     def _leave(self, effect: Leave) -> None:

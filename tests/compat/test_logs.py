@@ -19,6 +19,7 @@ from rallypoint.worker import record, write_error_file
 from rallypoint_agent.errors import read_error_file
 from rallypoint_agent.flag_values import texts
 from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, LogsSpecs, Std, line_prefix, load_logs_specs
+from rallypoint_agent.telemetry import Telemetry
 from support.entry_points import plug_in
 
 torch = pytest.importorskip("torch")
@@ -199,3 +200,59 @@ def test_a_torchrun_above_us_reads_what_we_leave(error_file: Path, tmp_path: Pat
     assert failure.message["message"] == "ValueError: no"
     assert failure.message["errorCode"] == 1
     assert "in main" in failure.message["extraInfo"]["py_callstack"]
+
+
+# --- events and metrics
+
+
+def test_an_event_has_torchs_fields() -> None:
+    from torch.distributed.elastic.agent.server.api import SimpleElasticAgent, Worker, WorkerSpec
+    from torch.distributed.elastic.events import EventSource
+
+    class Handler:
+        def get_run_id(self) -> str:
+            return "j"
+
+        def get_backend(self) -> str:
+            return "b"
+
+    def made_by(cls: Any, *args: Any) -> tuple[set[str], set[str]]:
+        event = cls._construct_event(*args, "START", EventSource.WORKER, Worker(0))
+        inner = json.loads(event.metadata["metadata"])
+        return set(event.metadata), set(inner)
+
+    class Bare:
+        _total_execution_time = 0
+        _remaining_restarts = 0
+        _hostname = None
+
+        def __init__(self) -> None:
+            from torch.distributed.elastic.agent.server.api import WorkerGroup
+
+            self._worker_group = WorkerGroup(WorkerSpec("r", 1, Handler(), entrypoint="x"))
+
+    assert made_by(Telemetry, Bare()) == made_by(SimpleElasticAgent, Bare())
+
+
+def test_the_api_has_torchs_names() -> None:
+    from torch.distributed.elastic import events as their_events
+    from torch.distributed.elastic import metrics as their_metrics
+
+    from rallypoint_agent import events, metrics
+
+    for name in (
+        "Event",
+        "EventSource",
+        "NodeState",
+        "RdzvEvent",
+        "get_logging_handler",
+        "record",
+        "record_rdzv_event",
+    ):
+        assert set(parameters(getattr(their_events, name))) == set(parameters(getattr(events, name)))
+    for name in ("configure", "getStream", "prof", "put_metric", "MetricData", "MetricStream"):
+        assert list(parameters(getattr(their_metrics.api, name))) == list(parameters(getattr(metrics, name)))
+
+
+def parameters(thing: Any) -> list[str]:
+    return [name for name in inspect.signature(thing).parameters if name not in ("values", "value")]

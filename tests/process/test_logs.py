@@ -111,6 +111,22 @@ def test_a_torn_error_file_is_told_and_the_job_goes_on(cluster: ProcessCluster, 
     assert message["message"].startswith("exit code 7")
 
 
+def test_events_and_metrics_are_printed(cluster: ProcessCluster) -> None:
+    flags = ["--event-log-handler", "console", "--metric-handler", "console", "--rdzv-id", "job7"]
+    agent = run(cluster, *flags, "--no-python", "true")
+    assert agent.wait() == 0
+    lines = [line for line in agent.err.read_text().splitlines() if line.startswith("{")]
+    states = [json.loads(line)["metadata"]["state"] for line in lines]
+    assert states == ["RENDEZVOUS", "ASSIGN_WORKER_RANKS", "START", "SUCCEEDED", "SUCCEEDED"]
+    assert {json.loads(line)["metadata"]["run_id"] for line in lines} == {"job7"}
+    metrics = agent.out.read_text()
+    assert re.search(
+        r"^\[\d+\.\d+\]\[torchelastic\]: workers\.default\.run_success_no_retries=1$", metrics, re.MULTILINE
+    )
+    for name in ("SimpleElasticAgent.run", "LocalElasticAgent._start_workers", "LocalElasticAgent._monitor_workers"):
+        assert f": {name}.success=1\n" in metrics
+
+
 def test_ones_own_logs_are_plugged_in(cluster: ProcessCluster, tmp_path: Path) -> None:
     plugin = tmp_path / "plugin"
     write_entry_points(plugin, "torchrun.logs_specs", {"flat": "flat_logs:Flat"})
@@ -128,7 +144,7 @@ def test_ones_own_logs_are_plugged_in(cluster: ProcessCluster, tmp_path: Path) -
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["0\n", "1\n"]
 
 
-@pytest.mark.parametrize("flag", ["--logs-specs"])
+@pytest.mark.parametrize("flag", ["--logs-specs", "--event-log-handler", "--metric-handler"])
 def test_what_is_not_plugged_in_is_a_usage_error(cluster: ProcessCluster, flag: str) -> None:
     agent = run(cluster, flag, "nobodys", "--no-python", "true")
     assert agent.wait() == 2

@@ -117,6 +117,12 @@ class FakeLink:
     def local_address(self) -> str | None:
         return "10.0.0.7"
 
+    def get_run_id(self) -> str:
+        return "job7"
+
+    def get_backend(self) -> str:
+        return "fake"
+
     def close(self) -> None:
         self.calls.append("close")
         os.close(self._fd)

@@ -81,6 +81,14 @@ class Link:
         """Whether the link is at its end: the Goodbye was acknowledged or cannot be said."""
         return self._left
 
+    def get_run_id(self) -> str:
+        """The job's name."""
+        return self._config.job
+
+    def get_backend(self) -> str:
+        """What torch calls a kind of rendezvous."""
+        return "rallypoint"
+
     def local_address(self) -> str | None:
         """This machine's address on the route to the coordinator, for MASTER_ADDR.
 

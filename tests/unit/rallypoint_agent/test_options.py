@@ -57,6 +57,8 @@ def test_the_defaults_are_torchruns() -> None:
         ("--duplicate-stdout-filters loss,acc", "duplicate_stdout_filters", ("loss", "acc")),
         ("--duplicate-stderr-filters a,,b,c,", "duplicate_stderr_filters", ("a,b", "c")),
         ("--logs-specs mine", "logs_specs", "mine"),
+        ("--event-log-handler console", "event_log_handler", "console"),
+        ("--metric-handler console", "metric_handler", "console"),
         ("--monitor-interval 5", "monitor_interval", 5.0),
         ("--connect-timeout 2m", "connect_timeout_ms", 120_000),
         ("-m", "module", True),
