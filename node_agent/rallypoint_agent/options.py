@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
+from rallypoint_agent.run_flags import FLAGS, Flag
 
 _NOT_HAD_YET = (
     *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
@@ -63,236 +64,6 @@ class RunOptions:
     script_args: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Flag:
-    """One flag. ``read`` turns its text into its value and raises ValueError."""
-
-    name: str
-    read: Callable[[str], Any]
-    default: Any
-    help: str
-    metavar: str = ""
-    more_names: tuple[str, ...] = ()
-    more_variables: tuple[str, ...] = ()
-
-    @property
-    def dest(self) -> str:
-        return self.name.replace("-", "_")
-
-    @property
-    def option_strings(self) -> list[str]:
-        return [f"-{name}" if len(name) == 1 else f"--{name}" for name in (self.name, *self.more_names)]
-
-    @property
-    def torchrun_spellings(self) -> list[str]:
-        """As torchrun has it, with underscores; not shown in the help."""
-        names = (name for name in (self.name, *self.more_names) if "-" in name)
-        return [f"--{name.replace('-', '_')}" for name in names]
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        return (*self.more_variables, f"PET_{self.dest.upper()}")
-
-
-def _switch(name: str, help: str, more_names: tuple[str, ...] = ()) -> _Flag:
-    return _Flag(name=name, read=flag_values.truth, default=False, help=help, more_names=more_names)
-
-
-def _policy(name: str, default_ms: int, help: str) -> _Flag:
-    """A duration that every agent of the job must agree on."""
-    text = f"{help} (default {default_ms / 1000:g}s)"
-    return _Flag(name=name, read=flag_values.duration_ms, default=default_ms, help=text, metavar="TIME")
-
-
-_JOB = JobSpec()
-
-_FLAGS = (
-    _Flag(
-        name="coordinator",
-        read=flag_values.endpoints,
-        default=(),
-        metavar="HOST:PORT[,HOST:PORT]",
-        help="the coordinator; or RALLYPOINT_COORDINATOR",
-        more_names=("rdzv-endpoint",),
-        more_variables=("RALLYPOINT_COORDINATOR", "PET_RDZV_ENDPOINT"),
-    ),
-    _switch("standalone", "one node, with a coordinator of its own"),
-    _Flag(
-        name="nnodes",
-        read=flag_values.nodes,
-        default=(1, 1),
-        metavar="N|MIN:MAX",
-        help="how many nodes (default 1)",
-    ),
-    _Flag(
-        name="nproc-per-node",
-        read=flag_values.workers,
-        default=1,
-        metavar="N|gpu|cpu|auto",
-        help="how many workers on this node (default 1)",
-    ),
-    _Flag(name="rdzv-id", read=flag_values.text, default="", metavar="ID", help="the job's name"),
-    _Flag(
-        name="max-restarts",
-        read=flag_values.whole,
-        default=_JOB.max_restarts,
-        metavar="N",
-        help="collective restarts that the whole job may spend (default 0)",
-    ),
-    _Flag(
-        name="node-rank",
-        read=flag_values.node_rank,
-        default=None,
-        metavar="N",
-        help="orders the nodes' ranks; lower comes first",
-    ),
-    _Flag(
-        name="node-name",
-        read=flag_values.text,
-        default=None,
-        metavar="NAME",
-        help="this node's name in the job (default: the host name)",
-    ),
-    _Flag(
-        name="local-addr",
-        read=flag_values.text,
-        default=None,
-        metavar="ADDR",
-        help="the address under which the other nodes reach this one",
-    ),
-    _Flag(
-        name="master-port",
-        read=flag_values.port,
-        default=None,
-        metavar="PORT",
-        help="where workers meet if rank 0 is on this node (default: a free port)",
-    ),
-    _Flag(name="role", read=flag_values.text, default="default", metavar="NAME", help="the workers' role"),
-    _Flag(
-        name="log-dir",
-        read=flag_values.path,
-        default=None,
-        metavar="DIR",
-        help="write the workers' output there and show it, unless told otherwise (default: a new temporary folder)",
-    ),
-    _Flag(
-        name="redirects",
-        read=Std.from_str,
-        default=None,
-        metavar="STD",
-        help="write to files only: 0 none, 1 stdout, 2 stderr, 3 both, or by local rank 0:1,1:3",
-        more_names=("r",),
-    ),
-    _Flag(
-        name="tee",
-        read=Std.from_str,
-        default=None,
-        metavar="STD",
-        help="write to files and show; values as of --redirects",
-        more_names=("t",),
-    ),
-    _Flag(
-        name="local-ranks-filter",
-        read=flag_values.local_ranks,
-        default=frozenset(),
-        metavar="N[,N]",
-        help="show the output of these local ranks only; files are written all the same",
-    ),
-    _Flag(
-        name="duplicate-stdout-filters",
-        read=flag_values.texts,
-        default=(),
-        metavar="TEXT[,TEXT]",
-        help="copy the lines of --tee's stdout that have one of these into filtered_stdout.log",
-    ),
-    _Flag(
-        name="duplicate-stderr-filters",
-        read=flag_values.texts,
-        default=(),
-        metavar="TEXT[,TEXT]",
-        help="the same for stderr and filtered_stderr.log",
-    ),
-    _Flag(
-        name="logs-specs",
-        read=flag_values.text,
-        default=None,
-        metavar="NAME",
-        help="a LogsSpecs of your own: its entry point in the group torchrun.logs_specs",
-    ),
-    _Flag(
-        name="event-log-handler",
-        read=flag_values.text,
-        default="null",
-        metavar="NAME",
-        help="where events go: null (default), console, or an entry point of rallypoint.event_handlers",
-    ),
-    _Flag(
-        name="metric-handler",
-        read=flag_values.text,
-        default="null",
-        metavar="NAME",
-        help="where metrics go: null (default), console, or an entry point of rallypoint.metric_handlers",
-    ),
-    _Flag(
-        name="monitor-interval",
-        read=flag_values.monitor_interval,
-        default=0.1,
-        metavar="TIME",
-        help="look at the workers at least so often, at most 1h (default 0.1s)",
-    ),
-    _Flag(
-        name="connect-timeout",
-        read=flag_values.timeout_ms,
-        default=60_000,
-        metavar="TIME",
-        help="how long to look for a coordinator at first, more than 0 (default 60s)",
-    ),
-    _switch("module", "the script is a module, as with python -m", more_names=("m",)),
-    _switch("no-python", "the script is a program: run it without Python"),
-    _Flag(
-        name="python",
-        read=flag_values.path,
-        default=None,
-        metavar="PATH",
-        help="what runs the script; or PYTHON_EXEC (default: what runs this agent)",
-        more_variables=("PYTHON_EXEC",),
-    ),
-    _policy("lease-ttl", _JOB.lease_ttl_ms, "a node not heard for so long is lost"),
-    _policy(
-        "coordinator-outage",
-        _JOB.coordinator_outage_ms,
-        "workers go on for so long while nobody listens at the coordinator's address",
-    ),
-    _policy("join-timeout", _JOB.join_timeout_ms, "how long to wait for enough nodes"),
-    _policy(
-        "last-call-timeout",
-        _JOB.last_call_timeout_ms,
-        "how long to wait for more nodes once there are enough",
-    ),
-    _policy(
-        "exit-barrier-timeout",
-        _JOB.exit_barrier_timeout_ms,
-        "how long to look for the coordinator after the workers succeeded",
-    ),
-    _Flag(
-        name="scale-up",
-        read=flag_values.scale_up,
-        default=(_JOB.scale_up, _JOB.scale_up_delay_ms),
-        metavar="WHEN",
-        help="take in late nodes: immediate (default), on-restart, or after=TIME from the first one's arrival",
-    ),
-    _policy("rejoin-wait", _JOB.rejoin_wait_ms, "how long to wait for a lost node to come back before going on"),
-    _Flag(
-        name="no-restart-exit-codes",
-        read=flag_values.exit_codes,
-        default=(),
-        metavar="N[,N]",
-        help="fail the job at once if the first worker that fails exits with one of these",
-    ),
-    _policy("shutdown-timeout", _JOB.shutdown_timeout_ms, "from SIGTERM to SIGKILL at a teardown"),
-)
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if message.startswith("the following arguments are required"):
@@ -303,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> RunOptions:
     """Read a command line. Raises UsageError; prints the help and raises SystemExit if asked."""
     given = vars(_parser().parse_args(argv))
-    values = {flag.dest: _value(flag, given[flag.dest], environ) for flag in _FLAGS}
+    values = {flag.dest: _value(flag, given[flag.dest], environ) for flag in FLAGS}
     _check_program(values, given["script"])
     _check_local_ranks(values)
     _check_filters(values)
@@ -322,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run this node's workers of a job.",
         epilog="Each flag can be set as PET_<FLAG>. TIME is a number with ms, s, m or h.",
     )
-    for flag in _FLAGS:
+    for flag in FLAGS:
         _add(parser, flag, flag.option_strings, flag.help)
         if flag.torchrun_spellings:
             _add(parser, flag, flag.torchrun_spellings, argparse.SUPPRESS)
@@ -331,14 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(parser: _Parser, flag: _Flag, names: list[str], help: str) -> None:
+def _add(parser: _Parser, flag: Flag, names: list[str], help: str) -> None:
     if flag.read is flag_values.truth:
         parser.add_argument(*names, dest=flag.dest, action="store_const", const="1", help=help)
     else:
         parser.add_argument(*names, dest=flag.dest, metavar=flag.metavar, help=help)
 
 
-def _value(flag: _Flag, given: str | None, environ: Mapping[str, str]) -> Any:
+def _value(flag: Flag, given: str | None, environ: Mapping[str, str]) -> Any:
     if given is not None:
         return _read(flag, f"--{flag.name}", given)
     for variable in flag.variables:
@@ -347,7 +118,7 @@ def _value(flag: _Flag, given: str | None, environ: Mapping[str, str]) -> Any:
     return flag.default
 
 
-def _read(flag: _Flag, source: str, text: str) -> Any:
+def _read(flag: Flag, source: str, text: str) -> Any:
     try:
         return flag.read(text)
     except ValueError as error:

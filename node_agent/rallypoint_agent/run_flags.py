@@ -1,0 +1,241 @@
+"""The flags of ``rallypoint run``: names, values, defaults, help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rallypoint.model import JobSpec
+from rallypoint_agent import flag_values
+from rallypoint_agent.logs import Std
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One flag. ``read`` turns its text into its value and raises ValueError."""
+
+    name: str
+    read: Callable[[str], Any]
+    default: Any
+    help: str
+    metavar: str = ""
+    more_names: tuple[str, ...] = ()
+    more_variables: tuple[str, ...] = ()
+
+    @property
+    def dest(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def option_strings(self) -> list[str]:
+        return [f"-{name}" if len(name) == 1 else f"--{name}" for name in (self.name, *self.more_names)]
+
+    @property
+    def torchrun_spellings(self) -> list[str]:
+        """As torchrun has it, with underscores; not shown in the help."""
+        names = (name for name in (self.name, *self.more_names) if "-" in name)
+        return [f"--{name.replace('-', '_')}" for name in names]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (*self.more_variables, f"PET_{self.dest.upper()}")
+
+
+def _switch(name: str, help: str, more_names: tuple[str, ...] = ()) -> Flag:
+    return Flag(name=name, read=flag_values.truth, default=False, help=help, more_names=more_names)
+
+
+def _policy(name: str, default_ms: int, help: str) -> Flag:
+    """A duration that every agent of the job must agree on."""
+    text = f"{help} (default {default_ms / 1000:g}s)"
+    return Flag(name=name, read=flag_values.duration_ms, default=default_ms, help=text, metavar="TIME")
+
+
+_JOB = JobSpec()
+
+FLAGS = (
+    Flag(
+        name="coordinator",
+        read=flag_values.endpoints,
+        default=(),
+        metavar="HOST:PORT[,HOST:PORT]",
+        help="the coordinator; or RALLYPOINT_COORDINATOR",
+        more_names=("rdzv-endpoint",),
+        more_variables=("RALLYPOINT_COORDINATOR", "PET_RDZV_ENDPOINT"),
+    ),
+    _switch("standalone", "one node, with a coordinator of its own"),
+    Flag(
+        name="nnodes",
+        read=flag_values.nodes,
+        default=(1, 1),
+        metavar="N|MIN:MAX",
+        help="how many nodes (default 1)",
+    ),
+    Flag(
+        name="nproc-per-node",
+        read=flag_values.workers,
+        default=1,
+        metavar="N|gpu|cpu|auto",
+        help="how many workers on this node (default 1)",
+    ),
+    Flag(name="rdzv-id", read=flag_values.text, default="", metavar="ID", help="the job's name"),
+    Flag(
+        name="max-restarts",
+        read=flag_values.whole,
+        default=_JOB.max_restarts,
+        metavar="N",
+        help="collective restarts that the whole job may spend (default 0)",
+    ),
+    Flag(
+        name="node-rank",
+        read=flag_values.node_rank,
+        default=None,
+        metavar="N",
+        help="orders the nodes' ranks; lower comes first",
+    ),
+    Flag(
+        name="node-name",
+        read=flag_values.text,
+        default=None,
+        metavar="NAME",
+        help="this node's name in the job (default: the host name)",
+    ),
+    Flag(
+        name="local-addr",
+        read=flag_values.text,
+        default=None,
+        metavar="ADDR",
+        help="the address under which the other nodes reach this one",
+    ),
+    Flag(
+        name="master-port",
+        read=flag_values.port,
+        default=None,
+        metavar="PORT",
+        help="where workers meet if rank 0 is on this node (default: a free port)",
+    ),
+    Flag(name="role", read=flag_values.text, default="default", metavar="NAME", help="the workers' role"),
+    Flag(
+        name="log-dir",
+        read=flag_values.path,
+        default=None,
+        metavar="DIR",
+        help="write the workers' output there and show it, unless told otherwise (default: a new temporary folder)",
+    ),
+    Flag(
+        name="redirects",
+        read=Std.from_str,
+        default=None,
+        metavar="STD",
+        help="write to files only: 0 none, 1 stdout, 2 stderr, 3 both, or by local rank 0:1,1:3",
+        more_names=("r",),
+    ),
+    Flag(
+        name="tee",
+        read=Std.from_str,
+        default=None,
+        metavar="STD",
+        help="write to files and show; values as of --redirects",
+        more_names=("t",),
+    ),
+    Flag(
+        name="local-ranks-filter",
+        read=flag_values.local_ranks,
+        default=frozenset(),
+        metavar="N[,N]",
+        help="show the output of these local ranks only; files are written all the same",
+    ),
+    Flag(
+        name="duplicate-stdout-filters",
+        read=flag_values.texts,
+        default=(),
+        metavar="TEXT[,TEXT]",
+        help="copy the lines of --tee's stdout that have one of these into filtered_stdout.log",
+    ),
+    Flag(
+        name="duplicate-stderr-filters",
+        read=flag_values.texts,
+        default=(),
+        metavar="TEXT[,TEXT]",
+        help="the same for stderr and filtered_stderr.log",
+    ),
+    Flag(
+        name="logs-specs",
+        read=flag_values.text,
+        default=None,
+        metavar="NAME",
+        help="a LogsSpecs of your own: its entry point in the group torchrun.logs_specs",
+    ),
+    Flag(
+        name="event-log-handler",
+        read=flag_values.text,
+        default="null",
+        metavar="NAME",
+        help="where events go: null (default), console, or an entry point of rallypoint.event_handlers",
+    ),
+    Flag(
+        name="metric-handler",
+        read=flag_values.text,
+        default="null",
+        metavar="NAME",
+        help="where metrics go: null (default), console, or an entry point of rallypoint.metric_handlers",
+    ),
+    Flag(
+        name="monitor-interval",
+        read=flag_values.monitor_interval,
+        default=0.1,
+        metavar="TIME",
+        help="look at the workers at least so often, at most 1h (default 0.1s)",
+    ),
+    Flag(
+        name="connect-timeout",
+        read=flag_values.timeout_ms,
+        default=60_000,
+        metavar="TIME",
+        help="how long to look for a coordinator at first, more than 0 (default 60s)",
+    ),
+    _switch("module", "the script is a module, as with python -m", more_names=("m",)),
+    _switch("no-python", "the script is a program: run it without Python"),
+    Flag(
+        name="python",
+        read=flag_values.path,
+        default=None,
+        metavar="PATH",
+        help="what runs the script; or PYTHON_EXEC (default: what runs this agent)",
+        more_variables=("PYTHON_EXEC",),
+    ),
+    _policy("lease-ttl", _JOB.lease_ttl_ms, "a node not heard for so long is lost"),
+    _policy(
+        "coordinator-outage",
+        _JOB.coordinator_outage_ms,
+        "workers go on for so long while nobody listens at the coordinator's address",
+    ),
+    _policy("join-timeout", _JOB.join_timeout_ms, "how long to wait for enough nodes"),
+    _policy(
+        "last-call-timeout",
+        _JOB.last_call_timeout_ms,
+        "how long to wait for more nodes once there are enough",
+    ),
+    _policy(
+        "exit-barrier-timeout",
+        _JOB.exit_barrier_timeout_ms,
+        "how long to look for the coordinator after the workers succeeded",
+    ),
+    Flag(
+        name="scale-up",
+        read=flag_values.scale_up,
+        default=(_JOB.scale_up, _JOB.scale_up_delay_ms),
+        metavar="WHEN",
+        help="take in late nodes: immediate (default), on-restart, or after=TIME from the first one's arrival",
+    ),
+    _policy("rejoin-wait", _JOB.rejoin_wait_ms, "how long to wait for a lost node to come back before going on"),
+    Flag(
+        name="no-restart-exit-codes",
+        read=flag_values.exit_codes,
+        default=(),
+        metavar="N[,N]",
+        help="fail the job at once if the first worker that fails exits with one of these",
+    ),
+    _policy("shutdown-timeout", _JOB.shutdown_timeout_ms, "from SIGTERM to SIGKILL at a teardown"),
+)
