@@ -103,14 +103,20 @@ def test_the_prefix_is_torchs(template: str | None) -> None:
 # --- two launchers, one command line
 
 WORKER = """
-import os, sys
+import os, pathlib, sys, time
 rank = os.environ["RANK"]
 print("out of", rank, "loss=1")
 print("err of", rank, file=sys.stderr)
 sys.stdout.flush()
 if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    open(os.environ["TORCHELASTIC_ERROR_FILE"], "w").write('{"message": "first"}')
-    sys.exit(rank == "0")
+    pathlib.Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text('{"message": "first"}')
+    done = pathlib.Path(__file__).with_name("rank 1 has written")
+    if rank == "1":
+        done.touch()
+        sys.exit(0)
+    while not done.exists():  # Whoever fails ends the other.
+        time.sleep(0.01)
+    sys.exit(1)
 """
 
 COMMAND_LINES = {

@@ -91,7 +91,7 @@ def test_the_root_cause_of_a_failure_is_told_first(cluster: ProcessCluster, told
     assert re.fullmatch(r"rank 1 \(local rank 1\) on node-a, pid \d+, exit code 1", report[0])
     assert report[1] == "  ValueError: bad sample"
     assert "  Traceback (most recent call last):" in report
-    assert report[-1] == "Stopped: rank 0 on node-a: SIGTERM"
+    assert report[-1] == "Collateral, stopped: rank 0 on node-a: SIGTERM"
 
 
 def test_an_exit_code_alone_is_told_as_well(cluster: ProcessCluster, told: Path) -> None:
