@@ -12,7 +12,7 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
 from rallypoint_coordinator.core.directives import version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
-from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, react
+from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, lost_before, react
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -139,6 +139,7 @@ def rearm(life: Life, now_ms: int) -> None:
     """After a coordinator restart: what the state waits for, from the facts alone."""
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
+        life.watch.lost = lost_before(life)
     elif life.facts.state is JobState.GATHERING:
         life.watch.expected = expected_back(life)
 

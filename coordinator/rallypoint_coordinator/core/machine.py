@@ -77,9 +77,12 @@ _WITHOUT_FAILURE = {
 }
 
 
-def _await_return(step: Step, member: Member) -> None:
+def _note_loss(step: Step, member: Member) -> None:
     """A lost node may come back, if the job wants to wait for that; one that left will not."""
-    if step.life.facts.spec.rejoin_wait_ms and member.gone is not GoneReason.LEFT:
+    if member.gone is GoneReason.LEFT:
+        return
+    step.life.watch.lost.add(member.node)
+    if step.life.facts.spec.rejoin_wait_ms:
         step.life.watch.awaited[member.node] = None
 
 
@@ -88,7 +91,7 @@ def _running_gone(step: Step, member: Member, presence: Presence | None) -> None
     assert facts.round is not None
     if place_of(facts, member) is None or member.node in facts.round.succeeded:
         return
-    _await_return(step, member)
+    _note_loss(step, member)
     left_by_itself = member.gone is GoneReason.LEFT
     cause = StopCause.NODE_LEFT if left_by_itself else StopCause.NODE_LOST
     verb = "left" if left_by_itself else "is gone"
@@ -110,7 +113,7 @@ def _stopping_observed(step: Step, member: Member, presence: Presence | None) ->
 def _stopping_gone(step: Step, member: Member, presence: Presence | None) -> None:
     step.life.watch.remaining.discard(member.lease_id)
     if place_of(step.life.facts, member) is not None:
-        _await_return(step, member)
+        _note_loss(step, member)
 
 
 REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {
@@ -217,6 +220,7 @@ def _form(step: Step) -> None:
         step.record(JobDecided(outcome=outcome))
         return
     life.watch.awaited.clear()
+    life.watch.lost.clear()
     life.watch.overdue.clear()
     life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
     step.record(
@@ -278,6 +282,19 @@ def _stop(step: Step) -> bool:
     return True
 
 
+def lost_before(life: Life) -> set[str]:
+    """What a coordinator that started anew knows of the participants that were lost before."""
+    current, members = life.facts.round, life.facts.members
+    assert current is not None
+    return {
+        node
+        for node, place in current.places.items()
+        if (member := members.get(node)) is not None
+        and member.lease_id == place.seat.lease_id
+        and member.gone not in (None, GoneReason.LEFT)
+    }
+
+
 def expected_back(life: Life) -> set[int]:
     """The leases of participants that live on: known members, for which a re-formation waits a moment if need be."""
     current, members = life.facts.round, life.facts.members
@@ -292,15 +309,12 @@ def expected_back(life: Life) -> set[int]:
 
 
 def _lost_in(current: Round, life: Life) -> list[str]:
-    """The participants whose lease ended otherwise than by their goodbye."""
-    members = life.facts.members
+    """The participants whose loss the others may have noticed."""
+    watch = life.watch
     return [
         node
-        for node, place in current.places.items()
-        if place.seat.lease_id not in life.presences
-        and not (node in members and members[node].gone is GoneReason.LEFT)
-        and node not in current.succeeded
-        and node not in life.watch.overdue
+        for node in current.places
+        if node in watch.lost and node not in current.succeeded and node not in watch.overdue
     ]
 
 

@@ -43,6 +43,8 @@ def judge(
     the clock of the failures' times.
     """
     found = first_cause(failures)
+    if cause is StopCause.CANCELLED:
+        return _free(stop_message, found, wall_offset_ms)
     if cause is not StopCause.WORKER_FAILED:
         return _free(f"re-forming: {stop_message}", found, wall_offset_ms)
     if lost and failures and all(each.failure.node not in lost and _could_be_an_echo(each) for each in failures):

@@ -142,6 +142,8 @@ class Watch:
     last_call_ends_ms: int | None = None
     expected: set[int] = field(default_factory=set)
     """GATHERING: members of the round before that live and are not ready yet."""
+    lost: set[str] = field(default_factory=set)
+    """Participants whose lease ended otherwise than by their goodbye, whoever has their name now."""
     overdue: set[str] = field(default_factory=set)
     """Participants whose lease was revoked because they did not stop in time: not lost, and no cause of an echo."""
     awaited: dict[str, None] = field(default_factory=dict)

@@ -315,6 +315,29 @@ class TestMembership:
         a.clear()
         assert the_record(c.obituary(), RoundEnded).charged
 
+    def test_a_node_that_left_and_came_back_was_not_lost(self, script: Script) -> None:
+        a, b, c = script.running("abc", ELASTIC)
+        b.fail(exit_code=1, message="Connection closed by peer", traceback="Traceback ...")
+        c.leave()
+        c.reborn().attach()
+        assert the_record(a.clear(), RoundEnded).charged
+
+    def test_a_node_that_was_lost_and_came_back_was_lost(self, script: Script) -> None:
+        a, b, c = script.running("abc", ELASTIC)
+        b.fail(exit_code=1, message="Connection closed by peer", traceback="Traceback ...")
+        c.obituary()
+        c.reborn().attach()
+        assert not the_record(a.clear(), RoundEnded).charged
+
+    def test_a_coordinator_that_starts_anew_knows_who_was_lost(self, script: Script) -> None:
+        a, b, c = script.running("abc", ELASTIC)
+        b.fail(exit_code=1, message="Connection closed by peer", traceback="Traceback ...")
+        c.obituary()
+        script.restart()
+        b.attach()
+        a.observed = replace(a.observed, phase=AgentPhase.READY, round=0)
+        assert not the_record(a.attach(), RoundEnded).charged
+
     def test_a_node_that_does_not_stop_makes_no_failure_free(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail(exit_code=1)

@@ -188,6 +188,13 @@ def test_a_membership_change_is_free_and_has_no_culprit(cause: StopCause) -> Non
 
 
 @pytest.mark.parametrize(
+    ("cause", "message"), [(StopCause.CANCELLED, "why"), (StopCause.NODE_DRAINED, "re-forming: why")]
+)
+def test_what_is_cancelled_is_not_re_formed(cause: StopCause, message: str) -> None:
+    assert judged(cause, 0, 0).message == message
+
+
+@pytest.mark.parametrize(
     ("restart_count", "max_restarts", "over"), [(0, 0, True), (0, 1, False), (1, 1, True), (2, 3, False)]
 )
 def test_the_budget(restart_count: int, max_restarts: int, over: bool) -> None:
