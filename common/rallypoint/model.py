@@ -231,6 +231,7 @@ class Observed:
     watchdog: WatchdogStatus = WatchdogStatus()
     observe_time_ms: int = 0
     unsupported_version: Version = NO_VERSION
+    fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -179,17 +179,16 @@ class Agent:
     def break_stream(self) -> Output:
         return self.script.feed(StreamClosed(stream=self.stream))
 
-    def obituary(self) -> Output:
-        return self.script.feed(
-            GoneReported(
-                call=1,
-                job=JOB,
-                job_uid=self.script.life.facts.uid,
-                lease_id=self.lease_id,
-                incarnation=self.incarnation,
-                message="its agent died",
-            )
+    def obituary(self, **changes: Any) -> Output:
+        event = GoneReported(
+            call=1,
+            job=JOB,
+            job_uid=self.script.life.facts.uid,
+            lease_id=self.lease_id,
+            incarnation=self.incarnation,
+            message="its agent died",
         )
+        return self.script.feed(replace(event, **changes))
 
     def reborn(self) -> Agent:
         """A later incarnation on the same node."""

@@ -56,6 +56,8 @@ def _observed(observed: Observed) -> str:
     parts = [f"{observed.phase}, seen {observed.version.epoch}.{observed.version.revision}"]
     if observed.round >= 0:
         parts.append(f"round {observed.round}")
+    if observed.fenced:
+        parts.append("fenced")
     if observed.failures:
         parts.append(f"{len(observed.failures)} failed")
     parts.append(f"offer {observed.offer.offer_id}" if observed.offer is not None else "no offer")

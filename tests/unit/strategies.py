@@ -139,6 +139,7 @@ observations = st.builds(
     watchdog=watchdogs,
     observe_time_ms=instants_ms,
     unsupported_version=versions,
+    fenced=st.booleans(),
 )
 hellos = st.builds(
     Hello,

@@ -228,10 +228,15 @@ class Observed(_message.Message):
     WATCHDOG_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_VERSION_FIELD_NUMBER: _builtins.int
+    FENCED_FIELD_NUMBER: _builtins.int
     phase: _types_pb2.AgentPhase.ValueType
     """REQUIRED. Every phase but READY needs `round`."""
     round: _builtins.int
     """The highest round of which the agent ever started, or began to start, a worker. Not set: none yet."""
+    fenced: _builtins.bool
+    """The agent ended that round's workers, or is ending them, because its lease ran out: its node is lost to the round. Without
+    it an agent in phase STOPPING that was not told to stop is taking its leave.
+    """
     @_builtins.property
     def version(self) -> _types_pb2.Version:
         """The newest directive that the agent has acted on. What is said here is true of a world in which it has."""
@@ -272,10 +277,11 @@ class Observed(_message.Message):
         watchdog: _types_pb2.WatchdogStatus | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         unsupported_version: _types_pb2.Version | None = ...,
+        fenced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "fenced", b"fenced", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015

@@ -94,8 +94,9 @@ class AgentServiceServicer(object):
         what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
         On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-        a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
-        UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
+        a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
+        UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
+        had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

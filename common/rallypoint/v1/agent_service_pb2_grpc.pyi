@@ -66,8 +66,9 @@ class AgentServiceStub:
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
-    UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
+    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
+    UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
+    had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
     """
 
 @_typing.type_check_only
@@ -108,8 +109,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
-    UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
+    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
+    UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
+    had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -159,8 +161,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
         On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-        a lease that is gone, or that belongs to a decided life, succeeds. Retry on UNAVAILABLE. NOT_FOUND (reason
-        UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop.
+        a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
+        UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
+        had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

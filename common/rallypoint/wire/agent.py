@@ -153,6 +153,7 @@ def observed_to_proto(observed: Observed) -> pb.Observed:
         watchdog=watchdog_to_proto(observed.watchdog),
         observe_time=instant_to_proto(observed.observe_time_ms),
         unsupported_version=version_to_proto(observed.unsupported_version),
+        fenced=observed.fenced,
     )
 
 
@@ -168,6 +169,7 @@ def observed_from_proto(message: pb.Observed) -> Observed:
         watchdog=watchdog_from_proto(message.watchdog),
         observe_time_ms=instant_from_proto(message.observe_time),
         unsupported_version=version_from_proto(message.unsupported_version),
+        fenced=message.fenced,
     )
 
 

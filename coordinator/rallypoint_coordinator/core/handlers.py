@@ -106,8 +106,7 @@ def gone_reported(step: Step, lease_id: int, incarnation: str, message: str) -> 
     """An obituary. True if it was news, False if the lease was gone already."""
     presence = step.life.presences.get(lease_id)
     if presence is None:
-        known = lease_id <= step.life.facts.revision
-        return False if known else _unknown_lease(step, lease_id)
+        return False if _has_gone(step.life, lease_id, incarnation) else _unknown_lease(step, lease_id)
     member = step.life.facts.members[presence.node]
     if member.incarnation != incarnation:
         return _unknown_lease(step, lease_id)
@@ -117,10 +116,15 @@ def gone_reported(step: Step, lease_id: int, incarnation: str, message: str) -> 
     return True
 
 
+def _has_gone(life: Life, lease_id: int, incarnation: str) -> bool:
+    members = (life.facts.members[node] for node in life.facts.gone_nodes)
+    return any((member.lease_id, member.incarnation) == (lease_id, incarnation) for member in members)
+
+
 def _unknown_lease(step: Step, lease_id: int) -> Refusal:
     return Refusal(
         reason=Reason.UNKNOWN_LEASE,
-        message=f"job {step.life.facts.job} never gave lease {lease_id} to that incarnation",
+        message=f"job {step.life.facts.job} knows of no lease {lease_id} of that incarnation",
         field="lease_id",
         metadata={"job": step.life.facts.job, "lease_id": str(lease_id)},
     )

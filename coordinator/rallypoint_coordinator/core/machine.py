@@ -66,9 +66,11 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     elif report.phase is AgentPhase.SUCCEEDED:
         step.record(NodeSucceeded(round=facts.round.number, node=member.node))
     elif report.phase is not AgentPhase.RUNNING:
-        cause, why = _WITHOUT_FAILURE[report.phase]
+        cause, why = _FENCED if report.fenced else _WITHOUT_FAILURE[report.phase]
         stop_round(step, cause, f"{member.node} {why}")
 
+
+_FENCED = (StopCause.NODE_LOST, "lost contact until its lease ran out, and ends its workers")
 
 _WITHOUT_FAILURE = {
     AgentPhase.FAILED: (StopCause.WORKER_FAILED, "reports failed workers"),

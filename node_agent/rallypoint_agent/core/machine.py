@@ -71,6 +71,10 @@ FAILURES_MAX = 16
 """So many failures of a round are reported: the earliest."""
 
 
+class IllegalEventError(Exception):
+    """An event that cannot be: its shell is at fault. Nothing was changed."""
+
+
 class AgentCore:
     """One incarnation of an agent. ``state`` is for reading."""
 
@@ -82,7 +86,10 @@ class AgentCore:
         self._said = ""
 
     def step(self, event: Event, at_ms: int) -> Output:
-        """What the event leads to. ``at_ms`` is CLOCK_BOOTTIME; a clock that seems to go back stands still."""
+        """What the event leads to. ``at_ms`` is CLOCK_BOOTTIME; a clock that seems to go back stands still.
+
+        Raises IllegalEventError.
+        """
         self._now_ms = max(self._now_ms, at_ms)
         self._effects = []
         if not self.state.finished:
@@ -212,7 +219,7 @@ class AgentCore:
             return
         self._accept(directive)
         s.phase, s.round, s.assignment = AgentPhase.RUNNING, assignment.round, assignment
-        s.failures, s.all_exited_with_0 = (), False
+        s.failures, s.all_exited_with_0, s.fenced = (), False, False
         s.consumed_offer_id = max(s.consumed_offer_id, assignment.offer_id)
         s.workers = {
             local_rank: WorkerStatus(local_rank=local_rank, rank=assignment.first_rank + local_rank)
@@ -265,6 +272,8 @@ class AgentCore:
         s = self.state
         if event.round != s.round or s.phase is not AgentPhase.RUNNING:
             return
+        if unknown := event.pids.keys() - s.workers.keys():
+            raise IllegalEventError(f"round {s.round} has no worker of local rank {min(unknown)}")
         for local_rank, pid in event.pids.items():
             s.workers[local_rank] = replace(s.workers[local_rank], pid=pid, state=WorkerState.HEALTHY)
         self._report()
@@ -299,6 +308,7 @@ class AgentCore:
             return
         if s.phase is AgentPhase.RUNNING:
             self._say("the keeper ended the workers: the lease had run out")
+            s.fenced = True
         self._note_failures(event.failures)
         s.phase = self._phase_when_gone()
         final = WorkerState.SUCCEEDED if s.phase is AgentPhase.SUCCEEDED else WorkerState.STOPPED
@@ -398,6 +408,7 @@ class AgentCore:
     def _check_fence(self) -> None:
         if self.state.phase is AgentPhase.RUNNING and not self._has_lease():
             self._say("the lease runs out: ending the workers, the job may go on without this node")
+            self.state.fenced = True
             self._stop_workers(signal.SIGTERM, self.config.job_spec.fence_grace_ms)
 
     def _check_port(self) -> None:

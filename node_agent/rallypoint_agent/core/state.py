@@ -69,6 +69,8 @@ class AgentState:
     workers: dict[int, WorkerStatus] = field(default_factory=dict)
     failures: tuple[WorkerFailure, ...] = ()
     all_exited_with_0: bool = False
+    fenced: bool = False
+    """The lease ran out while the round's workers were alive."""
     offer_id: int = 0
     offer: EndpointOffer | None = None
     consumed_offer_id: int = 0
@@ -105,4 +107,5 @@ class AgentState:
             offer=self.offer,
             watchdog=self.watchdog,
             unsupported_version=self.unsupported_version,
+            fenced=self.fenced,
         )

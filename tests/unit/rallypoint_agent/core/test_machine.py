@@ -31,8 +31,15 @@ from rallypoint_agent.core.events import (
     SignalReceived,
     TimeAdvanced,
     WorkersGone,
+    WorkersStarted,
 )
-from rallypoint_agent.core.machine import FAILURES_MAX, NAMED_PORT_PATIENCE_MS, ON_DIRECTIVE, PORT_RETRY_MS
+from rallypoint_agent.core.machine import (
+    FAILURES_MAX,
+    NAMED_PORT_PATIENCE_MS,
+    ON_DIRECTIVE,
+    PORT_RETRY_MS,
+    IllegalEventError,
+)
 from support.agent_script import SPEC, AgentScript, assignment, names, of, own_failure
 
 OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
@@ -144,6 +151,14 @@ class TestRound:
             (0, 2, 100, WorkerState.HEALTHY),
             (1, 3, 101, WorkerState.HEALTHY),
         ]
+
+    def test_a_worker_that_cannot_be_is_refused(self, agent: AgentScript) -> None:
+        agent.attach()
+        agent.direct(Run(assignment(0)))
+        before = agent.core.state.observed()
+        with pytest.raises(IllegalEventError, match="no worker of local rank 2"):
+            agent.feed(WorkersStarted(0, {0: 100, 2: 102}))
+        assert agent.core.state.observed() == before
 
     def test_running_is_reported_before_the_first_worker_starts(self, agent: AgentScript) -> None:
         agent.attach()
@@ -266,8 +281,12 @@ class TestFence:
         agent.feed(Detached())
         effects = agent.advance(TTL - 1_000 - GRACE)
         assert of(effects, StopWorkers) == [StopWorkers(0, signal.SIGTERM, GRACE)]
+        assert (agent.reported.phase, agent.reported.fenced) == (AgentPhase.STOPPING, True)
         agent.gone()
-        assert agent.reported.phase is AgentPhase.READY
+        assert (agent.reported.phase, agent.reported.fenced) == (AgentPhase.READY, True)
+        agent.feed(LeaseRenewed(agent.now_ms))
+        agent.run(1)
+        assert not agent.reported.fenced
 
     def test_no_round_begins_once_the_lease_has_run_out(self, agent: AgentScript) -> None:
         agent.attach()
@@ -308,7 +327,7 @@ class TestFence:
     def test_workers_that_the_keeper_fenced_are_reported_gone(self, agent: AgentScript) -> None:
         agent.run()
         agent.feed(WorkersGone(0))
-        assert agent.reported.phase is AgentPhase.READY
+        assert (agent.reported.phase, agent.reported.fenced) == (AgentPhase.READY, True)
 
     def test_a_clock_that_goes_back_stands_still(self, agent: AgentScript) -> None:
         agent.run()

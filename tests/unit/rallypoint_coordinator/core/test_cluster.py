@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rallypoint.errors import Reason
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import AgentPhase, Blame, Endpoint, EndpointOffer, JobSpec, JobState, ScaleUp, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
@@ -208,6 +208,14 @@ class TestMembership:
         b.clear()
         assert (a.assignment.world_size, a.assignment.restart_count) == (2, 0)
 
+    @pytest.mark.parametrize("changes", [{"lease_id": 1}, {"lease_id": 999}, {"incarnation": "another"}])
+    def test_an_obituary_of_a_lease_that_never_was_is_refused(self, script: Script, changes: dict[str, object]) -> None:
+        a, _ = script.running("ab", PAIR)
+        a.obituary()
+        (answer,) = effects_of(a.obituary(**changes), Answer)
+        assert isinstance(answer.answer, Refusal)
+        assert answer.answer.reason is Reason.UNKNOWN_LEASE
+
     def test_a_second_obituary_is_no_news(self, script: Script) -> None:
         *_, c = script.running("abc", ELASTIC)
         c.obituary()
@@ -289,6 +297,13 @@ class TestMembership:
         out = b.attach(lease_id=0)
         assert the_record(out, RoundStopping).cause is StopCause.NODE_LOST
         assert kinds(a.clear()) == ["RoundEnded", "RoundFormed"]
+
+    @pytest.mark.parametrize(("fenced", "cause"), [(True, StopCause.NODE_LOST), (False, StopCause.NODE_LEFT)])
+    def test_an_agent_that_ends_its_workers_unasked_says_why(
+        self, script: Script, fenced: bool, cause: StopCause
+    ) -> None:
+        _, b = script.running("ab", PAIR)
+        assert the_record(b.report(AgentPhase.STOPPING, fenced=fenced), RoundStopping).cause is cause
 
     def test_workers_of_a_lost_lease_must_end_before_the_agent_may_come_back(self, script: Script) -> None:
         _, b = script.running("ab", PAIR)
