@@ -55,6 +55,9 @@ _PUMP_S = 1.0
 
 _SWEEP_S = 0.5
 
+_OBITUARY_MARGIN_S = 10.0
+"""So much longer than it tries an obituary may take: its start, and its last call."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -107,6 +110,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._attention: Attention | None = None
         """Of the keeper, while a stop is under way."""
         self._fence_ns: tuple[int, int] | None = None
+        self._owes_obituary = False
 
     @property
     def log_dir(self) -> str:
@@ -133,6 +137,9 @@ class LocalElasticAgent(SimpleElasticAgent):
                 closing.callback(self._close_keeper, self._keeper)
 
     def _close_keeper(self, keeper: Keeper) -> None:
+        if self._owes_obituary:
+            keeper.part()
+            return
         try:
             keeper.close()
         except KeeperTimeoutError as error:
@@ -247,7 +254,16 @@ class LocalElasticAgent(SimpleElasticAgent):
             return
         number = self._local_round.assignment.round if self._local_round else NO_ROUND
         argv = obituary_command(self._obituary._replace(round=number))
-        self._keeper.obituary(argv, self._environ)
+        timeout = self._obituary.ttl_ms / 1000 + _OBITUARY_MARGIN_S
+        self._keeper.obituary(argv, self._environ, timeout=timeout)
+
+    def _leave_obituary(self, message: str) -> None:
+        if self._keeper is None or self._obituary is None:
+            return
+        logger.info("the coordinator is told that this agent is gone as soon as it can be, within its lease")
+        self._obituary = self._obituary._replace(message=message)
+        self._feed_obituary()
+        self._owes_obituary = True
 
     def _start_keeper(self) -> None:
         self._keeper = Keeper.start(hold_fds=self._hold_fds)

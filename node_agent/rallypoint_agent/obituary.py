@@ -1,7 +1,8 @@
 """What the keeper runs after its agent died and no worker is alive any more: tells the coordinator so.
 
-``python -m rallypoint_agent.obituary``, with the command line of :func:`obituary_command`. It tries until the lease
-would have run out by itself. Exit status 0: the coordinator knows, or has no such lease; 1: it could not be told.
+``python -m rallypoint_agent.obituary``, with the command line of :func:`obituary_command`. It tries for as long as the
+lease may last: afterwards the coordinator knows without it. Exit status 0: the coordinator knows, or has no such lease;
+1: it could not be told.
 
 The job waits for this process, so it imports little: gRPC and the generated code are nearly all of its start.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _CALL_TIMEOUT_S = 5.0
 _FIRST_BACKOFF_S = 0.1
-_LONGEST_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 1.0
 
 _NOTHING_TO_REPORT = "NOT_FOUND"
 _FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED", "UNAUTHENTICATED"})

@@ -75,6 +75,8 @@ class ControlLink(Protocol):
 
     @property
     def left(self) -> bool: ...
+    @property
+    def released(self) -> bool: ...
     def start(self) -> None: ...
     def fileno(self) -> int: ...
     def events(self) -> Iterable[Event]: ...
@@ -191,6 +193,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     def _set_obituary(self, identity: SetIdentity) -> None:
         """What is to be reported if the agent itself is killed."""
 
+    def _leave_obituary(self, message: str) -> None:
+        """The agent ends, no worker being alive, and the coordinator could not be told: somebody else should."""
+
     @property
     def signals(self) -> tuple[signal.Signals, ...]:
         """Those that end it."""
@@ -245,6 +250,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._shutdown(timeout=self._shutdown_timeout)
         if self.finish is None:
             self._leave(Leave("AGENT_FAILED", "the agent ended by an error of its own"))
+        if not self._link.released and self._core.state.lease.is_live(boot_ms()):
+            why = self.finish.message if self.finish is not None else "an error of its own"
+            self._leave_obituary(f"the agent ended ({why}) without a coordinator to tell")
 
     def _result(self, finish: Finish) -> RunResult:
         failures = {failure.rank: failure for failure in self.failures}
@@ -433,7 +441,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             self._wait(left_ms / 1000)
             # Nothing can change the end any more; unread they would keep us from waiting.
             self._link.events()
-            self._signals.take()
+            if self._signals.take():
+                logger.info("told to end again: not waiting for the coordinator to take note")
+                return
 
     @property
     def _round(self) -> int:

@@ -37,7 +37,7 @@ class StandIn:
 
     def prepare(self) -> None:
         if obituary := self.plan.get("obituary"):
-            self.keeper.obituary(obituary, self.plan["obituary_env"])
+            self.keeper.obituary(obituary, self.plan["obituary_env"], timeout=30)
         if bystander := self.plan.get("bystander"):
             self.kept.append(subprocess.Popen(bystander, env=self.plan["bystander_env"]).pid)
             self.say("Bystander")

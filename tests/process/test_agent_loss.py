@@ -88,6 +88,27 @@ def test_sigterm_to_an_agent_is_a_planned_leave(cluster: ProcessCluster) -> None
     assert cluster.job("job").restart_count == 0
 
 
+def test_an_agent_that_ends_while_the_coordinator_is_gone_is_not_waited_for(
+    cluster: ProcessCluster, tmp_path: Path
+) -> None:
+    data = str(tmp_path / "data")
+    coordinator = cluster.coordinator("--data-dir", data)
+    args = ("--rdzv-id", "job", "--nnodes", "1:2", "--lease-ttl", "600s")
+    a, b = (cluster.agent(name, *args, cluster.worker("wait.py")) for name in ("node-a", "node-b"))
+    cluster.wait_for_round("job", 0)
+    coordinator.signal(signal.SIGKILL)
+    coordinator.wait()
+    for agent in (a, b):
+        agent.wait_for("lost contact with the coordinator")
+    b.signal(signal.SIGTERM)
+    assert b.wait() == 128 + signal.SIGTERM
+    cluster.coordinator_again("--data-dir", data)
+    workers = cluster.wait_for_round("job", 1)
+    assert {worker.node for worker in workers} == {"node-a"}
+    assert cluster.nodes("job")["node-b"].state == job_service_pb2.NODE_STATE_GONE
+    assert cluster.job("job").restart_count == 0
+
+
 def test_a_drained_node_leaves_with_status_0(cluster: ProcessCluster) -> None:
     _, _, b = start_pair(cluster)
     mine = trees(cluster)

@@ -485,7 +485,7 @@ def test_a_keeper_that_takes_no_commands_is_killed(bench: Bench, monkeypatch: py
     monkeypatch.setattr("rallypoint_agent.keeper.client._SEND_TIMEOUT_SECONDS", 0.1)
     os.kill(bench.keeper.pid, signal.SIGSTOP)
     big = {"BIG": "x" * 4_000_000}
-    bench.keeper.obituary(["true"], big)
+    bench.keeper.obituary(["true"], big, timeout=30)
     assert bench.expect(KeeperDied) == [KeeperDied(exit_code=-signal.SIGKILL)]
 
 
@@ -529,7 +529,7 @@ def test_misuse_is_refused_before_anything_is_done(bench: Bench) -> None:
         with pytest.raises(KeeperMisuseError):
             bench.stop(grace=grace)
     with pytest.raises(KeeperMisuseError):
-        bench.keeper.obituary([], {})
+        bench.keeper.obituary([], {}, timeout=30)
     with pytest.raises(KeeperMisuseError):
         bench.keeper.spawn(-1, [sleep])
     bench.keeper.spawn(0, [sleep])

@@ -56,7 +56,7 @@ NOTICE_MS = (1, 250)
 """How long it takes the keeper to notice that its agent died."""
 TIMERS_CLEARED_CHANCE = 0.2
 """That the watchdog has news just when the workers have succeeded: their timers are gone."""
-OBITUARY_RETRY_MS = (100, 5_000)
+OBITUARY_RETRY_MS = (50, 1_000)
 
 
 class Busy(StrEnum):
@@ -203,7 +203,7 @@ class AgentProcess:
             job_uid=identity.job_uid,
             lease_id=identity.lease_id,
             incarnation=self.incarnation,
-            message="the agent was killed",
+            message="the agent is gone",
         )
         self._deliver_obituary(event, self._world.now_ms + self.job_spec.lease_ttl_ms)
 
@@ -396,6 +396,8 @@ class AgentProcess:
         self._oracles.agents.finished(self.name, self.node, finish, self.keeper.group)
         self.link.close()
         self._end(Ended.FINISHED)
+        if not self.link.released and self.core.state.lease.is_live(self.clock.now_ms()):
+            self._write_obituary()
 
 
 def _replaces(event: Event, before: Event) -> bool:

@@ -93,7 +93,7 @@ class LinkStream:
 
 class Link:
     def __init__(self, world: World, network: Network, owner: Owner) -> None:
-        self.left = False
+        self.left = self.released = False
         self.observed = Observed()
         self.identity = ("", "", 0)
         self._world = world
@@ -329,6 +329,7 @@ class Link:
             self._owner.contacted(world_ms)
             self._owner.post(LeaseRenewed(clock_ms))
         if current.goodbye_seq is not None and seq >= current.goodbye_seq:
+            self.released = True
             self._drop()
             self._end_for_good()
 

@@ -81,7 +81,7 @@ class ProcessCluster:
                 process.signal(signal.SIGCONT)
                 process.signal(signal.SIGTERM)
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not self._alive(), 20, "something was left")
+            wait_until(self._has_ended, 20, "something was left")
         left = self._alive()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -90,6 +90,15 @@ class ProcessCluster:
             process.popen.wait()
         if kind is None:
             assert not left, f"left behind: {left}"
+
+    def _has_ended(self) -> bool:
+        """Whether nothing is alive. An obituary that nobody is left to hear is ended: it would go on for a lease."""
+        alive = self._alive()
+        if all(process.popen.poll() is not None for process in self.processes):
+            for pid in self.pids("rallypoint_agent.obituary"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        return not alive
 
     def _alive(self) -> set[int]:
         for process in self.processes:

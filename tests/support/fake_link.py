@@ -37,7 +37,7 @@ class FakeLink:
         self.calls: list[str] = []
         self.reports: list[Observed] = []
         self.alive_until_ms = 0
-        self.left = False
+        self.left = self.released = False
         self._answer = answer
         self._spec = spec or JobSpec()
         self._attaches = attaches
@@ -112,7 +112,7 @@ class FakeLink:
 
     def leave(self, reason: str, message: str) -> None:
         self.calls.append(f"leave {reason}")
-        self.left = self._leaves
+        self.left = self.released = self._leaves
 
     def local_address(self) -> str | None:
         return "10.0.0.7"

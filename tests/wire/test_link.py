@@ -359,12 +359,14 @@ def test_says_goodbye_to_a_welcome_that_is_under_way(
     stream.welcome()
     stream.ack(stream.next_of("goodbye").seq)
     agent.wait_until_left()
+    assert agent.link.released
 
 
 def test_leaves_at_once_without_a_stream(attach: Callable[..., Agent], refusing: Endpoint) -> None:
     agent = attach(refusing, first_backoff_ms=60_000, longest_backoff_ms=60_000)
     agent.link.leave("SIGNAL", "SIGTERM")
     agent.wait_until_left()
+    assert not agent.link.released
 
 
 def test_close_ends_the_thread_and_the_stream(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:

@@ -52,6 +52,10 @@ class Lease:
     contact_ms: int = 0
     base_ms: int = 0
 
+    def is_live(self, now_ms: int) -> bool:
+        """Whether a coordinator may still be counting on it."""
+        return bool(self.lease_id) and now_ms < self.base_ms + self.ttl_ms
+
     def kill_at_ms(self) -> int:
         return self.base_ms + self.ttl_ms - FENCE_MARGIN_MS
 

@@ -144,14 +144,15 @@ class Keeper:
         """For a keeper that is of no use any more; KeeperDied follows."""
         self._process.kill()
 
-    def obituary(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def obituary(self, argv: Sequence[str], env: Mapping[str, str], *, timeout: float) -> None:
         """What to run after the agent's end, once no process is alive; the newest call counts.
 
-        It has the whole environment given, and 30 s.
+        It has the whole environment given, and is killed after ``timeout`` seconds.
         """
         if not argv:
             raise KeeperMisuseError("an obituary without a program")
-        self._send({"do": "obituary", "argv": list(argv), "env": dict(env)})
+        timeout_ns = int(timeout * 1e9)
+        self._send({"do": "obituary", "argv": list(argv), "env": dict(env), "timeout_ns": timeout_ns})
 
     def events(self) -> list[KeeperEvent]:
         """What happened since the last call, without waiting."""
@@ -189,6 +190,12 @@ class Keeper:
             self._end_process()
             raise KeeperTimeoutError(f"not all processes ended within {timeout} s") from None
         finally:
+            self._release()
+
+    def part(self) -> None:
+        """Have it end as if this process had: it kills everything and runs the obituary. It is not waited for."""
+        if not self._closed:
+            self._closed = True
             self._release()
 
     def _check_spawn(self, round_number: int, workers: Sequence[WorkerCommand]) -> None:

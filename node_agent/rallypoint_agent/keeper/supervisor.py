@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rallypoint_agent.keeper.framing import Message
 
 _NO_ROUND = -1
-_OBITUARY_TIMEOUT_NS = 30 * 10**9
 _LAST_SWEEP_SECONDS = 5.0
 
 _KEPT_SIGNALS = {
@@ -85,7 +84,7 @@ class Supervisor:
         except OSError as error:
             _complain(f"no obituary: {error.strerror}")
             return
-        ended = self._await_end(pid, boot_ns() + _OBITUARY_TIMEOUT_NS)
+        ended = self._await_end(pid, boot_ns() + self._obituary["timeout_ns"])
         if ended and (error_text := os.read(pipe, 4096)):
             _complain(f"no obituary: {error_text.decode('utf-8', 'replace')}")
         process_tree.sweep((), _LAST_SWEEP_SECONDS)

@@ -32,9 +32,12 @@ _KNOCKS_PER_HEARTBEAT = 10
 logger = logging.getLogger(__name__)
 
 
-def keep_attached(config: LinkConfig, wishes: Wishes, mailbox: Mailbox) -> None:
-    """Keep one stream up until the agent leaves or the link is closed. Blocks so long."""
-    asyncio.run(_Attacher(config, wishes, mailbox).run())
+def keep_attached(config: LinkConfig, wishes: Wishes, mailbox: Mailbox) -> bool:
+    """Keep one stream up until the agent leaves or the link is closed. Blocks so long.
+
+    Returns whether the coordinator acknowledged a Goodbye.
+    """
+    return asyncio.run(_Attacher(config, wishes, mailbox).run())
 
 
 class _Attacher:
@@ -53,14 +56,17 @@ class _Attacher:
         self._highest_version = NO_VERSION
         self._explained = ""
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         loop = asyncio.get_running_loop()
         self._wishes.listen(partial(loop.call_soon_threadsafe, self._wish_changed))
+        end: End = Dropped()
         try:
             while not self._is_over():
-                await self._after(await self._attach())
+                end = await self._attach()
+                await self._after(end)
         finally:
             self._wishes.listen(None)
+        return isinstance(end, Left)
 
     def _is_over(self) -> bool:
         return self._wishes.closing or self._wishes.leave is not None

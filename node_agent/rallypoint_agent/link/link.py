@@ -33,6 +33,7 @@ class Link:
         self._wishes = Wishes()
         self._mailbox = Mailbox()
         self._left = False
+        self._released = False
         # A daemon, so that a process that ends without close() ends.
         self._thread = threading.Thread(target=self._run, name="rallypoint-link", daemon=True)
 
@@ -89,6 +90,11 @@ class Link:
         """What torch calls a kind of rendezvous."""
         return "rallypoint"
 
+    @property
+    def released(self) -> bool:
+        """Whether the Goodbye was acknowledged: the lease is given back, and nobody waits for it to run out."""
+        return self._released
+
     def local_address(self) -> str | None:
         """This machine's address on the route to the coordinator, for MASTER_ADDR.
 
@@ -116,7 +122,7 @@ class Link:
             # The import takes longer than all the rest. Here the main thread starts meanwhile.
             from rallypoint_agent.link.attacher import keep_attached
 
-            keep_attached(self._config, self._wishes, self._mailbox)
+            self._released = keep_attached(self._config, self._wishes, self._mailbox)
         except BaseException as error:
             logger.exception("the link failed")
             self._mailbox.put(AttachRefused(_unusable(error)))

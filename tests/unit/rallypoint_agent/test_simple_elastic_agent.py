@@ -17,7 +17,7 @@ from rallypoint_agent import simple_elastic_agent
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core import machine
 from rallypoint_agent.core.effects import FinishKind, SetIdentity
-from rallypoint_agent.core.events import AttachRefused
+from rallypoint_agent.core.events import AttachRefused, Detached, SignalReceived
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.rendezvous_port import hold_port
@@ -91,6 +91,9 @@ class StandIn(SimpleElasticAgent):
 
     def _set_obituary(self, identity: SetIdentity) -> None:
         self.calls.append(f"obituary {identity.lease_id}")
+
+    def _leave_obituary(self, message: str) -> None:
+        self.calls.append("leave an obituary")
 
     def pump(self) -> None:
         self._pump(5)
@@ -359,6 +362,34 @@ def test_a_goodbye_without_an_answer_is_given_up(monkeypatch: pytest.MonkeyPatch
     link = FakeLink(one_round, spec=SPEC, leaves=False)
     agent = StandIn(link, succeeded)
     assert agent.run().state is WorkerState.SUCCEEDED
+
+
+def test_a_signal_during_the_goodbye_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(FakeLink):
+        def leave(self, reason: str, message: str) -> None:
+            super().leave(reason, message)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(simple_elastic_agent, "LEAVE_TIMEOUT_MS", 3_600_000)
+    agent = StandIn(Silent(one_round, spec=SPEC, leaves=False), succeeded)
+    assert agent.run().state is WorkerState.SUCCEEDED
+    assert "leave an obituary" in agent.calls
+
+
+def test_an_agent_that_ends_without_a_coordinator_leaves_an_obituary() -> None:
+    def vanish(link: FakeLink, observed: Observed) -> None:
+        link.put(Detached())
+        link.put(SignalReceived(signal.SIGTERM))
+
+    agent = agent_with(succeeded, vanish)
+    agent.run()
+    assert agent.calls[-2:] == ["leave an obituary", "close"]
+
+
+def test_an_agent_whose_goodbye_was_heard_leaves_none() -> None:
+    agent = agent_with(succeeded)
+    agent.run()
+    assert "leave an obituary" not in agent.calls
 
 
 def test_without_a_config_the_policies_are_torchs_arguments() -> None:
