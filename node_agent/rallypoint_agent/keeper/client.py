@@ -128,13 +128,9 @@ class Keeper:
         """Unless fed again: SIGTERM to the workers, later SIGKILL to all, whatever the agent does.
 
         Both times are CLOCK_BOOTTIME. The newest call counts. A fence that struck is not taken
-        back for its round, and until it is moved or disarmed no other round is started.
+        back for its round, and until it is moved no other round is started.
         """
         self._send({"do": "fence", "term_at_ns": term_at_ns, "kill_at_ns": kill_at_ns})
-
-    def disarm(self) -> None:
-        """Lift the fence."""
-        self._send({"do": "disarm"})
 
     def ask(self) -> None:
         """Have it answer, with Answered, as soon as it gets to it."""

@@ -277,8 +277,6 @@ class Supervisor:
                 self._stop(message["signal"], message["grace_ns"])
             case "fence":
                 self._fence = (message["term_at_ns"], message["kill_at_ns"])
-            case "disarm":
-                self._fence = None
             case "ask":
                 self._answer()
             case "obituary":
