@@ -246,7 +246,6 @@ class Hello:
     node_spec: NodeSpec
     observed: Observed = Observed()
     protocol_version: int = PROTOCOL_VERSION
-    features: tuple[str, ...] = ()
     capabilities: frozenset[Capability] = frozenset()
     agent_version: str = ""
     cluster_id: str = ""
@@ -263,7 +262,6 @@ class Welcome:
     lease_ttl_ms: int
     heartbeat_interval_ms: int
     job_spec: JobSpec
-    features: tuple[str, ...] = ()
     coordinator_version: str = ""
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from google.protobuf.duration_pb2 import Duration
 
 from rallypoint.errors import Reason, Refusal
+from rallypoint.limits import DURATION_MS_MAX, FAILURES_MAX, INT32_MAX, LEAVE_MESSAGE_BYTES, LOCAL_WORLD_SIZE_MAX
 from rallypoint.model import (
     FENCE_MARGIN_MS,
     HEARTBEATS_PER_LEASE,
@@ -25,7 +26,6 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1.types_pb2 import AGENT_PHASE_READY
-from rallypoint.wire.agent import LEAVE_MESSAGE_BYTES
 from rallypoint.wire.types import (
     AGENT_PHASES,
     ENTRYPOINT_BYTES,
@@ -35,12 +35,7 @@ from rallypoint.wire.types import (
 )
 
 NODES_MAX = 100_000
-LOCAL_WORLD_SIZE_MAX = 4096
-FAILURES_MAX = 16
 LEASE_TTL_MS_MAX = 3_600_000
-DURATION_MS_MAX = 365 * 24 * 3_600_000
-"""Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
-INT32_MAX = 2**31 - 1
 COUNTER_MAX = 2**62
 """Ids, epochs and revisions: whoever counts on from one must stay within 64 bits."""
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rallypoint.limits import PORT_DEFAULT
 from rallypoint_coordinator.server.options import (
     HOST_DEFAULT,
-    PORT_DEFAULT,
     RETAIN_DAYS_DEFAULT,
     RETAIN_JOBS_DEFAULT,
     SNAPSHOT_EVERY_DEFAULT,

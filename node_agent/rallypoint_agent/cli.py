@@ -144,6 +144,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
 
 def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]) -> LinkConfig:
     from rallypoint import __version__
+    from rallypoint.model import Capability
     from rallypoint_agent.link import LinkConfig
 
     return LinkConfig(
@@ -154,6 +155,7 @@ def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]
         job_spec=options.job_spec,
         node_spec=_node_spec(options),
         agent_version=f"rallypoint-agent/{__version__}",
+        capabilities=frozenset(Capability),
     )
 
 

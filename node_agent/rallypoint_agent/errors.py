@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
 from rallypoint.model import JobState, WorkerFailure
+from rallypoint.texts import cut, signal_name
 from rallypoint_agent.core.effects import Finish, FinishKind
 
 MAX_ERROR_FILE_BYTES = 4 << 20
-MAX_MESSAGE_BYTES = 4 << 10
-MAX_TRACEBACK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,9 @@ def failure_of(ending: Ending, error_file: str, trouble: str = "") -> WorkerFail
         rank=ending.rank,
         pid=ending.pid,
         exit_code=ending.exit_code,
-        message=_cut_end(message, MAX_MESSAGE_BYTES),
-        traceback=_cut_start(report.traceback, MAX_TRACEBACK_BYTES),
+        message=cut(message, FAILURE_MESSAGE_BYTES),
+        # A traceback says what happened in its last lines.
+        traceback=cut(report.traceback, TRACEBACK_BYTES, keep="end"),
         fail_time_ms=ending.time_ms,
         fail_clock_ms=ending.boot_ms,
         after_stop=ending.after_stop,
@@ -116,28 +116,6 @@ def error_file_data(failure: WorkerFailure, *, with_code: bool = False) -> dict[
         extra["py_callstack"] = failure.traceback
     code = {"errorCode": failure.exit_code} if with_code else {}
     return {"message": {"message": failure.message, "extraInfo": extra, **code}}
-
-
-def _cut_end(text: str, limit: int) -> str:
-    return _utf8(text)[:limit].decode(errors="ignore")
-
-
-def _cut_start(text: str, limit: int) -> str:
-    """The last ``limit`` bytes: a traceback says what happened in its last lines."""
-    return _utf8(text)[-limit:].decode(errors="ignore")
-
-
-def _utf8(text: str) -> bytes:
-    # JSON can spell half a surrogate pair. On the wire it would be refused.
-    return text.encode(errors="backslashreplace")
-
-
-def signal_name(number: int) -> str:
-    """SIGKILL for 9; "signal 99" for what has no name here."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def exit_in_words(exit_code: int) -> str:

@@ -6,12 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 
+from rallypoint.limits import DURATION_MS_MAX, INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
 from rallypoint.model import Endpoint, ScaleUp
 
-DEFAULT_COORDINATOR_PORT = 29400
-MAX_LOCAL_WORLD_SIZE = 4096
-MAX_NODE_RANK = 2**31 - 1
-MAX_DURATION_MS = 365 * 24 * 3_600_000
 MAX_MONITOR_INTERVAL_MS = 3_600_000
 
 _MS = {"ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000}
@@ -56,7 +53,7 @@ def duration_ms(given: str) -> int:
     if found is None:
         raise ValueError("it must be a number and one of ms, s, m, h, as in 30s")
     value = float(found[1]) * _MS[found[2]]
-    if value > MAX_DURATION_MS:
+    if value > DURATION_MS_MAX:
         raise ValueError("it must be at most a year, which is 8760h")
     return round(value)
 
@@ -91,8 +88,8 @@ def nodes(given: str) -> tuple[int, int]:
 
 def node_rank(given: str) -> int:
     rank = whole(given)
-    if rank > MAX_NODE_RANK:
-        raise ValueError(f"it must be 0 to {MAX_NODE_RANK:,}")
+    if rank > INT32_MAX:
+        raise ValueError(f"it must be 0 to {INT32_MAX:,}")
     return rank
 
 
@@ -120,7 +117,7 @@ def _endpoint(given: str) -> Endpoint:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+)(?::([0-9]+))?", given)
     if found is None:
         raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
-    return Endpoint(found[1].strip("[]"), port(found[2] or str(DEFAULT_COORDINATOR_PORT)))
+    return Endpoint(found[1].strip("[]"), port(found[2] or str(PORT_DEFAULT)))
 
 
 def port(given: str) -> int:
@@ -159,8 +156,8 @@ def workers(given: str) -> int:
         raise ValueError("no NVIDIA GPU is visible on this node")
     if not re.fullmatch(r"[0-9]+", given):
         raise ValueError("it must be a number, gpu, cpu or auto")
-    if not 1 <= _number(given) <= MAX_LOCAL_WORLD_SIZE:
-        raise ValueError(f"it must be 1 to {MAX_LOCAL_WORLD_SIZE}")
+    if not 1 <= _number(given) <= LOCAL_WORLD_SIZE_MAX:
+        raise ValueError(f"it must be 1 to {LOCAL_WORLD_SIZE_MAX}")
     return _number(given)
 
 

@@ -15,6 +15,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from rallypoint.limits import LEAVE_MESSAGE_BYTES
+from rallypoint.texts import cut
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.backoff import Backoff
 
@@ -89,13 +91,8 @@ def _request(obituary: Obituary) -> ReportGoneRequest:
         lease_id=obituary.lease_id,
         round=obituary.round if obituary.round >= 0 else None,
         incarnation=obituary.incarnation,
-        message=_cut(obituary.message),
+        message=cut(obituary.message, LEAVE_MESSAGE_BYTES),
     )
-
-
-def _cut(text: str) -> str:
-    """At most the 1 KiB that the coordinator takes, in whole characters."""
-    return text.encode()[:1024].decode(errors="ignore")
 
 
 def _call(request: ReportGoneRequest, endpoint: tuple[str, int], use_proxy: bool) -> tuple[str, str]:

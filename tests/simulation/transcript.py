@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TextIO
 
-_QUIET = frozenset({"job_spec", "node_spec", "peer", "watchdog", "observe_time_ms", "features", "agent_version"})
+_QUIET = frozenset({"job_spec", "node_spec", "peer", "watchdog", "observe_time_ms", "agent_version"})
 
 
 class Transcript:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from rallypoint.model import AgentPhase, Directive, Endpoint, Hold, JobSpec, NodeSpec, Observed, Version
+from rallypoint.model import AgentPhase, Capability, Directive, Endpoint, Hold, JobSpec, NodeSpec, Observed, Version
 from rallypoint_agent.core.events import Event
 from rallypoint_agent.link import Link, LinkConfig
 from support.fake_coordinator import JOB_UID, WAIT_S
@@ -77,6 +77,7 @@ def link_config(*endpoints: Endpoint) -> LinkConfig:
         job_spec=JobSpec(min_nodes=1, max_nodes=4),
         node_spec=NodeSpec(local_world_size=2, labels={"rack": "r1"}),
         agent_version="rallypoint-agent/0",
+        capabilities=frozenset(Capability),
         first_backoff_ms=5,
         longest_backoff_ms=20,
     )

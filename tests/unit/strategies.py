@@ -151,7 +151,6 @@ hellos = st.builds(
     node_spec=node_specs,
     observed=observations,
     protocol_version=counts,
-    features=st.lists(texts, max_size=3).map(tuple),
     capabilities=capabilities,
     agent_version=texts,
     cluster_id=texts,
@@ -167,7 +166,6 @@ welcomes = st.builds(
     lease_ttl_ms=durations_ms,
     heartbeat_interval_ms=durations_ms,
     job_spec=job_specs,
-    features=st.lists(texts, max_size=3).map(tuple),
     coordinator_version=texts,
 )
 actions = (

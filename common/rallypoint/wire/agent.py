@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, assert_never
 
+from rallypoint.limits import LEAVE_MESSAGE_BYTES
 from rallypoint.model import (
     NO_ROUND,
     Action,
@@ -21,9 +22,9 @@ from rallypoint.model import (
     Version,
     Welcome,
 )
+from rallypoint.texts import cut
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.wire.scalars import (
-    cut,
     duration_from_proto,
     duration_to_proto,
     instant_from_proto,
@@ -92,7 +93,6 @@ class ReportGone:
     message: str = ""
 
 
-LEAVE_MESSAGE_BYTES = 1024
 """The last words of a Goodbye or a ReportGone: cut by our sender, longer ones refused by the reader."""
 
 AgentMessage: TypeAlias = Hello | Observed | Heartbeat | Goodbye
@@ -105,7 +105,6 @@ CoordinatorMessage: TypeAlias = Welcome | Directive | Ack | LeaseStale
 def hello_to_proto(hello: Hello) -> pb.Hello:
     return pb.Hello(
         protocol_version=hello.protocol_version,
-        features=hello.features,
         capabilities=capabilities_to_proto(hello.capabilities),
         agent_version=hello.agent_version,
         cluster_id=hello.cluster_id,
@@ -125,7 +124,6 @@ def hello_to_proto(hello: Hello) -> pb.Hello:
 def hello_from_proto(message: pb.Hello) -> Hello:
     return Hello(
         protocol_version=message.protocol_version,
-        features=tuple(message.features),
         capabilities=capabilities_from_proto(list(message.capabilities)),
         agent_version=message.agent_version,
         cluster_id=message.cluster_id,
@@ -221,21 +219,6 @@ def clock_from_proto(request: pb.AttachRequest) -> ClockReading | None:
     return ClockReading(duration_from_proto(clock.send), clock.acked_seq, duration_from_proto(clock.acked))
 
 
-def attach_request_from_proto(request: pb.AttachRequest) -> AgentMessage | None:
-    """What the agent says; None if it says nothing that is known here."""
-    match request.WhichOneof("message"):
-        case "heartbeat":
-            return heartbeat_from_proto(request.heartbeat)
-        case "observed":
-            return observed_from_proto(request.observed)
-        case "hello":
-            return hello_from_proto(request.hello)
-        case "goodbye":
-            return goodbye_from_proto(request.goodbye)
-        case None:
-            return None
-
-
 def report_gone_to_proto(report: ReportGone) -> pb.ReportGoneRequest:
     return pb.ReportGoneRequest(
         job=report.job,
@@ -268,7 +251,6 @@ def welcome_to_proto(welcome: Welcome) -> pb.Welcome:
         lease_id=welcome.lease_id,
         lease_ttl=duration_to_proto(welcome.lease_ttl_ms),
         heartbeat_interval=duration_to_proto(welcome.heartbeat_interval_ms),
-        features=welcome.features,
         coordinator_version=welcome.coordinator_version,
         job_spec=job_spec_to_proto(welcome.job_spec),
     )
@@ -281,7 +263,6 @@ def welcome_from_proto(message: pb.Welcome) -> Welcome:
         lease_id=message.lease_id,
         lease_ttl_ms=duration_from_proto(message.lease_ttl),
         heartbeat_interval_ms=duration_from_proto(message.heartbeat_interval),
-        features=tuple(message.features),
         coordinator_version=message.coordinator_version,
         job_spec=job_spec_from_proto(message.job_spec),
     )

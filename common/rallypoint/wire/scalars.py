@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -64,16 +64,3 @@ def instant_from_proto(pb: Timestamp) -> int:
 
 def _clamped_ms(seconds: int, nanos: int, most: int) -> int:
     return min(max(seconds * _MS_PER_S + nanos // _NS_PER_MS, 0), most)
-
-
-def cut(text: str, most: int, keep: Literal["start", "end"] = "start") -> str:
-    """The text, as far as it fits into ``most`` bytes of UTF-8.
-
-    Lone surrogates (file names and program output that were no UTF-8) become question marks: the
-    wire cannot carry them.
-    """
-    if text.isascii() and len(text) <= most:
-        return text
-    data = text.encode("utf-8", "replace")
-    kept = data[:most] if keep == "start" else data[max(len(data) - most, 0) :]
-    return kept.decode("utf-8", "ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
 
+from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
 from rallypoint.model import (
     NO_ROUND,
     AgentPhase,
@@ -23,18 +24,16 @@ from rallypoint.model import (
     WorkerState,
     WorkerStatus,
 )
+from rallypoint.texts import cut
 from rallypoint.v1 import types_pb2 as pb
 from rallypoint.wire.scalars import (
     EnumTable,
-    cut,
     duration_from_proto,
     duration_to_proto,
     instant_from_proto,
     instant_to_proto,
 )
 
-FAILURE_MESSAGE_BYTES = 4 * 1024
-TRACEBACK_BYTES = 64 * 1024
 OUTCOME_MESSAGE_BYTES = 4 * 1024
 LAST_EXPIRY_BYTES = 512
 """Longer texts are cut, by whoever sends them and by whoever reads them."""

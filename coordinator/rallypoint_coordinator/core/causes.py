@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rallypoint.model import Blame, WorkerFailure
+from rallypoint.texts import signal_name
 from rallypoint_coordinator.core.failures import TimedFailure, shortened
 
 CANDIDATES_NAMED = 4
@@ -108,8 +108,4 @@ def describe_exit(exit_code: int) -> str:
     """How a process ended, in words."""
     if exit_code >= 0:
         return f"exited with {exit_code}"
-    try:
-        name = signal.Signals(-exit_code).name
-    except ValueError:
-        name = f"signal {-exit_code}"
-    return f"exited with {exit_code} ({name})"
+    return f"exited with {exit_code} ({signal_name(-exit_code)})"

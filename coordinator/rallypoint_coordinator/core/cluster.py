@@ -12,6 +12,7 @@ from typing import assert_never
 
 import rallypoint
 from rallypoint.errors import Reason, Refusal
+from rallypoint.limits import DAY_MS
 from rallypoint.model import Hello, Version
 from rallypoint_coordinator.core import handlers, requests
 from rallypoint_coordinator.core.deadlines import Deadlines
@@ -40,15 +41,13 @@ from rallypoint_coordinator.core.step import Identity, Step
 LIVES_MAX = 10_000
 """So many lives are remembered, decided ones included. A new one takes the place of the earliest decided."""
 
-_DAY_MS = 86_400_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How many decided lives are kept, and for how long, if there is room for them."""
 
     lives_max: int = 1_000
-    age_max_ms: int = 30 * _DAY_MS
+    age_max_ms: int = 30 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +131,7 @@ class Cluster:
         life.watch = Watch(gathering_since_ms=stamp.at_ms)
         for member in life.facts.members.values():
             if member.gone is None:
-                life.presences[member.lease_id] = Presence(
-                    node=member.node, expires_at_ms=expires_at_ms, heard_at_ms=stamp.at_ms
-                )
+                life.presences[member.lease_id] = Presence(node=member.node, heard_at_ms=stamp.at_ms)
                 life.watch.leases.set(member.lease_id, expires_at_ms)
         handlers.rearm(life, stamp.at_ms)
 

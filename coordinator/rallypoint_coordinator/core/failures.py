@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rallypoint.model import WorkerFailure
+from rallypoint.texts import cut
 from rallypoint_coordinator.core.clocks import AgentClock, Span
 
 KEPT_MAX = 512
@@ -95,10 +96,8 @@ class FailureLog:
 
 def shortened(failure: WorkerFailure, traceback_bytes: int) -> WorkerFailure:
     """The beginning of its message and the end of its traceback."""
-    message = failure.message.encode(errors="replace")[:SHORT_MESSAGE_BYTES].decode(errors="ignore")
-    traceback = failure.traceback.encode(errors="replace")
-    kept = traceback[max(0, len(traceback) - traceback_bytes) :]
-    return replace(failure, message=message, traceback=kept.decode(errors="ignore"))
+    message = cut(failure.message, SHORT_MESSAGE_BYTES)
+    return replace(failure, message=message, traceback=cut(failure.traceback, traceback_bytes, keep="end"))
 
 
 def _speaks_for_itself(failure: WorkerFailure) -> bool:

@@ -161,8 +161,7 @@ def _join(step: Step, hello: Hello, verdict: Join) -> Member:
             agent_version=hello.agent_version,
         )
     )
-    expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms)
-    step.life.presences[lease_id] = Presence(node=hello.node, expires_at_ms=expires_at_ms)
+    step.life.presences[lease_id] = Presence(node=hello.node)
     return step.life.facts.members[hello.node]
 
 
@@ -176,8 +175,7 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
         presence.clock.read(clock, step.stamp.at_ms)
     presence.heard_at_ms = step.stamp.at_ms
     presence.heard_wall_ms = step.stamp.wall_ms
-    presence.expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms)
-    step.life.watch.leases.set(member.lease_id, presence.expires_at_ms)
+    step.life.watch.leases.set(member.lease_id, lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms))
 
 
 def _ack(step: Step, presence: Presence, seq: int) -> None:

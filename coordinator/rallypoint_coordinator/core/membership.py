@@ -13,6 +13,8 @@ MEMBERS_MAX = 200_000
 
 LEASE_DRIFT_PER_MILLE = 1
 LEASE_MARGIN_MS = 1_000
+SUSPECT_MARGIN_MS = 1_000
+"""So much later than two heartbeat intervals a holder that was not heard is in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> 
 def is_suspect(spec: JobSpec, presence: Presence, now_ms: int) -> bool:
     """Whether the holder of a live lease may be gone: its stream broke, or two heartbeats are overdue."""
     overdue_ms = now_ms - presence.heard_at_ms
-    return presence.stream is None or overdue_ms > 2 * spec.heartbeat_interval_ms + LEASE_MARGIN_MS
+    return presence.stream is None or overdue_ms > 2 * spec.heartbeat_interval_ms + SUSPECT_MARGIN_MS
 
 
 def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:

@@ -113,7 +113,6 @@ class Presence:
     """What is known, without a record, of a live lease. ``stream`` None: no stream is open."""
 
     node: str
-    expires_at_ms: int
     stream: int | None = None
     attach_seq: int = 0
     peer: str = ""

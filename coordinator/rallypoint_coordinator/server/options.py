@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-PORT_DEFAULT = 29400
+from rallypoint.limits import PORT_DEFAULT
+
 HOST_DEFAULT = "127.0.0.1"
 RETAIN_JOBS_DEFAULT = 1_000
 RETAIN_DAYS_DEFAULT = 30

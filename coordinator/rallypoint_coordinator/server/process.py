@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rallypoint.limits import DAY_MS
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.server.driver import DriverOptions
 from rallypoint_coordinator.server.listen import ListenError
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)

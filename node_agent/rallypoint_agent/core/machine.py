@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from rallypoint.errors import Reason
+from rallypoint.limits import FAILURES_MAX
 from rallypoint.model import (
     Action,
     AgentPhase,
@@ -66,9 +67,6 @@ PORT_RETRY_MS = 1_000
 
 NAMED_PORT_PATIENCE_MS = 5_000
 """So long a port that the user asked for may be busy: something of the last round may still be using it."""
-
-FAILURES_MAX = 16
-"""So many failures of a round are reported: the earliest."""
 
 
 class IllegalEventError(Exception):

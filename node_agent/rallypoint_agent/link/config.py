@@ -23,7 +23,7 @@ class LinkConfig:
     job_spec: JobSpec
     node_spec: NodeSpec
     agent_version: str
-    capabilities: frozenset[Capability] = frozenset(Capability)
+    capabilities: frozenset[Capability]
     use_proxy: bool = False
     welcome_timeout_ms: int = 10_000
     """How long a coordinator may take from the start of the connect to its Welcome."""

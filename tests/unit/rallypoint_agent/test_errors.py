@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
 from rallypoint.model import JobState, Outcome, WorkerFailure
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.errors import (
     MAX_ERROR_FILE_BYTES,
-    MAX_MESSAGE_BYTES,
-    MAX_TRACEBACK_BYTES,
     Ending,
     ErrorReport,
     exit_in_words,
@@ -127,12 +126,12 @@ def test_a_bad_file_is_told_beside_how_it_ended(error_file: Path) -> None:
 
 
 def test_texts_are_cut_to_what_the_wire_takes(error_file: Path) -> None:
-    trace = "start" + "ä" * MAX_TRACEBACK_BYTES + "the end"
-    error_file.write_text(json.dumps(torchs("ü" * MAX_MESSAGE_BYTES, trace)))
+    trace = "start" + "ä" * TRACEBACK_BYTES + "the end"
+    error_file.write_text(json.dumps(torchs("ü" * FAILURE_MESSAGE_BYTES, trace)))
     failure = failure_of(ending(), str(error_file))
-    assert len(failure.message.encode()) <= MAX_MESSAGE_BYTES
-    assert failure.message == "ü" * (MAX_MESSAGE_BYTES // 2)
-    assert len(failure.traceback.encode()) <= MAX_TRACEBACK_BYTES
+    assert len(failure.message.encode()) <= FAILURE_MESSAGE_BYTES
+    assert failure.message == "ü" * (FAILURE_MESSAGE_BYTES // 2)
+    assert len(failure.traceback.encode()) <= TRACEBACK_BYTES
     assert failure.traceback.endswith("ä" * 100 + "the end")
 
 

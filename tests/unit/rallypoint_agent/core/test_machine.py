@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.errors import Reason, Refusal
+from rallypoint.limits import FAILURES_MAX
 from rallypoint.model import Action, AgentPhase, Drain, Exit, Hold, JobState, Outcome, Run, Stop, Version, WorkerState
 from rallypoint_agent.core.contact import SAY_AFTER_MS
 from rallypoint_agent.core.effects import (
@@ -34,7 +35,6 @@ from rallypoint_agent.core.events import (
     WorkersStarted,
 )
 from rallypoint_agent.core.machine import (
-    FAILURES_MAX,
     NAMED_PORT_PATIENCE_MS,
     ON_DIRECTIVE,
     PORT_RETRY_MS,

@@ -141,6 +141,7 @@ def test_a_link_needs_an_endpoint() -> None:
             job_spec=JobSpec(),
             node_spec=NodeSpec(),
             agent_version="",
+            capabilities=frozenset(),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.errors import Reason
+from rallypoint.limits import DAY_MS
 from rallypoint.model import AgentPhase, JobSpec
 from rallypoint_coordinator.core import cluster as cluster_module
 from rallypoint_coordinator.core.cluster import Retention
@@ -14,7 +15,6 @@ from rallypoint_coordinator.core.records import Entry, LifeForgotten
 from support.coordinator_script import JOB, Agent, Script, effects_of, kinds, replayed
 
 SPEC = JobSpec(min_nodes=1, max_nodes=1)
-DAY_MS = 86_400_000
 EVER_MS = 10**15
 
 

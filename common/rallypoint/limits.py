@@ -1,0 +1,20 @@
+"""Numbers that more than one part must agree on. Imports nothing, so that it costs nobody anything."""
+
+from __future__ import annotations
+
+PORT_DEFAULT = 29_400
+"""Where a coordinator listens unless told otherwise."""
+
+INT32_MAX = 2**31 - 1
+DAY_MS = 24 * 3_600_000
+DURATION_MS_MAX = 365 * DAY_MS
+"""Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
+
+LOCAL_WORLD_SIZE_MAX = 4096
+FAILURES_MAX = 16
+"""So many failures of a round an agent reports: the earliest."""
+
+FAILURE_MESSAGE_BYTES = 4 * 1024
+TRACEBACK_BYTES = 64 * 1024
+LEAVE_MESSAGE_BYTES = 1024
+"""Of a Goodbye and of an obituary."""

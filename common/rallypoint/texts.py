@@ -1,0 +1,26 @@
+"""Texts for people, bounded and in words. Imports no protobuf."""
+
+from __future__ import annotations
+
+import signal
+from typing import Literal
+
+
+def cut(text: str, most: int, keep: Literal["start", "end"] = "start") -> str:
+    """The text, as far as it fits into ``most`` bytes of UTF-8, in whole characters.
+
+    Lone surrogates (file names and program output that were no UTF-8) are spelled out: the wire cannot carry them.
+    """
+    if text.isascii() and len(text) <= most:
+        return text
+    data = text.encode("utf-8", "backslashreplace")
+    kept = data[:most] if keep == "start" else data[max(len(data) - most, 0) :]
+    return kept.decode("utf-8", "ignore")
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9; "signal 99" for what has no name here."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
