@@ -20,6 +20,14 @@ NO_ROUND = -1
 HEARTBEATS_PER_LEASE = 6
 """An agent heartbeats, and the coordinator acknowledges, at least so often in one ``lease_ttl``."""
 
+KILL_PATIENCE_MS = 10_000
+"""A process that is still there so long after its SIGKILL is stuck in the kernel: it is *unkillable*."""
+
+UNKILLABLE_PIDS_MAX = 64
+"""So many of them are named in a report."""
+
+START_TIMEOUT_MS_MIN = 60_000
+
 FENCE_MARGIN_MS = 1_000
 """The agent has no live worker so long before its lease runs out."""
 
@@ -113,6 +121,14 @@ class JobSpec:
     @property
     def heartbeat_interval_ms(self) -> int:
         return self.lease_ttl_ms // HEARTBEATS_PER_LEASE
+
+    @property
+    def start_timeout_ms(self) -> int:
+        """How long the participants of a round may take to start their workers: as long as nodes may take to join.
+
+        An agent gives its own start up after half of it, and so reports a failure before it would be given up itself.
+        """
+        return max(self.join_timeout_ms, START_TIMEOUT_MS_MIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +248,12 @@ class Observed:
     observe_time_ms: int = 0
     unsupported_version: Version = NO_VERSION
     fenced: bool = False
+    unkillable_pids: tuple[int, ...] = ()
+
+    @property
+    def may_have_workers(self) -> bool:
+        """Whether some process of the workers may be alive."""
+        return self.phase.may_have_workers or bool(self.unkillable_pids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from rallypoint.model import (
     FENCE_MARGIN_MS,
     HEARTBEATS_PER_LEASE,
     PROTOCOL_VERSION,
-    Capability,
+    UNKILLABLE_PIDS_MAX,
     JobSpec,
     NodeSpec,
 )
@@ -29,7 +29,6 @@ from rallypoint.v1.types_pb2 import AGENT_PHASE_READY
 from rallypoint.wire.types import (
     AGENT_PHASES,
     ENTRYPOINT_BYTES,
-    capabilities_from_proto,
     job_spec_from_proto,
     node_spec_to_proto,
 )
@@ -263,6 +262,7 @@ _OBSERVED: Shape = {
     "failures": Each(FAILURES_MAX, _WORKER_FAILURE),
     "offer": WhenSet(_OFFER),
     "unsupported_version": WhenSet(_VERSION),
+    "unkillable_pids": Each(UNKILLABLE_PIDS_MAX, NOT_NEGATIVE),
     "watchdog": WhenSet({"live_timers": Always(NOT_NEGATIVE)}),
 }
 
@@ -312,8 +312,6 @@ def validate_hello(hello: pb.Hello) -> Refusal | None:
     violation = _first(hello, _HELLO, "hello")
     if violation is not None:
         return _refusal(violation)
-    if Capability.SELF_FENCES not in capabilities_from_proto(list(hello.capabilities)):
-        return _capability_required()
     without_round = _phase_without_round(hello.observed, "hello.observed")
     return without_round or check_job_spec(job_spec_from_proto(hello.job_spec), "hello.job_spec")
 
@@ -363,18 +361,6 @@ def _unsupported_version(theirs: int) -> Refusal:
         ),
         field="hello.protocol_version",
         metadata={"ours": str(PROTOCOL_VERSION), "theirs": str(theirs)},
-    )
-
-
-def _capability_required() -> Refusal:
-    return Refusal(
-        reason=Reason.CAPABILITY_REQUIRED,
-        message=(
-            "the agent lacks CAPABILITY_SELF_FENCES: without the promise to end its workers when its"
-            " lease runs out its silence would prove nothing"
-        ),
-        field="hello.capabilities",
-        metadata={"capability": Capability.SELF_FENCES.value},
     )
 
 

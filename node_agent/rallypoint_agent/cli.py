@@ -105,6 +105,7 @@ def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
+    from rallypoint_agent.core.effects import FinishKind
     from rallypoint_agent.embedded_coordinator import CoordinatorStartError, EmbeddedCoordinator
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_name import claim_node_name
@@ -133,6 +134,8 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
                 agent.run()
             finally:
                 agent.record_own_end()
+            if agent.finish and agent.finish.kind is FinishKind.UNKILLABLE:
+                name.leave_to_keeper()
         except CoordinatorStartError as error:
             logger.error("the coordinator of this job's own did not start: %s", error)
             return UNREACHABLE

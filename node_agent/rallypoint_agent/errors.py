@@ -146,6 +146,8 @@ def exit_status(finish: Finish) -> int:
             return 1
         case FinishKind.BARRIER_TIMEOUT | FinishKind.DRAINED:
             return 0
+        case FinishKind.UNKILLABLE:
+            return 1
         case FinishKind.UNREACHABLE:
             return 3
         case FinishKind.REFUSED:

@@ -21,6 +21,7 @@ from rallypoint_agent.health_check_server import (
     create_healthcheck_server,
 )
 from rallypoint_agent.keeper import (
+    OVERDUE_NS,
     Answered,
     Attention,
     Gone,
@@ -28,7 +29,6 @@ from rallypoint_agent.keeper import (
     KeeperDied,
     KeeperEvent,
     KeeperTimeoutError,
-    Leftovers,
     Spawned,
     SpawnFailed,
     WorkerCommand,
@@ -109,6 +109,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._local_round: LocalRound | None = None
         self._attention: Attention | None = None
         """Of the keeper, while a stop is under way."""
+        self._unswept = False
+        """The keeper died, and what it kept does not end."""
         self._fence_ns: tuple[int, int] | None = None
         self._owes_obituary = False
 
@@ -137,7 +139,7 @@ class LocalElasticAgent(SimpleElasticAgent):
                 closing.callback(self._close_keeper, self._keeper)
 
     def _close_keeper(self, keeper: Keeper) -> None:
-        if self._owes_obituary:
+        if self._owes_obituary or self._left_behind():
             keeper.part()
             return
         try:
@@ -187,7 +189,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         if round_.start_failure:
             local_rank, error = round_.start_failure
             raise WorkerStartError(error, local_rank)
-        if round_.gone or self._stop_is_due():
+        if round_.gone or round_.stuck or self._stop_is_due():
             raise StartInterruptedError
 
     @prof
@@ -198,6 +200,8 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         round_ = self._local_round
         assert round_ is not None
+        if round_.stuck and round_.is_stopping:
+            return RunResult(WorkerState.STOPPED if round_.gone else WorkerState.UNHEALTHY)
         if failures := round_.take_failures():
             return RunResult(WorkerState.FAILED, failures={failure.rank: failure for failure in failures})
         if round_.gone:
@@ -215,17 +219,25 @@ class LocalElasticAgent(SimpleElasticAgent):
             self._await_gone(round_)
 
     def _await_gone(self, round_: LocalRound) -> None:
-        self._attention = Attention(self._need_keeper())
-        while not round_.gone:
+        """Or until it is certain that some of it will not go."""
+        if self._keeper is not None:
+            self._attention = Attention(self._keeper)
+        while self._attention is not None and not (round_.gone or round_.stuck):
             now_ns = boot_ns()
             next_ns = self._attention.look(now_ns, round_.kill_at_ns)
+            round_.stuck = self._attention.stuck
             self._pump(min((next_ns - now_ns) / 10**9, _PUMP_S))
 
     def _hasten_stop(self, death_sig: int, timeout: float) -> None:
         if self._local_round is not None:
             now_ns = boot_ns()
             self._local_round.stop_sent(now_ns, now_ns + round(timeout * 10**9))
-        self._need_keeper().stop(death_signal=death_sig, grace=timeout)
+        if self._keeper is not None:
+            self._keeper.stop(death_signal=death_sig, grace=timeout)
+
+    def _left_behind(self) -> tuple[int, ...]:
+        round_ = self._local_round
+        return round_.stuck if round_ is not None and not round_.gone else ()
 
     def _late_failures(self) -> tuple[WorkerFailure, ...]:
         return self._local_round.take_failures(late=True) if self._local_round else ()
@@ -276,6 +288,8 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _drain(self) -> None:
         """Take note of what the keeper told."""
+        if self._unswept:
+            self._try_sweep(timeout=0)
         if self._keeper is None:
             return
         for event in self._keeper.events():
@@ -312,26 +326,34 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _replace_keeper(self, event: KeeperDied) -> None:
         """The workers died with it; what they started is ours to kill."""
         logger.error("the keeper died (exit code %d): ending what it kept", event.exit_code)
-        self._sweep()
+        if self._keeper is not None:
+            self._keeper.close()
+        self._keeper, self._attention = None, None
         round_ = self._local_round
         if round_ is not None and not round_.gone:
             round_.keeper_died(event.exit_code, boot_ns())
-            self._gone(round_)
-        if self._keeper is not None:
-            self._keeper.close()
-        self._keeper = None
-        self._start_keeper()
+        self._sweep()
 
     def _sweep(self) -> None:
-        began_ns, leftovers = boot_ns(), Leftovers()
-        while True:
-            try:
-                sweep_children(self._keep_children, timeout=_SWEEP_S)
-            except KeeperTimeoutError:
-                leftovers.tell(boot_ns() - began_ns)
-                self._pump(0)
-            else:
+        """Until nothing is left; what does not end is tried again at every turn."""
+        stuck_ns = boot_ns() + OVERDUE_NS
+        while left := self._try_sweep(_SWEEP_S):
+            if self._local_round is not None and boot_ns() >= stuck_ns:
+                self._local_round.stuck, self._unswept = left, True
                 return
+            self._pump(0)
+
+    def _try_sweep(self, timeout: float) -> tuple[int, ...]:
+        """What is left. If nothing is, there is a keeper again."""
+        try:
+            sweep_children(self._keep_children, timeout=timeout)
+        except KeeperTimeoutError as error:
+            return error.pids
+        self._unswept = False
+        if self._local_round is not None and not self._local_round.gone:
+            self._gone(self._local_round)
+        self._start_keeper()
+        return ()
 
     # --- what the workers are given
 

@@ -27,6 +27,8 @@ class LocalRound:
     pids: dict[int, int] = field(default_factory=dict)
     start_failure: tuple[int, str] | None = None
     gone: bool = False
+    stuck: tuple[int, ...] = ()
+    """Processes that SIGKILL did not end in reasonable time."""
     fence_ns: tuple[int, int] | None = None
     _stop_ns: int | None = None
     _stop_kill_ns: int | None = None
@@ -38,6 +40,10 @@ class LocalRound:
         """The workers are being told to end. Of several stops the soonest SIGKILL counts."""
         self._stop_ns = _sooner(self._stop_ns, at_ns)
         self._stop_kill_ns = _sooner(self._stop_kill_ns, kill_at_ns)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop_ns is not None
 
     @property
     def kill_at_ns(self) -> int:

@@ -49,6 +49,12 @@ class NodeName:
         self.fd = node.fd if node else None
         self._locks = [lock for lock in (agent, node) if lock]
 
+    def leave_to_keeper(self) -> None:
+        """The keeper outlives us: the name stays taken until it has ended, whatever ``close`` gives back."""
+        for lock in self._locks[1:]:
+            lock.let_go()
+        self._locks, self.fd = self._locks[:1], None
+
     def close(self) -> None:
         """Give the name back. To be called when the keeper has ended; else its lock goes on without a file."""
         for lock in self._locks:
@@ -137,6 +143,10 @@ class _Lock:
         """Give the lock back, and leave no file behind."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Whoever inherited the descriptor has the lock alone."""
         os.close(self.fd)
         os.close(self._folder_fd)
 

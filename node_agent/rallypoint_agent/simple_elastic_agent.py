@@ -49,9 +49,11 @@ from rallypoint_agent.core.events import (
     TimeAdvanced,
     WorkersGone,
     WorkersStarted,
+    WorkersStuck,
 )
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.core.stuck import CANNOT_START
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.metrics import prof
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port
@@ -63,9 +65,6 @@ PULSE_MS = 10_000
 
 LEAVE_TIMEOUT_MS = 3_000
 """So long a goodbye may take."""
-
-CANNOT_START = 127
-"""The exit code of a worker that never ran, as a shell has it."""
 
 logger = logging.getLogger(__name__)
 
@@ -148,14 +147,14 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
 
     @abstractmethod
     def _stop_workers(self, worker_group: WorkerGroup, is_restart: bool = False) -> None:
-        """End the workers by SIGTERM; return when nothing that they started is alive."""
+        """End the workers by SIGTERM; return when nothing that they started is alive, or see ``_left_behind``."""
 
     @abstractmethod
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         """How the group is now.
 
         SUCCEEDED: all exited with 0. FAILED: some did not; ``failures`` has them. STOPPED: they
-        are gone, ended by something other than this agent.
+        are gone, ended by something other than this agent. UNHEALTHY: a stop left some behind.
         """
 
     @abstractmethod
@@ -182,6 +181,13 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
 
     def _hasten_stop(self, death_sig: int, timeout: float) -> None:
         """A stop is under way and this one came on top: override it if this is sooner."""
+
+    def _left_behind(self) -> tuple[int, ...]:
+        """The processes that the last stop could not end, not even by SIGKILL, and that are still there.
+
+        The group is monitored on: once they are gone, ``_monitor_workers`` says STOPPED.
+        """
+        return ()
 
     def _late_failures(self) -> tuple[WorkerFailure, ...]:
         """Failures that no ``_monitor_workers`` has told, after a stop."""
@@ -215,7 +221,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     def run(self, role: str = DEFAULT_ROLE) -> RunResult:
         """Take part in the job until it is decided, or this agent has to leave it.
 
-        Whatever happens, no worker is alive afterwards.
+        Whatever happens, no worker is alive afterwards; but for an agent that is told to end while
+        not even SIGKILL ends some process, which ``finish`` then names.
         """
         began = time.monotonic()
         try:
@@ -248,7 +255,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         """As torch: a shutdown in any case. Only if an error brought us here is anything to end."""
         self._is_over, self._deadline_ms = True, None
         self._shutdown(timeout=self._shutdown_timeout)
-        if self.finish is None:
+        if self.finish is None and not self._left_behind():
             self._leave(Leave("AGENT_FAILED", "the agent ended by an error of its own"))
         if not self._link.released and self._core.state.lease.is_live(boot_ms()):
             why = self.finish.message if self.finish is not None else "an error of its own"
@@ -297,7 +304,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             self._round_timer.stopping()
             self._round_timer.waiting()
             self._step(WorkersGone(self._round, self._late_failures()))
-        elif result.state is not WorkerState.HEALTHY:
+        elif result.state not in (WorkerState.HEALTHY, WorkerState.UNHEALTHY):
             failures = tuple(result.failures.values())
             self._step(GroupMonitored(self._round, result.state, failures))
 
@@ -429,6 +436,10 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
                 self._shutdown(signal.Signals(number), grace)
         finally:
             self._is_stopping = False
+        if pids := self._left_behind():
+            self._worker_group.state = WorkerState.UNHEALTHY
+            self._step(WorkersStuck(effect.round, pids))
+            return
         if WorkerState.is_running(self._worker_group.state):
             self._worker_group.state = WorkerState.STOPPED
         self._round_timer.waiting()

@@ -13,11 +13,12 @@ import asyncio
 import base64
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from rallypoint.model import AgentPhase, JobSpec
+from rallypoint.model import AgentPhase, Capability, JobSpec, WorkerStatus
 from rallypoint.v1 import journal_pb2
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
@@ -34,7 +35,7 @@ KEEP_RECORDS = 5
 
 
 def story() -> Script:
-    """Four lives of two jobs, in which every kind of record and every reason occurs."""
+    """Five lives of two jobs, in which every kind of record and every reason occurs."""
     script = Script()
     script.agent("early", SPEC).attach(job="forgotten")
     script.advance(700_000)  # join timeout, and its lease runs out
@@ -45,6 +46,7 @@ def story() -> Script:
     first_life(script, a, b, c)
     second_life(script)
     third_life(script, a, b)
+    fourth_life(script)
     return script
 
 
@@ -117,6 +119,33 @@ def third_life(script: Script, a: Agent, b: Agent) -> None:
     for agent in (a, b):
         agent.run()
     b.fail(exit_code=-9)
+
+
+def fourth_life(script: Script) -> None:
+    """Another job: workers that do not start; a node that is expelled and readmitted, one that is expelled and lost."""
+    a, b, c = (script.agent(node, SPEC) for node in ("p", "q", "r"))
+    c.capabilities = frozenset({Capability.SELF_FENCES})
+    for agent in (a, b, c):
+        agent.attach(job="stuck")
+    a.run()
+    b.report(AgentPhase.RUNNING, workers=(WorkerStatus(local_rank=0, rank=0),))
+    c.run()
+    beat(script, (a, b, c), SPEC.start_timeout_ms)
+    b.report(AgentPhase.STOPPING, unkillable_pids=(4711,))
+    a.report(AgentPhase.STOPPING, unkillable_pids=(11, 12))
+    c.clear()
+    beat(script, (a, c), 50_000)
+    a.clear()
+    c.report(AgentPhase.STOPPING, unkillable_pids=(13,))
+    beat(script, (a,), 50_000)
+
+
+def beat(script: Script, agents: Sequence[Agent], for_ms: int) -> None:
+    """Time passes, and these agents are heard."""
+    for _ in range(0, for_ms, SPEC.heartbeat_interval_ms):
+        script.advance(SPEC.heartbeat_interval_ms)
+        for agent in agents:
+            agent.heartbeat()
 
 
 def write(name: str) -> None:

@@ -66,7 +66,7 @@ def hello() -> agent_service_pb2.AttachRequest:
         attach_seq=1,
         job_spec=JobSpec(),
         node_spec=NodeSpec(),
-        capabilities=frozenset({Capability.SELF_FENCES}),
+        capabilities=frozenset(Capability),
     )
     return wire.attach_request_to_proto(first, lease_id=0, seq=1)
 

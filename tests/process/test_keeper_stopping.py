@@ -113,7 +113,7 @@ def test_what_does_not_go_away_holds_gone_back_but_not_the_keeper(bench: Bench) 
     bench.expect(WorkerExited)
     bench.stop()
     bench.keeper.ask()
-    assert bench.expect(Answered) == [Answered(0, killing=True)]
+    assert bench.expect(Answered) == [Answered(0, killing=True, pids=(spawned.pids[0],))]
     assert sum(isinstance(event, Gone) for event in bench.seen + bench.keeper.wait(0.2)) == 0
     os.waitpid(spawned.pids[0], 0)
     bench.expect(Gone)

@@ -54,6 +54,8 @@ from rallypoint_agent.core.events import (
     SignalReceived,
     TimeAdvanced,
     WorkersGone,
+    WorkersStarted,
+    WorkersStuck,
 )
 
 
@@ -77,6 +79,10 @@ class AgentTruth:
         """The round whose workers, or what they left behind, are there."""
         self.stopping = False
         """They are being ended."""
+        self.stuck: tuple[int, ...] = ()
+        """SIGKILL did not end these."""
+        self.start_ends_ms: int | None = None
+        """Until when the workers may take to start; None once they have."""
         self.is_stale = False
         """The lease ended while workers were there."""
         self.ending = False
@@ -149,7 +155,11 @@ class AgentTruth:
             case LeaseStaleReceived():
                 self._lost_lease()
             case WorkersGone() if event.round == self.alive:
-                self.alive, self.stopping, self.is_stale = None, False, False
+                self.alive, self.stopping, self.is_stale, self.stuck = None, False, False, ()
+            case WorkersStuck() if event.round == self.alive and self.stopping and event.pids:
+                self.stuck = event.pids
+            case WorkersStarted() if event.round == self.alive and not self.stopping:
+                self.start_ends_ms = None
             case PortHeld() if event.offer_id == self.offer_id:
                 self.offer = EndpointOffer(event.offer_id, event.endpoint) if event.endpoint else None
                 self.lacks_named_port = event.is_named and event.endpoint is None
@@ -176,7 +186,8 @@ class AgentTruth:
         if is_old or not is_ours or directive.action is None:
             return
         if self.stopping:
-            demand(not deeds, "A1", f"{directive} leads to {deeds} while workers are being ended")
+            gives_up = all(isinstance(deed, Finish) and self.stuck for deed in deeds)
+            demand(gives_up, "A1", f"{directive} leads to {deeds} while workers are being ended")
         if self.ending:
             return
         if self.stopping or is_acted_on(directive.version, deeds):
@@ -218,7 +229,8 @@ class AgentTruth:
         acted = max(self.newest_version, self.reported.version)
         demand(self.reported.version <= observed.version <= acted, "A2", f"{observed.version} after {acted}")
         if self.alive is not None:
-            demand(observed.phase.may_have_workers, "A4", f"{observed.phase}, workers of round {self.alive} are alive")
+            demand(observed.may_have_workers, "A4", f"{observed.phase}, workers of round {self.alive} are alive")
+        demand(observed.unkillable_pids == self.stuck, "A4", f"{observed.unkillable_pids}, stuck are {self.stuck}")
         demand(observed.round >= self.reported.round, "A1", f"round {observed.round} after {self.reported.round}")
         demand(observed.offer in (None, self.offer), "C10", f"offers {observed.offer}, held is {self.offer}")
         self.reported = observed
@@ -237,6 +249,7 @@ class AgentTruth:
         said = any(isinstance(earlier, Report) and earlier.observed.phase is AgentPhase.RUNNING for earlier in before)
         demand(said, "C4", f"{effect} before it is reported: {before}")
         self.alive, self.last_round, self.stopping, self.is_deferred = number, number, False, False
+        self.start_ends_ms = self.now_ms + max(self.spec.join_timeout_ms, 60_000) // 2
 
     def _stops(self, effect: StopWorkers, event: Event) -> None:
         demand(effect.round == self.alive, "A1", f"{effect}, alive is {self.alive}")
@@ -244,7 +257,7 @@ class AgentTruth:
         if isinstance(event, LeaseStaleReceived):
             at_once = (effect.signal, effect.grace_ms) == (signal.SIGKILL, 0)
             demand(at_once, "A3", f"{effect} because of {event}")
-        self.stopping = True
+        self.stopping, self.start_ends_ms = True, None
 
     def _may_stop(self, event: Event) -> bool:
         """What it is told, and the three cases in which it may on its own."""
@@ -257,13 +270,19 @@ class AgentTruth:
                 ended = event.state not in (WorkerState.HEALTHY, WorkerState.INIT)
                 return ended and event.round == self.alive and not self.stopping
             case TimeAdvanced():
-                return self.now_ms >= self.term_at_ms
+                return self.now_ms >= self.term_at_ms or self._start_is_overdue()
             case _:
                 return False
 
+    def _start_is_overdue(self) -> bool:
+        return self.start_ends_ms is not None and self.now_ms >= self.start_ends_ms
+
     def _finishes(self, finish: Finish, before: list[Effect]) -> None:
-        demand(self.alive is None, "A4", f"{finish} while workers of round {self.alive} are alive")
         goodbye = any(isinstance(effect, Leave) for effect in before)
+        if finish.kind is FinishKind.UNKILLABLE:
+            self._gives_up(finish, goodbye)
+            return
+        demand(self.alive is None, "A4", f"{finish} while workers of round {self.alive} are alive")
         demand(goodbye == self.attached, "C9", f"{finish}, attached: {self.attached}, before it {before}")
         action = self.newest.action if self.newest is not None else None
         match finish.kind:
@@ -279,6 +298,15 @@ class AgentTruth:
                 demand(self.lacks_named_port, "A5", f"{finish}, though any port would do")
             case FinishKind.REFUSED:
                 pass
+        self.finish = finish
+
+    def _gives_up(self, finish: Finish, goodbye: bool) -> None:
+        """A4's exception: it was told to end, and says neither that nothing is alive, nor goodbye."""
+        demand(self.stuck, "A4", f"{finish}, but nothing is stuck")
+        demand(not goodbye, "A4", f"goodbye before {finish}")
+        demand(all(str(pid) in finish.message for pid in self.stuck), "A4", f"{finish} does not name {self.stuck}")
+        told = self.newest is not None and isinstance(self.newest.action, Exit | Drain)
+        demand(told or self.signals or self.ending, "A5", f"{finish}, told {self.newest}")
         self.finish = finish
 
     # --- after a step
@@ -297,6 +325,8 @@ class AgentTruth:
         demand(not self.is_stale, "A3", f"{event}: workers go on under a lease that ended")
         expected = SetFence(self.term_at_ms, self.kill_at_ms)
         demand(self.fed == expected, "A3", f"{event}: the fence is {self.fed}, not {expected}")
+        late = isinstance(event, TimeAdvanced) and self._start_is_overdue()
+        demand(not late, "C8", f"at {self.now_ms} the workers have not started, they had until {self.start_ends_ms}")
         over = isinstance(event, TimeAdvanced) and self.now_ms >= self.term_at_ms
         demand(not over, "A3", f"at {self.now_ms} workers go on, the fence was at {self.term_at_ms}")
 
@@ -308,6 +338,8 @@ class AgentTruth:
         due_ms = out.next_deadline_ms
         if self.alive is not None and not self.stopping:
             demand(due_ms is not None and due_ms <= self.term_at_ms, "A3", f"due at {due_ms}, not {self.term_at_ms}")
+            starts = self.start_ends_ms is None or (due_ms is not None and due_ms <= self.start_ends_ms)
+            demand(starts, "C8", f"due at {due_ms}, not {self.start_ends_ms}")
         elif self.alive is None and not self.attached:
             demand(due_ms is not None, "C8", "waits for a coordinator without end")
 

@@ -19,6 +19,7 @@ from rallypoint_agent.core.events import (
     TimeAdvanced,
     WorkersGone,
     WorkersStarted,
+    WorkersStuck,
 )
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
@@ -103,6 +104,11 @@ class AgentWorld:
         fenced = self.now_ms >= self.truth.kill_at_ms
         if self.truth.alive is not None and (self.truth.stopping or fenced):
             self.feed(WorkersGone(self.truth.alive, failures))
+
+    def get_stuck(self, *pids: int) -> None:
+        """Not even SIGKILL ends them."""
+        if self.truth.alive is not None and self.truth.stopping:
+            self.feed(WorkersStuck(self.truth.alive, pids))
 
     def answer_port(self, offer_id: int, *, held: bool, named: bool = False) -> None:
         endpoint = Endpoint("10.0.0.1", 4_000 + offer_id) if held else None

@@ -47,6 +47,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     RestartAsked,
     RoundEnded,
@@ -54,7 +56,7 @@ from rallypoint_coordinator.core.records import (
     RoundStopping,
 )
 
-STOP_MARGIN_MS = 10_000
+STOP_MARGIN_MS = 20_000
 
 
 class Truth:
@@ -83,7 +85,9 @@ class Truth:
             life.gathering_since_ms = stamp.at_ms
             if life.current is not None:
                 life.current.failures.clear()
-                life.current.stop_since_ms = stamp.at_ms
+                life.current.stop_since_ms = life.current.start_since_ms = stamp.at_ms
+                life.current.started.clear()
+                life.current.all_gone_ms = None
         self.began_revision = self.revision + 1
         self._came_out(out, stamp)
 
@@ -91,12 +95,33 @@ class Truth:
         """``heard`` is False if the coordinator stopped before any effect got out."""
         self._attach = self._misnamed = None
         self._came(event, stamp, out)
+        self._note_time(stamp)
         self._records(out.records, stamp)
+        self._note_time(stamp)
+        self._told_of_stuck(event)
         if heard:
             for effect in out.effects:
                 self._went_out(effect)
             self._everybody_knows()
         self._in_time(event, stamp, out)
+
+    def _note_time(self, stamp: Stamp) -> None:
+        for life in self.lives.values():
+            if life.current is not None:
+                life.current.note_time(self.leases, stamp.at_ms)
+
+    def _told_of_stuck(self, event: Event) -> None:
+        """C8: who says that it cannot end its workers is waited for no longer; who says that it has is readmitted."""
+        lease = self.leases.holder(event) if isinstance(event, AgentObserved) else None
+        life = self.lives.get(lease.uid) if lease is not None else None
+        if lease is None or life is None or life.outcome is not None:
+            return
+        demand(not lease.expelled or lease.report.may_have_workers, "C8", f"{lease} is still quarantined")
+        current = life.current
+        if current is None or current.stopping is None or not current.seats_lease(lease):
+            return
+        stuck = lease.report.unkillable_pids and lease.report.round == current.formed.round
+        demand(not stuck or current.is_gone(lease), "C8", f"{lease} is still waited for")
 
     def retained(self, stamp: Stamp, out: Output) -> None:
         self._came_out(out, stamp)
@@ -233,6 +258,13 @@ class Truth:
                 self.leases.went(uid, record)
             case NodeDrained():
                 self.leases.by_id[record.lease_id].drained = True
+            case NodeExpelled():
+                self.lives[uid].expelled(record, self.leases)
+                self.leases.by_id[record.lease_id].expelled = record.pids
+            case NodeReadmitted():
+                lease = self.leases.by_id[record.lease_id]
+                demand(lease.expelled and not lease.report.may_have_workers, "C4", f"{record}: {lease}")
+                lease.expelled = ()
             case LifeForgotten():
                 demand(self.lives.pop(uid).outcome is not None, "C9", f"{uid} is forgotten undecided")
                 demand(all(lease.gone for lease in self.leases.attached(uid)), "C9", f"{uid} still has agents")
@@ -252,13 +284,13 @@ class Truth:
     ) -> None:
         match record:
             case RoundFormed():
-                life.formed(record, revision, self.leases)
+                life.formed(record, revision, self.leases, now_ms)
             case NodeSucceeded():
                 life.succeeded(record, self.leases)
             case RoundStopping():
-                life.stopping(record, revision, now_ms)
+                life.stopping(record, revision, now_ms, self.leases)
             case RoundEnded():
-                life.ended(record, self.leases, now_ms)
+                life.ended(record, self.leases, now_ms, steady=self.clock_is_steady)
             case JobDecided():
                 life.decided(record, now_ms)
 
@@ -273,7 +305,7 @@ class Truth:
         demand(own, "C2", f"{record}, the Hello is {hello}")
         assert hello is not None
         assert self._attach is not None
-        demand(not hello.observed.phase.may_have_workers, "C4", f"{record} has workers of another lease: {hello}")
+        demand(not hello.observed.may_have_workers, "C4", f"{record} has workers of another lease: {hello}")
         self.leases.joined(uid, record, lease_id, self.lives[uid].spec.lease_ttl_ms, stamp.at_ms)
         self.leases.by_id[lease_id].note_report(hello.observed)
         self.leases.welcomed(self._attach.stream, lease_id, hello, stamp.at_ms)
@@ -317,6 +349,15 @@ class Truth:
         if self.clock_is_steady:
             demand(not over, "C8", f"time passed, and these leases still last: {over}")
             self._stopped_in_time(stamp.at_ms)
+            self._started_in_time(stamp.at_ms)
+
+    def _started_in_time(self, now_ms: int) -> None:
+        """C8: a round whose workers do not all start is ended."""
+        for life in self.lives.values():
+            current = life.current
+            if current is not None and current.stopping is None and now_ms >= life.start_ends_ms(current):
+                late = current.late_starters(self.leases)
+                demand(not late, "C8", f"they had to start by {life.start_ends_ms(current)}: {late}")
 
     def _stopped_in_time(self, now_ms: int) -> None:
         """C8: who does not end its workers in time is renewed no more: its stream has ended, or never was there."""
@@ -326,6 +367,6 @@ class Truth:
                 continue
             end_ms = current.stop_since_ms + life.spec.shutdown_timeout_ms + STOP_MARGIN_MS
             for lease in self.leases.attached(life.uid):
-                gone = lease.is_gone_from(current.formed.round, current.stop_revision)
+                gone = current.is_gone(lease)
                 in_time = gone or now_ms < end_ms or not current.seats_lease(lease)
                 demand(in_time, "C8", f"{lease} is still renewed, it had to stop by {end_ms}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from property.world import World
 from rallypoint.model import (
     AgentPhase,
+    Capability,
     Drain,
     Endpoint,
     EndpointOffer,
@@ -74,10 +75,13 @@ class FleetAgent(Agent):
 class Fleet:
     """One agent a node; a later incarnation replaces it."""
 
-    def __init__(self, world: World, spec: JobSpec, sizes: dict[str, int]) -> None:
+    def __init__(
+        self, world: World, spec: JobSpec, sizes: dict[str, int], lacking: dict[str, frozenset[Capability]]
+    ) -> None:
         self.world = world
         self.spec = spec
         self._sizes = sizes
+        self._lacking = lacking
         self._incarnations = itertools.count(1)
         self.agents: dict[str, FleetAgent] = {}
         for node in sizes:
@@ -89,6 +93,7 @@ class Fleet:
     def reborn(self, node: str) -> FleetAgent:
         node_spec = NodeSpec(local_world_size=self._sizes[node], role=f"role-{self._sizes[node]}")
         agent = FleetAgent(self.world, node, f"{node}{next(self._incarnations)}", self.spec, node_spec)
+        agent.capabilities -= self._lacking[node]
         agent.observed = replace(agent.observed, offer=agent.next_offer())
         agent.clock_ms, agent.lag_ms = CLOCKS_MS[len(self.agents) % len(CLOCKS_MS)], 20
         self.agents[node] = agent

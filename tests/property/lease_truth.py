@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from property.demand import demand
-from rallypoint.model import NO_ROUND, Hello, NodeSpec, Observed
+from rallypoint.model import NO_ROUND, Capability, Hello, NodeSpec, Observed
 from rallypoint_coordinator.core.events import AgentHeartbeat, AgentLeft, AgentObserved, GoneReported
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 
 FromHolder = AgentObserved | AgentHeartbeat | AgentLeft
 
-DRIFT_PER_MILLE, MARGIN_MS = 1, 1_000
+DRIFT_PER_MILLE, MARGIN_MS, UNFENCED_MS = 1, 1_000, 600_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,12 +26,15 @@ class LeaseTruth:
     node: str
     incarnation: str
     spec: NodeSpec
+    capabilities: frozenset[Capability]
     ttl_ms: int
     heard_ms: int
     attach_seq: int = -1
     stream: int | None = None
     report: Observed = field(default_factory=Observed)
     drained: bool = False
+    expelled: tuple[int, ...] = ()
+    """Processes that it could not end, since it was expelled and until it is readmitted."""
     gone: bool = False
     proof: str = ""
     """Why no worker of it can be alive, whatever the round; "" while there may be."""
@@ -42,13 +45,14 @@ class LeaseTruth:
 
     def note_report(self, report: Observed) -> None:
         self.report = report
-        if not report.phase.may_have_workers:
+        if not report.phase.may_have_workers and not report.unkillable_pids:
             self.clear_round = max(self.clear_round, report.round)
             self.clear_revision = max(self.clear_revision, report.version.revision)
 
     def is_over(self, now_ms: int) -> bool:
         """Whether it ran out, on the holder's side too."""
-        return now_ms >= self.heard_ms + self.ttl_ms + self.ttl_ms * DRIFT_PER_MILLE // 1_000 + MARGIN_MS
+        unfenced_ms = 0 if Capability.SELF_FENCES in self.capabilities else UNFENCED_MS
+        return now_ms >= self.heard_ms + self.ttl_ms + self.ttl_ms * DRIFT_PER_MILLE // 1_000 + MARGIN_MS + unfenced_ms
 
     def is_gone_from(self, number: int, stop_revision: int) -> bool:
         """Whether it is proven that no worker of a round that is being stopped is alive, or ever will be."""
@@ -103,7 +107,7 @@ class Leases:
 
     def hello(self, uid: str, hello: Hello) -> None:
         """Without a lease an agent starts no worker. It proves something only if a new lease is given for the old."""
-        lease, has_workers = self.live_of(uid, hello.node), hello.observed.phase.may_have_workers
+        lease, has_workers = self.live_of(uid, hello.node), hello.observed.may_have_workers
         self._without_lease = None
         if lease is not None and lease.incarnation == hello.incarnation and hello.lease_id == 0 and not has_workers:
             self._without_lease = lease.lease_id
@@ -130,6 +134,7 @@ class Leases:
             node=record.node,
             incarnation=record.incarnation,
             spec=record.spec,
+            capabilities=record.capabilities,
             ttl_ms=ttl_ms,
             heard_ms=now_ms,
         )

@@ -7,9 +7,21 @@ from dataclasses import dataclass, field
 
 from property.demand import demand
 from property.lease_truth import Leases, LeaseTruth
-from rallypoint.model import AgentPhase, Blame, Endpoint, JobSpec, JobState, Observed, Outcome, WorkerFailure
+from rallypoint.model import (
+    AgentPhase,
+    Blame,
+    Capability,
+    Endpoint,
+    JobSpec,
+    JobState,
+    Observed,
+    Outcome,
+    WorkerFailure,
+    WorkerState,
+)
 from rallypoint_coordinator.core.records import (
     JobDecided,
+    NodeExpelled,
     NodeSucceeded,
     RoundEnded,
     RoundFormed,
@@ -17,12 +29,18 @@ from rallypoint_coordinator.core.records import (
     StopCause,
 )
 
+START_MIN_MS, REMAINS_MS = 60_000, 10_000
+
 
 @dataclass(slots=True, kw_only=True)
 class RoundTruth:
     formed: RoundFormed
     revision: int
     restart_count: int
+    start_since_ms: int
+    """When it was formed, or the coordinator started after that."""
+    started: set[int] = field(default_factory=set)
+    """Leases that said since then that their workers run, or ran."""
     failures: dict[int, tuple[WorkerFailure, ...]] = field(default_factory=dict)
     """What participants said of this very round last, by lease; a coordinator that starts has to be told again."""
     has_failed: bool = False
@@ -32,6 +50,8 @@ class RoundTruth:
     stop_revision: int = 0
     stop_since_ms: int = 0
     """When it was decided, or the coordinator started after that."""
+    all_gone_ms: int | None = None
+    """STOPPING: when the last participant was gone."""
     ended: RoundEnded | None = None
 
     @property
@@ -43,6 +63,8 @@ class RoundTruth:
 
     def note_report(self, lease: LeaseTruth, report: Observed) -> None:
         """C2: the round fences the facts in a message, whoever sent it."""
+        if report.round >= self.formed.round and not _is_starting(report):
+            self.started.add(lease.lease_id)
         if report.round != self.formed.round or not self.seats_lease(lease):
             return
         if report.failures:
@@ -50,6 +72,26 @@ class RoundTruth:
         own = any(not failure.after_stop for failure in report.failures)
         if self.stopping is None and (own or report.phase is AgentPhase.FAILED):
             self.has_failed = True
+
+    def is_gone(self, lease: LeaseTruth) -> bool:
+        """By evidence, or as the named exception: it was expelled for what it cannot end."""
+        return bool(lease.expelled) or lease.is_gone_from(self.formed.round, self.stop_revision)
+
+    def note_time(self, leases: Leases, now_ms: int) -> None:
+        """When the last participant was gone."""
+        if self.stopping is None or self.all_gone_ms is not None:
+            return
+        if all(self.is_gone(leases.by_id[seat.lease_id]) for seat in self.formed.seats):
+            self.all_gone_ms = now_ms
+
+    def late_starters(self, leases: Leases) -> list[LeaseTruth]:
+        seats = [seat for seat in self.formed.seats if seat.node not in self.succeeded]
+        found = [leases.by_id[seat.lease_id] for seat in seats if seat.lease_id not in self.started]
+        return [lease for lease in found if not lease.gone]
+
+
+def _is_starting(report: Observed) -> bool:
+    return report.phase is AgentPhase.RUNNING and any(worker.state is WorkerState.INIT for worker in report.workers)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,14 +119,16 @@ class LifeTruth:
 
     # --- a round begins
 
-    def formed(self, record: RoundFormed, revision: int, leases: Leases) -> None:
+    def formed(self, record: RoundFormed, revision: int, leases: Leases, now_ms: int) -> None:
         demand(self.outcome is None, "C9", f"a round of a decided life: {record}")
         demand(record.round == len(self.rounds), "C1", f"round {record.round} is formed, {len(self.rounds)} is next")
         demand(self.current is None, "C4", f"{record} while {self.current} has not ended")
         self._check_members(record, leases)
         self._check_order(record)
         self._check_offer(record, leases)
-        self.rounds.append(RoundTruth(formed=record, revision=revision, restart_count=self.charged))
+        self.rounds.append(
+            RoundTruth(formed=record, revision=revision, restart_count=self.charged, start_since_ms=now_ms)
+        )
 
     def _check_members(self, record: RoundFormed, leases: Leases) -> None:
         low, high = self.spec.min_nodes, self.spec.max_nodes
@@ -97,7 +141,8 @@ class LifeTruth:
             assert lease is not None
             demand(seat.local_world_size == lease.spec.local_world_size, "C3", f"{seat}, joined as {lease.spec}")
             demand(lease.stream is not None and not lease.drained, "C3", f"{seat} can take no part: {lease}")
-            demand(not lease.report.phase.may_have_workers, "C4", f"{seat} has workers: {lease.report}")
+            demand(not lease.expelled, "C4", f"{seat} is quarantined: {lease}")
+            demand(not lease.report.may_have_workers, "C4", f"{seat} has workers: {lease.report}")
 
     def _check_order(self, record: RoundFormed) -> None:
         nodes, earlier = [seat.node for seat in record.seats], self.last.nodes if self.last else []
@@ -107,6 +152,8 @@ class LifeTruth:
     def _check_offer(self, record: RoundFormed, leases: Leases) -> None:
         node = record.seats[0].node
         offer = leases.by_id[record.seats[0].lease_id].report.offer
+        held = [Capability.HOLDS_PORT in leases.by_id[seat.lease_id].capabilities for seat in record.seats]
+        demand(held[0] or not any(held), "C10", f"{record}: {node} does not hold its port, another does")
         demand(offer == (record.offer_id, record.endpoint), "C10", f"{record} with {node}'s offer {offer}")
         used = self.consumed.get(node, 0)
         demand(record.offer_id > used, "C10", f"offer {record.offer_id} of {node} again, {used} was used")
@@ -125,21 +172,40 @@ class LifeTruth:
         demand(record.node not in current.succeeded, "C9", f"{record} a second time")
         current.succeeded.add(record.node)
 
-    def stopping(self, record: RoundStopping, revision: int, now_ms: int) -> None:
+    def start_ends_ms(self, current: RoundTruth) -> int:
+        return current.start_since_ms + max(self.spec.join_timeout_ms, START_MIN_MS)
+
+    def expelled(self, record: NodeExpelled, leases: Leases) -> None:
+        """C4: the exception is for what an agent said of this very round, and only while the round is stopped."""
+        current, lease = self._current(record.round, "C4"), leases.by_id[record.lease_id]
+        demand(current.stopping is not None and current.seats_lease(lease), "C4", f"{record} in {current}")
+        demand(not lease.gone and not lease.expelled, "C4", f"{record}, which is gone: {lease}")
+        said = (lease.report.unkillable_pids, lease.report.round) == (record.pids, record.round)
+        demand(said and record.pids, "C4", f"{record}, but it said {lease.report}")
+
+    def stopping(self, record: RoundStopping, revision: int, now_ms: int, leases: Leases) -> None:
         current = self._current(record.round, "C5")
+        if record.cause is StopCause.START_TIMEOUT:
+            due = now_ms >= self.start_ends_ms(current) and current.late_starters(leases)
+            demand(due, "C8", f"{record} at {now_ms}: {current}")
         demand(current.stopping is None, "C5", f"{record} after {current.stopping}")
         if record.cause is StopCause.WORKER_FAILED:
             demand(current.has_failed, "C5", f"nobody said that a worker of round {record.round} failed: {record}")
         current.stopping, current.stop_revision, current.stop_since_ms = record, revision, now_ms
 
-    def ended(self, record: RoundEnded, leases: Leases, now_ms: int) -> None:
+    def ended(self, record: RoundEnded, leases: Leases, now_ms: int, *, steady: bool) -> None:
         current = self._current(record.round, "C5")
         demand(current.stopping is not None, "C4", f"{record} without a stop")
         assert current.stopping is not None
         for seat in current.formed.seats:
             lease = leases.by_id[seat.lease_id]
-            is_gone = lease.is_gone_from(record.round, current.stop_revision)
-            demand(is_gone, "C4", f"round {record.round} ends, but {seat.node} may have workers: {lease}")
+            demand(
+                current.is_gone(lease), "C4", f"round {record.round} ends, but {seat.node} may have workers: {lease}"
+            )
+        leases_of_round = [leases.by_id[seat.lease_id] for seat in current.formed.seats]
+        if any(Capability.KILLS_TREES not in lease.capabilities for lease in leases_of_round):
+            waited_ms = now_ms - (now_ms if current.all_gone_ms is None else current.all_gone_ms)
+            demand(not steady or waited_ms >= REMAINS_MS, "C4", f"{record} {waited_ms} ms after the last was gone")
         self._check_price(record, current, leases)
         current.ended, self.gathering_since_ms = record, now_ms
         self.charged += record.charged

@@ -38,6 +38,7 @@ from rallypoint_agent.core.events import (
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
+    WorkersStuck,
 )
 from support.agent_script import assignment, own_failure
 
@@ -52,6 +53,7 @@ REPEATABLE = (
     WorkersStarted,
     GroupMonitored,
     WorkersGone,
+    WorkersStuck,
     PortHeld,
 )
 OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
@@ -177,11 +179,21 @@ class AgentMachine(RuleBasedStateMachine):
     def workers_gone(self, late_failure: bool) -> None:
         self.world.end_workers(*[own_failure(exit_code=-15, after_stop=True)] * late_failure)
 
+    @rule(pids=st.sampled_from(((101,), (100, 101), (4711,))))
+    def workers_stuck(self, pids: tuple[int, ...]) -> None:
+        self.world.get_stuck(*pids)
+
+    @rule()
+    def a_round_gets_stuck(self) -> None:
+        self.a_round_runs_and_is_stopped()
+        self.world.get_stuck(101)
+
     @rule(round_shift=round_shifts.filter(bool), state=states)
     def news_of_another_round(self, round_shift: int, state: WorkerState) -> None:
         number = self.round + round_shift
         self.world.feed(WorkersStarted(number, {0: 1, 1: 2}))
         self.world.feed(GroupMonitored(number, state, (own_failure(),)))
+        self.world.feed(WorkersStuck(number, (101,)))
         self.world.feed(WorkersGone(number, (own_failure(),)))
 
     @rule(held=st.booleans(), named=st.booleans())

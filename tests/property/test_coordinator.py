@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from property.fleet import Fleet, FleetAgent
 from property.profiles import CHOSEN, PATIENT
 from property.world import Crash, World
-from rallypoint.model import AgentPhase, EndpointOffer, JobSpec, NodeSpec, ScaleUp, Version
+from rallypoint.model import AgentPhase, Capability, EndpointOffer, JobSpec, NodeSpec, ScaleUp, Version, WorkerStatus
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.core.events import AgentObserved, GoneReported, OperatorAsked, Request, StreamClosed
 from support.coordinator_script import JOB, failure
@@ -29,6 +29,15 @@ phases = st.sampled_from(AgentPhase)
 shifts = st.sampled_from((-1_000_000, -2, -1, 0, 1, 2, 1_000_000))
 durations_ms = st.sampled_from((1, 999, 1_000, 6_000, 31_029, 31_030, 50_000, 700_000))
 exit_codes = st.sampled_from((-15, -9, 1, 3))
+lacks = st.sampled_from(
+    (
+        frozenset[Capability](),
+        frozenset[Capability](),
+        frozenset(Capability),
+        *map(frozenset, ([lacking] for lacking in Capability)),
+    )
+)
+"""What agents do not promise."""
 
 
 class CoordinatorMachine(RuleBasedStateMachine):
@@ -36,9 +45,14 @@ class CoordinatorMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    @initialize(spec=st.sampled_from(sorted(SPECS)), sizes=st.lists(st.integers(1, 3), min_size=4, max_size=4))
-    def gather(self, spec: str, sizes: list[int]) -> None:
-        self.fleet = Fleet(self.world, SPECS[spec], dict(zip(NODES, sizes, strict=True)))
+    @initialize(
+        spec=st.sampled_from(sorted(SPECS)),
+        sizes=st.lists(st.integers(1, 3), min_size=4, max_size=4),
+        lacking=st.lists(lacks, min_size=4, max_size=4),
+    )
+    def gather(self, spec: str, sizes: list[int], lacking: list[frozenset[Capability]]) -> None:
+        by_node = dict(zip(NODES, lacking, strict=True))
+        self.fleet = Fleet(self.world, SPECS[spec], dict(zip(NODES, sizes, strict=True)), by_node)
 
     def teardown(self) -> None:
         self.world.crash = None
@@ -71,6 +85,20 @@ class CoordinatorMachine(RuleBasedStateMachine):
         agent = self.fleet[node]
         failed = failure(node, rank=1, exit_code=code, fail_clock_ms=max(0, agent.shown(-100 - code)))
         agent.fail_with((failed,), phase)
+
+    @rule(node=nodes, pids=st.sampled_from(((7,), (7, 8))))
+    def be_stuck(self, node: str, pids: tuple[int, ...]) -> None:
+        """Not even SIGKILL ends what is left of its newest round."""
+        self.fleet[node].report(AgentPhase.STOPPING, unkillable_pids=pids)
+
+    @rule(node=nodes, phase=phases)
+    def be_stuck_in_any_phase(self, node: str, phase: AgentPhase) -> None:
+        self.fleet[node].report(phase, unkillable_pids=(7,))
+
+    @rule(node=nodes)
+    def begin_to_start(self, node: str) -> None:
+        workers = (WorkerStatus(local_rank=0, rank=0),)
+        self.fleet[node].report(AgentPhase.RUNNING, workers=workers)
 
     @rule(node=nodes)
     def succeed(self, node: str) -> None:

@@ -17,6 +17,7 @@ from rallypoint.model import Assignment, Endpoint, JobSpec, NodeSpec, WatchdogSt
 from rallypoint_agent.core.effects import (
     Effect,
     Finish,
+    FinishKind,
     HoldPort,
     Leave,
     Reattach,
@@ -39,6 +40,7 @@ from rallypoint_agent.core.events import (
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
+    WorkersStuck,
 )
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
@@ -271,6 +273,10 @@ class AgentProcess:
             self._busy, self._watching = None, False
             failures = group.take_failures() if group is not None else ()
             self._step(WorkersGone(self._stopping_round, failures))
+        elif self._busy is Busy.STOPPING and group is not None and self.keeper.is_stuck(group):
+            self._busy, self._watching, group.stuck = None, True, True
+            self._oracles.workers.stuck(group)
+            self._step(WorkersStuck(self._stopping_round, (100,)))
         elif self._busy is Busy.LEAVING and self.link.left:
             self._busy = None
 
@@ -288,6 +294,9 @@ class AgentProcess:
         group = self.keeper.group
         if not self._watching or group is None:
             return
+        if group.stuck:
+            self._monitor_stuck(group)
+            return
         if failures := group.take_own_failures():
             self._watching = False
             self._step(GroupMonitored(group.round, WorkerState.FAILED, failures))
@@ -299,6 +308,11 @@ class AgentProcess:
             self._step(GroupMonitored(group.round, WorkerState.SUCCEEDED))
             if self._world.chance(TIMERS_CLEARED_CHANCE):
                 self.post(WatchdogChanged(WatchdogStatus(enabled=True, progress_time_ms=self._world.now_ms)))
+
+    def _monitor_stuck(self, group: Group) -> None:
+        if not group.live:
+            self._watching = False
+            self._step(WorkersGone(group.round, group.take_failures()))
 
     def _take_in(self) -> None:
         while self._signals:
@@ -353,6 +367,7 @@ class AgentProcess:
             case Reattach():
                 self.link.reattach()
             case Leave():
+                self._oracles.agents.leaves(self.name, self.keeper.group)
                 self._busy = Busy.LEAVING
                 self.link.leave(effect)
                 self.after(LEAVE_TIMEOUT_MS, self._left_long_enough)
@@ -375,6 +390,8 @@ class AgentProcess:
                 assignment=assignment,
                 stubborn=self._world.chance(self._options.stubborn_chance),
                 unkillable=self._world.chance(self._options.unkillable_chance),
+                # What blocks without looking up is not helped by any deadline.
+                hangs=self._options.pumps and self._world.chance(self._options.hang_chance),
             )
         )
 
@@ -383,7 +400,10 @@ class AgentProcess:
         number = -1 if effect.signal is None else effect.signal
         if self._busy is None:
             self._busy, self._stopping_round = Busy.STOPPING, effect.round
+        if self.keeper.group is not None and self.keeper.group.hangs:
+            self._oracles.workers.never_started(self.keeper.group)
         self.keeper.stop(number, effect.grace_ms)
+        self._ask_turn()
 
     def _left_long_enough(self) -> None:
         if self._busy is Busy.LEAVING:
@@ -396,7 +416,9 @@ class AgentProcess:
         self._oracles.agents.finished(self.name, self.node, finish, self.keeper.group)
         self.link.close()
         self._end(Ended.FINISHED)
-        if not self.link.released and self.core.state.lease.is_live(self.clock.now_ms()):
+        if finish.kind is FinishKind.UNKILLABLE:
+            self.keeper.agent_died(self._write_obituary)
+        elif not self.link.released and self.core.state.lease.is_live(self.clock.now_ms()):
             self._write_obituary()
 
 

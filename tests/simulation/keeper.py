@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from functools import partial
 
-from rallypoint.model import WorkerFailure
+from rallypoint.model import KILL_PATIENCE_MS, WorkerFailure
 from simulation.keeper_group import Group
 from simulation.setting import Setting
 from simulation.workload import Fate
@@ -51,8 +51,11 @@ class Keeper:
             self._world.after(0, self._tell)
             return
         self._workers.started(group)
+        if group.hangs:
+            self._workers.failed(group)
         delay_ms = self._world.between(5, 3_000 if self._world.chance(0.05) else 200)
-        self._world.after(delay_ms, partial(self._announce, group))
+        if not group.hangs:
+            self._world.after(delay_ms, partial(self._announce, group))
         if self._fence is not None:
             self._alarm.set(self._fence[0])
 
@@ -149,6 +152,13 @@ class Keeper:
             takes_ms = self._world.between(*(UNKILLABLE_MS if group.unkillable else KILL_MS))
             delay_ms = kill_at_ms - self._world.now_ms + takes_ms
             self._world.after(delay_ms, partial(self._end, group))
+            if group.unkillable:
+                self._world.after(kill_at_ms - self._world.now_ms + KILL_PATIENCE_MS, self._tell)
+
+    def is_stuck(self, group: Group) -> bool:
+        """Whether SIGKILL has not ended it, for so long that it is told."""
+        killed_at_ms = group.kill_at_ms
+        return group.live and killed_at_ms is not None and self._world.now_ms >= killed_at_ms + KILL_PATIENCE_MS
 
     def _end_by_term(self, group: Group) -> None:
         if group.live:

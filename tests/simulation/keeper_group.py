@@ -17,6 +17,10 @@ class Group:
     assignment: Assignment
     stubborn: bool
     unkillable: bool
+    hangs: bool = False
+    """Its workers never come to run."""
+    stuck: bool = False
+    """The agent was told that SIGKILL does not end it."""
     live: bool = True
     announced: bool = False
     succeeded: bool = False

@@ -70,6 +70,8 @@ class Options:
     """That workers ignore SIGTERM."""
     unkillable_chance: float
     """That workers outlive SIGKILL for a while."""
+    hang_chance: float
+    """That workers never come to run."""
     restart_chance: float
     """That an agent that ended is started again."""
     relaunch_chance: float
@@ -82,7 +84,7 @@ class Options:
         patience_ms = min(self.spec.coordinator_outage_ms, self.spec.exit_barrier_timeout_ms)
         patient = patience_ms >= 2 * CALM_DOWN_MAX_MS
         calm = self.spec.lease_ttl_ms >= CALM_LEASE_MS and set(self.fault_weights) <= CALM_KINDS
-        return patient and calm and self.unkillable_chance == 0
+        return patient and calm and self.unkillable_chance == self.hang_chance == 0
 
 
 def draw_options(world: World) -> Options:
@@ -104,7 +106,8 @@ def draw_options(world: World) -> Options:
         collateral_chance=rng.choice((0.0, 0.5, 1.0)),
         round_ms=rng.choice(((500, 5_000), (3_000, 30_000), (20_000, 90_000))),
         stubborn_chance=rng.choice((0.0, 0.1, 0.5)),
-        unkillable_chance=rng.choice((0.0, 0.0, 0.02)),
+        unkillable_chance=rng.choice((0.0, 0.0, 0.02, 0.2)),
+        hang_chance=rng.choice((0.0, 0.0, 0.0, 0.05)),
         restart_chance=rng.choice((0.0, 0.7, 1.0, 1.0)),
         relaunch_chance=rng.choice((0.0, 0.8, 1.0)),
         retention=Retention(lives_max=rng.choice((0, 1, 1_000, 1_000))),

@@ -18,7 +18,9 @@ from rallypoint_agent.core.events import (
     LeaseRenewed,
     LeaseStaleReceived,
     SignalReceived,
+    TimeAdvanced,
     WorkersGone,
+    WorkersStarted,
 )
 from simulation.keeper_group import Group
 from simulation.options import Options
@@ -37,6 +39,8 @@ class AgentTruth:
     base_ms: int = 0
     acted: Version = NO_VERSION
     reported: Version = NO_VERSION
+    start_ends_ms: int | None = None
+    """Until when its workers may take to start, on its own clock; None if none are starting."""
     signalled: bool = False
     refusal: Refusal | None = None
 
@@ -65,6 +69,8 @@ class AgentOracle:
         if isinstance(event, DirectiveReceived) and is_acted_on(event.directive.version, deeds):
             self._acted(incarnation, agent, event)
         for effect in deeds:
+            if isinstance(effect, StartWorkers):
+                agent.start_ends_ms = now_ms + max(self._spec.join_timeout_ms, 60_000) // 2
             if isinstance(effect, Report):
                 self._reported(incarnation, agent, effect)
             elif isinstance(effect, StopWorkers) and not self._may_stop(agent, event, now_ms):
@@ -83,6 +89,8 @@ class AgentOracle:
             case ConnectionsRefused():
                 if event.probe_sent_ms - agent.contact_ms <= self._spec.coordinator_outage_ms:
                     agent.base_ms = max(agent.base_ms, event.probe_sent_ms)
+            case WorkersStarted():
+                agent.start_ends_ms = None
             case SignalReceived():
                 agent.signalled = True
             case AttachRefused():
@@ -107,15 +115,23 @@ class AgentOracle:
         fence_ms = agent.base_ms + self._spec.lease_ttl_ms - FENCE_MARGIN_MS - self._spec.fence_grace_ms
         if now_ms >= fence_ms:
             return True
+        if isinstance(event, TimeAdvanced) and agent.start_ends_ms is not None:
+            return now_ms >= agent.start_ends_ms
         if isinstance(event, AttachRefused):
             return event.refusal.final
         return isinstance(event, DirectiveReceived | GroupMonitored | LeaseStaleReceived | SignalReceived)
 
     # --- ends
 
+    def leaves(self, incarnation: str, group: Group | None) -> None:
+        """A Goodbye says that its workers are gone."""
+        if group is not None and group.live:
+            raise Violation("A4", f"{incarnation} says goodbye while its workers of round {group.round} are alive")
+
     def finished(self, incarnation: str, node: str, finish: Finish, group: Group | None) -> None:
         agent = self._agents[incarnation]
-        if group is not None and group.live:
+        unkillable = finish.kind is FinishKind.UNKILLABLE and group is not None and group.stuck
+        if group is not None and group.live and not unkillable:
             raise Violation("A4", f"{incarnation} finishes while its workers are alive")
         silent_ms = self._world.now_ms - agent.heard_ms
         ok = False
@@ -124,6 +140,8 @@ class AgentOracle:
                 ok = finish.outcome == self._journal.lives[agent.job_uid].outcome
             case FinishKind.DRAINED:
                 ok = bool(self._journal.lives[agent.job_uid].drained)
+            case FinishKind.UNKILLABLE:
+                ok = unkillable
             case FinishKind.SIGNALLED:
                 ok = agent.signalled
             case FinishKind.REFUSED:

@@ -16,6 +16,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     RestartAsked,
     RoundEnded,
@@ -97,7 +99,7 @@ class JournalOracle:
             case MemberJoined():
                 self._joined(self.lives[uid], record, revision)
             case MemberGone():
-                self._gone(self.lives[uid], record)
+                self._gone(uid, self.lives[uid], record)
             case RoundFormed():
                 self._formed(uid, self.lives[uid], record)
             case NodeSucceeded():
@@ -110,6 +112,10 @@ class JournalOracle:
                 self._decided(uid, self.lives[uid], record)
             case NodeDrained():
                 self.lives[uid].drained.add(record.lease_id)
+            case NodeExpelled():
+                self._expelled(uid, record)
+            case NodeReadmitted():
+                self._readmitted(uid, record)
             case JobCancelled() | RestartAsked():
                 pass  # who asked; what it leads to has records of its own
             case LifeForgotten():
@@ -130,13 +136,32 @@ class JournalOracle:
         life.live[record.node] = revision
         self.leases[revision] = Lease(record.node, record.incarnation, record.spec.local_world_size)
 
-    def _gone(self, life: LifeTruth, record: MemberGone) -> None:
+    def _gone(self, uid: str, life: LifeTruth, record: MemberGone) -> None:
         if record.reason is not GoneReason.LEFT:
             life.lost.add(record.lease_id)
+        if record.reason is GoneReason.EXPIRED:
+            self._workers.excuse(uid, self.leases[record.lease_id].incarnation, len(life.rounds) - 1)
         if life.live.pop(record.node, None) != record.lease_id:
             raise Violation("C2", f"lease {record.lease_id} of {record.node} ends, but was not live")
         if self.is_calm and record.reason is GoneReason.EXPIRED and life.outcome is None:
             raise Violation("CALM", f"{record.node} is given up although nothing could cut it off: {record.message}")
+
+    def _expelled(self, uid: str, record: NodeExpelled) -> None:
+        incarnation = self.leases[record.lease_id].incarnation
+        if (uid, incarnation, record.round) not in self._workers.stuck_groups:
+            raise Violation("C4", f"{uid}: {record}, but nothing is stuck there")
+        current = self.lives[uid].rounds[record.round]
+        if current.stopping is None or current.ended is not None or record.node not in self.lives[uid].live:
+            raise Violation("C4", f"{uid}: {record} in {current}")
+        self._workers.excuse(uid, incarnation, record.round)
+
+    def _readmitted(self, uid: str, record: NodeReadmitted) -> None:
+        incarnation = self.leases[record.lease_id].incarnation
+        live = [
+            group for group in self._workers.live_groups if (group.job_uid, group.incarnation) == (uid, incarnation)
+        ]
+        if live:
+            raise Violation("C4", f"{uid}: {record}, but these are alive: {live}")
 
     # --- rounds
 

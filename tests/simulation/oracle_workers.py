@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from simulation.keeper_group import Group
 from simulation.oracle_leases import LeaseOracle
-from simulation.world import Violation
+from simulation.world import Violation, World
 
 
 class WorkerOracle:
     """Told by the keepers."""
 
-    def __init__(self, leases: LeaseOracle) -> None:
+    def __init__(self, world: World, leases: LeaseOracle) -> None:
+        self._world = world
         self.failed_rounds: set[tuple[str, int]] = set()
         """Rounds of lives in which a worker failed before anybody ended it."""
         self.succeeded_nodes: set[tuple[str, int, str]] = set()
         """Round and node of lives whose workers all exited with 0."""
         self.exits_ms: dict[tuple[str, int, str], int] = {}
         """When a node's worker failed in a round of a life, in virtual time."""
+        self.stuck_groups: set[tuple[str, str, int]] = set()
+        """Life, incarnation and round of those that their agents were told SIGKILL does not end."""
+        self.excused: dict[tuple[str, str], int] = {}
+        """Life and incarnation -> the last round of which something stuck there may outlive it: see ``excuse``."""
         self._leases = leases
         self._live: dict[str, list[Group]] = {}
         self._last_round: dict[str, int] = {}
@@ -30,7 +35,7 @@ class WorkerOracle:
         for other in self._live.get(group.job_uid, []):
             if other.incarnation == group.incarnation:
                 raise Violation("A1", f"{group.incarnation} starts round {group.round} beside round {other.round}")
-            if other.round != group.round and not other.unkillable:
+            if other.round != group.round and not self._is_excused(other):
                 raise Violation(
                     "C4",
                     f"{group.job_uid}: {group.incarnation} starts round {group.round}"
@@ -42,12 +47,30 @@ class WorkerOracle:
         self._last_round[group.incarnation] = group.round
         self._live.setdefault(group.job_uid, []).append(group)
 
+    def excuse(self, uid: str, incarnation: str, round_: int) -> None:
+        """C4's exception: the node was expelled for what it said, or its lease ran out while it could say nothing."""
+        self.excused[uid, incarnation] = round_
+
+    def _is_excused(self, group: Group) -> bool:
+        killed = group.kill_at_ms is not None and group.kill_at_ms <= self._world.now_ms
+        last = self.excused.get((group.job_uid, group.incarnation), -1)
+        return group.unkillable and killed and group.round <= last
+
+    def stuck(self, group: Group) -> None:
+        if not group.unkillable:
+            raise Violation("C4", f"{group.incarnation} takes round {group.round} for stuck, which can be killed")
+        self.stuck_groups.add((group.job_uid, group.incarnation, group.round))
+
     def gone(self, group: Group) -> None:
         self._live[group.job_uid].remove(group)
         self._leases.workers_end(group)
 
     def exited(self, group: Group, now_ms: int) -> None:
         self.exits_ms[group.job_uid, group.round, group.node] = now_ms
+
+    def never_started(self, group: Group) -> None:
+        """It is being ended; if its agent gave it up, that was just now."""
+        self.exits_ms.setdefault((group.job_uid, group.round, group.node), self._world.now_ms)
 
     def failed(self, group: Group) -> None:
         self.failed_rounds.add((group.job_uid, group.round))

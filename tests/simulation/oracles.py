@@ -16,7 +16,7 @@ class Oracles:
 
     def __init__(self, world: World, options: Options) -> None:
         self.leases = LeaseOracle(world, options)
-        self.workers = WorkerOracle(self.leases)
+        self.workers = WorkerOracle(world, self.leases)
         self.journal = JournalOracle(options, self.workers)
         self.wire = WireOracle(self.journal)
         self.agents = AgentOracle(world, options, self.journal)

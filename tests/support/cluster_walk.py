@@ -27,6 +27,7 @@ class Walk:
             self._report,
             *6 * (self._obey,),
             self._fail,
+            *2 * (self._be_stuck,),
             lambda agent: agent.break_stream(),
             lambda agent: agent.leave(),
             self._obituary,
@@ -66,6 +67,12 @@ class Walk:
         life = self.script.cluster.current("job")
         if life is not None and life.facts.round is not None and agent.node in life.facts.round.places:
             agent.fail(message="it broke", traceback="Traceback")
+
+    def _be_stuck(self, agent: Agent) -> None:
+        """Of what it was told to stop SIGKILL does not end everything; more often than not that is over soon."""
+        agent.report(AgentPhase.STOPPING, unkillable_pids=(7,))
+        if self._rng.random() < 0.7:
+            agent.clear()
 
     def _obituary(self, agent: Agent) -> None:
         if self.script.cluster.current("job") is not None:

@@ -59,6 +59,7 @@ class Agent:
     incarnation: str
     spec: JobSpec
     node_spec: NodeSpec = field(default_factory=NodeSpec)
+    capabilities: frozenset[Capability] = frozenset(Capability)
     stream: int = 0
     attach_seq: int = 0
     seq: int = 0
@@ -111,7 +112,7 @@ class Agent:
             job_spec=self.spec,
             node_spec=self.node_spec,
             observed=self.observed,
-            capabilities=frozenset(Capability),
+            capabilities=self.capabilities,
             job_uid="" if fresh or self.welcome is None else self.welcome.job_uid,
             cluster_id=self.welcome.cluster_id if self.welcome else "",
             lease_id=0 if fresh else self.lease_id,
@@ -131,6 +132,7 @@ class Agent:
                 changes.setdefault("round", self.directive.action.assignment.round)
         if phase is not None:
             changes.setdefault("phase", phase)
+        changes.setdefault("unkillable_pids", ())
         self.observed = replace(self.observed, failures=failures, **changes)  # type: ignore[arg-type]
         self.seq += 1
         return self.script.feed(

@@ -93,7 +93,7 @@ def hello(node: str = "node-a", **changes: Any) -> Hello:
         job_spec=SPEC,
         node_spec=NodeSpec(local_world_size=2),
         observed=ready(),
-        capabilities=frozenset({Capability.SELF_FENCES}),
+        capabilities=frozenset(Capability),
         agent_version="test-agent/1",
     )
     return replace(usual, **changes)

@@ -17,6 +17,7 @@ from rallypoint_agent.core.events import (
     SignalReceived,
     TimeAdvanced,
     WorkersStarted,
+    WorkersStuck,
 )
 from support.agent_script import AgentScript, assignment
 from transcripts.agent_words import told_effect
@@ -88,6 +89,9 @@ class AgentStage:
     def started(self, command: Command) -> list[Effect]:
         return self.script.feed(WorkersStarted(self.script.core.state.round, {0: 100, 1: 101}))
 
+    def stuck(self, command: Command) -> list[Effect]:
+        return self.script.feed(WorkersStuck(self.script.core.state.round, tuple(map(int, command.words[1:]))))
+
     def signalled(self, command: Command) -> list[Effect]:
         return self.script.feed(SignalReceived(signal.Signals[command.word(1)]))
 
@@ -129,6 +133,7 @@ _VERBS: Mapping[str, Callable[[AgentStage, Command], list[Effect]]] = {
     "worker-fails": lambda stage, command: stage.script.fail(exit_code=int(command.word(1, "1"))),
     "workers-succeed": lambda stage, command: stage.script.succeed(),
     "workers-gone": lambda stage, command: stage.script.gone(),
+    "workers-stuck": AgentStage.stuck,
     "signal": AgentStage.signalled,
     "advance": AgentStage.advance,
     "frozen": AgentStage.freeze,

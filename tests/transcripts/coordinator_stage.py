@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from rallypoint.model import NO_ROUND, AgentPhase, Endpoint, EndpointOffer, JobSpec, NodeSpec, ScaleUp, Version
+from rallypoint.model import (
+    NO_ROUND,
+    AgentPhase,
+    Endpoint,
+    EndpointOffer,
+    JobSpec,
+    NodeSpec,
+    ScaleUp,
+    Version,
+    WorkerStatus,
+)
 from rallypoint_coordinator.core.effects import EndStream, Output, RefuseStream, SendAck, SendLeaseStale
 from rallypoint_coordinator.core.events import AgentObserved, OperatorAsked, Request
 from rallypoint_coordinator.store.codec import decode, encode
@@ -161,7 +171,18 @@ class CoordinatorStage:
 
     def attach(self, agent: Agent, command: Command) -> None:
         self.silent.discard(agent.node)
+        if command.options.get("promises") == "none":
+            agent.capabilities = frozenset()
         agent.attach()
+
+    def begin_to_start(self, agent: Agent, command: Command) -> None:
+        """It was told to run, and its workers are not there yet."""
+        workers = tuple(WorkerStatus(local_rank=rank, rank=rank) for rank in range(agent.node_spec.local_world_size))
+        agent.report(AgentPhase.RUNNING, workers=workers)
+
+    def be_stuck(self, agent: Agent, command: Command) -> None:
+        """SIGKILL does not end these processes."""
+        agent.report(AgentPhase.STOPPING, unkillable_pids=tuple(map(int, command.words[2:])))
 
     def fail(self, agent: Agent, command: Command) -> None:
         message = command.word(3)
@@ -227,6 +248,8 @@ VERBS: Mapping[str, Verb] = {
     "attach": CoordinatorStage.attach,
     "run": lambda stage, agent, command: agent.run(),
     "stopping": lambda stage, agent, command: agent.report(AgentPhase.STOPPING),
+    "starting": CoordinatorStage.begin_to_start,
+    "stuck": CoordinatorStage.be_stuck,
     "stop": lambda stage, agent, command: agent.clear(),
     "clock": CoordinatorStage.set_clock,
     "fail": CoordinatorStage.fail,

@@ -29,6 +29,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     Record,
     RestartAsked,
@@ -92,6 +94,10 @@ def _decided(record: Record) -> str:
             return f"by {record.by}: {record.reason}"
         case NodeDrained():
             return f"{record.node}, lease {record.lease_id}, by {record.by}: {record.reason}"
+        case NodeExpelled():
+            return f"{record.node}, lease {record.lease_id}, from round {record.round}: {list(record.pids)} do not end"
+        case NodeReadmitted():
+            return f"{record.node}, lease {record.lease_id}"
         case JobDecided(outcome=outcome):
             return f"{outcome.state}, {outcome.reason}: {outcome.message}"
         case LifeForgotten():

@@ -140,6 +140,7 @@ observations = st.builds(
     observe_time_ms=instants_ms,
     unsupported_version=versions,
     fenced=st.booleans(),
+    unkillable_pids=st.lists(ids, max_size=3).map(tuple),
 )
 hellos = st.builds(
     Hello,

@@ -15,7 +15,6 @@ from rallypoint import wire
 from rallypoint.errors import Reason
 from rallypoint.model import (
     AgentPhase,
-    Capability,
     Directive,
     Exit,
     Observed,
@@ -121,11 +120,6 @@ async def test_a_refusal_carries_standard_details(coordinator: Coordinator) -> N
             pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(job_spec=replace(SPEC, min_nodes=0)))),
             "INVALID_FIELD",
             "hello.job_spec.min_nodes",
-        ),
-        (
-            pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(capabilities=frozenset({Capability.HOLDS_PORT})))),
-            "CAPABILITY_REQUIRED",
-            "hello.capabilities",
         ),
         (
             pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(cluster_id="another"))),

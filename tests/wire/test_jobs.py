@@ -130,7 +130,7 @@ async def test_nodes_show_what_they_are(coordinator: Coordinator) -> None:
     assert (first.attached, first.suspect, first.peer) == (True, False, "127.0.0.1")
     assert (first.phase, first.group_rank) == (types_pb2.AGENT_PHASE_SUCCEEDED, 0)
     assert first.agent_version == "test-agent/1"
-    assert list(first.capabilities) == [types_pb2.CAPABILITY_SELF_FENCES]
+    assert list(first.capabilities) == [number for number in types_pb2.Capability.values() if number]
     assert first.heartbeat_time.seconds > 0
     assert not third.HasField("group_rank")
     assert (third.spec.local_world_size, dict(third.spec.labels)) == (3, {"rack": "7"})

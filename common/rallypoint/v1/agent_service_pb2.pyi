@@ -228,6 +228,7 @@ class Observed(_message.Message):
     WATCHDOG_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_VERSION_FIELD_NUMBER: _builtins.int
+    UNKILLABLE_PIDS_FIELD_NUMBER: _builtins.int
     FENCED_FIELD_NUMBER: _builtins.int
     phase: _types_pb2.AgentPhase.ValueType
     """REQUIRED. Every phase but READY needs `round`."""
@@ -243,7 +244,10 @@ class Observed(_message.Message):
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerStatus]:
-        """The workers of that round. At most 4096."""
+        """The workers of that round. At most 4096. While one of them is INIT, or no report names the round, the node has yet to
+        start its workers: if that lasts for join_timeout, or 60 s if that is longer, from when the round was formed, the round
+        is ended and the agent's lease is renewed no more. An agent that lists no workers counts as having started them.
+        """
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerFailure]:
@@ -265,6 +269,16 @@ class Observed(_message.Message):
     def unsupported_version(self) -> _types_pb2.Version:
         """The newest directive whose action the agent did not know, and which it therefore did not act on. For people."""
 
+    @_builtins.property
+    def unkillable_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Processes of the workers, or of what they started, that are still there 10 s after SIGKILL: they are stuck in the
+        kernel. Reported in phase STOPPING (SUCCEEDED if all workers had exited with 0), until none is left. At most 64.
+
+        The round then ends without waiting for this node, which is quarantined: it is told to hold, and takes part in no round
+        until it reports that no process is left, or until a later agent on a node of that name attaches without any. An agent
+        that is told to end meanwhile ends without a Goodbye, and must not let an obituary come before they are gone.
+        """
+
     def __init__(
         self,
         *,
@@ -277,11 +291,12 @@ class Observed(_message.Message):
         watchdog: _types_pb2.WatchdogStatus | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         unsupported_version: _types_pb2.Version | None = ...,
+        unkillable_pids: _abc.Iterable[_builtins.int] | None = ...,
         fenced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "fenced", b"fenced", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "fenced", b"fenced", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unkillable_pids", b"unkillable_pids", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
@@ -488,7 +503,7 @@ class Directive(_message.Message):
     job_uid: _builtins.str
     """REQUIRED. The life of the job."""
     reason: _builtins.str
-    """Why, as a machine word: WAITING_FOR_NODES, STANDBY, ROUND_FORMED, WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED ..."""
+    """Why, as a machine word: WAITING_FOR_NODES, STANDBY, QUARANTINED, ROUND_FORMED, WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED ..."""
     message: _builtins.str
     """Why, as a sentence."""
     consumed_offer_id: _builtins.int

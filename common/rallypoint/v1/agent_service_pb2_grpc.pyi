@@ -45,7 +45,7 @@ class AgentServiceStub:
     """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
     and the current Directive, or ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
-      FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, CAPABILITY_REQUIRED, UNSUPPORTED_VERSION
+      FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
@@ -88,7 +88,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
     and the current Directive, or ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
-      FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, CAPABILITY_REQUIRED, UNSUPPORTED_VERSION
+      FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
@@ -134,7 +134,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
         and the current Directive, or ends the stream with a status:
           INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
-          FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, CAPABILITY_REQUIRED, UNSUPPORTED_VERSION
+          FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                                   do not retry; the agent exits with status 4.
           ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
           RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.

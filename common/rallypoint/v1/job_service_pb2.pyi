@@ -41,6 +41,8 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     """Its agent died, and what outlived it reported so."""
     NODE_STATE_LOST: _NodeState.ValueType  # 6
     """Its lease ran out."""
+    NODE_STATE_QUARANTINED: _NodeState.ValueType  # 7
+    """A member that takes part in no round, because SIGKILL does not end processes of its workers: see unkillable_pids."""
 
 class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
     """What a node is to its job."""
@@ -59,6 +61,8 @@ NODE_STATE_GONE: NodeState.ValueType  # 5
 """Its agent died, and what outlived it reported so."""
 NODE_STATE_LOST: NodeState.ValueType  # 6
 """Its lease ran out."""
+NODE_STATE_QUARANTINED: NodeState.ValueType  # 7
+"""A member that takes part in no round, because SIGKILL does not end processes of its workers: see unkillable_pids."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
 @_typing.final
@@ -194,6 +198,7 @@ class Node(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    UNKILLABLE_PIDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """jobs/{job}/nodes/{node}"""
     state: Global___NodeState.ValueType
@@ -234,6 +239,12 @@ class Node(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the soft fields were read."""
 
+    @_builtins.property
+    def unkillable_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Processes that SIGKILL did not end, as its agent said when it was quarantined. Of a node that is lost: they may still be
+        there.
+        """
+
     def __init__(
         self,
         *,
@@ -252,10 +263,11 @@ class Node(_message.Message):
         agent_version: _builtins.str = ...,
         capabilities: _abc.Iterable[_types_pb2.Capability.ValueType] | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        unkillable_pids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_group_rank", b"_group_rank", "group_rank", b"group_rank", "heartbeat_time", b"heartbeat_time", "observe_time", b"observe_time", "spec", b"spec", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_group_rank", b"_group_rank", "agent_version", b"agent_version", "attached", b"attached", "capabilities", b"capabilities", "group_rank", b"group_rank", "heartbeat_time", b"heartbeat_time", "incarnation", b"incarnation", "lease_id", b"lease_id", "name", b"name", "observe_time", b"observe_time", "peer", b"peer", "phase", b"phase", "spec", b"spec", "state", b"state", "suspect", b"suspect", "watchdog", b"watchdog"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_group_rank", b"_group_rank", "agent_version", b"agent_version", "attached", b"attached", "capabilities", b"capabilities", "group_rank", b"group_rank", "heartbeat_time", b"heartbeat_time", "incarnation", b"incarnation", "lease_id", b"lease_id", "name", b"name", "observe_time", b"observe_time", "peer", b"peer", "phase", b"phase", "spec", b"spec", "state", b"state", "suspect", b"suspect", "unkillable_pids", b"unkillable_pids", "watchdog", b"watchdog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__group_rank: _TypeAlias = _typing.Literal["group_rank"]  # noqa: Y015
     _WhichOneofArgType__group_rank: _TypeAlias = _typing.Literal["_group_rank", b"_group_rank"]  # noqa: Y015

@@ -73,6 +73,8 @@ class _StopCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopCause.V
     """An operator asked for a new round."""
     STOP_CAUSE_CANCELLED: _StopCause.ValueType  # 7
     """An operator cancelled the job."""
+    STOP_CAUSE_START_TIMEOUT: _StopCause.ValueType  # 8
+    """A participant did not start its workers in time."""
 
 class StopCause(_StopCause, metaclass=_StopCauseEnumTypeWrapper):
     """What ends a round."""
@@ -93,6 +95,8 @@ STOP_CAUSE_RESTART_ASKED: StopCause.ValueType  # 6
 """An operator asked for a new round."""
 STOP_CAUSE_CANCELLED: StopCause.ValueType  # 7
 """An operator cancelled the job."""
+STOP_CAUSE_START_TIMEOUT: StopCause.ValueType  # 8
+"""A participant did not start its workers in time."""
 Global___StopCause: _TypeAlias = StopCause  # noqa: Y015
 
 @_typing.final
@@ -117,6 +121,8 @@ class JournalRecord(_message.Message):
     JOB_CANCELLED_FIELD_NUMBER: _builtins.int
     RESTART_ASKED_FIELD_NUMBER: _builtins.int
     NODE_DRAINED_FIELD_NUMBER: _builtins.int
+    NODE_EXPELLED_FIELD_NUMBER: _builtins.int
+    NODE_READMITTED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -151,6 +157,10 @@ class JournalRecord(_message.Message):
     def restart_asked(self) -> Global___RestartAsked: ...
     @_builtins.property
     def node_drained(self) -> Global___NodeDrained: ...
+    @_builtins.property
+    def node_expelled(self) -> Global___NodeExpelled: ...
+    @_builtins.property
+    def node_readmitted(self) -> Global___NodeReadmitted: ...
     def __init__(
         self,
         *,
@@ -170,12 +180,14 @@ class JournalRecord(_message.Message):
         job_cancelled: Global___JobCancelled | None = ...,
         restart_asked: Global___RestartAsked | None = ...,
         node_drained: Global___NodeDrained | None = ...,
+        node_expelled: Global___NodeExpelled | None = ...,
+        node_readmitted: Global___NodeReadmitted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -264,7 +276,7 @@ Global___MemberJoined: _TypeAlias = MemberJoined  # noqa: Y015
 
 @_typing.final
 class MemberGone(_message.Message):
-    """A lease ended: no worker of it is alive."""
+    """A lease ended: no worker of it is alive, but for what an earlier NodeExpelled names."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -457,6 +469,61 @@ class NodeDrained(_message.Message):
 Global___NodeDrained: _TypeAlias = NodeDrained  # noqa: Y015
 
 @_typing.final
+class NodeExpelled(_message.Message):
+    """A node is quarantined: SIGKILL does not end these processes of its workers, and its round ends without waiting for them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    lease_id: _builtins.int
+    round: _builtins.int
+    @_builtins.property
+    def pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        lease_id: _builtins.int = ...,
+        round: _builtins.int = ...,
+        pids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "node", b"node", "pids", b"pids", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeExpelled: _TypeAlias = NodeExpelled  # noqa: Y015
+
+@_typing.final
+class NodeReadmitted(_message.Message):
+    """A node's quarantine is over: nothing of its workers is left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    lease_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        lease_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeReadmitted: _TypeAlias = NodeReadmitted  # noqa: Y015
+
+@_typing.final
 class RoundStopping(_message.Message):
     """A round is being ended; the first cause seen."""
 
@@ -485,7 +552,7 @@ Global___RoundStopping: _TypeAlias = RoundStopping  # noqa: Y015
 
 @_typing.final
 class RoundEnded(_message.Message):
-    """A round ended: no worker of it is alive. What it cost is decided here and nowhere else."""
+    """A round ended: no worker of it is alive but on expelled nodes. What it cost is decided here and nowhere else."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -692,6 +759,7 @@ class MemberSnapshot(_message.Message):
     GONE_MESSAGE_FIELD_NUMBER: _builtins.int
     DRAINED_BY_FIELD_NUMBER: _builtins.int
     DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
+    UNKILLABLE_PIDS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.str
     lease_id: _builtins.int
@@ -707,6 +775,10 @@ class MemberSnapshot(_message.Message):
     def spec(self) -> _types_pb2.NodeSpec: ...
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Capability.ValueType]: ...
+    @_builtins.property
+    def unkillable_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Not empty: it is quarantined."""
+
     def __init__(
         self,
         *,
@@ -721,10 +793,11 @@ class MemberSnapshot(_message.Message):
         gone_message: _builtins.str = ...,
         drained_by: _builtins.str = ...,
         directive_revision: _builtins.int = ...,
+        unkillable_pids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "directive_revision", b"directive_revision", "drained_by", b"drained_by", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "directive_revision", b"directive_revision", "drained_by", b"drained_by", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec", "unkillable_pids", b"unkillable_pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -747,6 +820,7 @@ class RoundSnapshot(_message.Message):
     STOP_REVISION_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    LEAVES_REMAINS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     offer_id: _builtins.int
     restart_count: _builtins.int
@@ -756,6 +830,8 @@ class RoundSnapshot(_message.Message):
     stop_message: _builtins.str
     stop_revision: _builtins.int
     ended: _builtins.bool
+    leaves_remains: _builtins.bool
+    """Whether some participant's agent does not end what its workers started."""
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seat]: ...
     @_builtins.property
@@ -782,10 +858,11 @@ class RoundSnapshot(_message.Message):
         stop_revision: _builtins.int = ...,
         ended: _builtins.bool = ...,
         failures: _abc.Iterable[_types_pb2.WorkerFailure] | None = ...,
+        leaves_remains: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "failures", b"failures", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "failures", b"failures", "leaves_remains", b"leaves_remains", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

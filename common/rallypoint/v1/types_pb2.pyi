@@ -68,31 +68,49 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
     """Not used."""
     CAPABILITY_KILLS_TREES: _Capability.ValueType  # 1
-    """After teardown no process of a worker's tree is alive."""
+    """After teardown no process of a worker's tree is alive. Without it, "no worker is alive" speaks of the workers alone:
+    the next round begins no sooner than 10 s after the last participant of a round with such an agent is gone from it,
+    and what the workers started has to have ended by then.
+    """
     CAPABILITY_SELF_FENCES: _Capability.ValueType  # 2
-    """Without a renewed lease no worker is alive after lease_ttl. Required: an agent without it is refused, because its
-    silence would prove nothing.
+    """Without a renewed lease no worker is alive after lease_ttl. Without it, such an agent's silence is believed 10 min
+    later: its node is lost at lease_ttl + 10 min, and no worker of it may be alive then. Its operator answers for that.
     """
     CAPABILITY_HOLDS_PORT: _Capability.ValueType  # 3
-    """The offered rendezvous port is held from the offer until the round ends."""
+    """The offered rendezvous port is held from the offer until the round ends. Without it, the node's ranks come after
+    those of all nodes that hold their ports, whatever --node-rank says; a round that fails because the port was taken meanwhile
+    fails as by any other worker's failure.
+    """
     CAPABILITY_SENDS_OBITUARY: _Capability.ValueType  # 4
-    """When the agent dies, something that outlives it ends the workers and calls ReportGone."""
+    """When the agent dies, something that outlives it ends the workers and calls ReportGone. Without it, the death of the
+    agent is noticed when its lease runs out.
+    """
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
-    """A thing that an agent promises. What an agent lacks the coordinator must wait out, or refuse."""
+    """A thing that an agent promises. None is required; what an agent lacks the coordinator waits out, as said here. Claim
+    only what holds even when the agent itself is killed or stopped.
+    """
 
 CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
 """Not used."""
 CAPABILITY_KILLS_TREES: Capability.ValueType  # 1
-"""After teardown no process of a worker's tree is alive."""
+"""After teardown no process of a worker's tree is alive. Without it, "no worker is alive" speaks of the workers alone:
+the next round begins no sooner than 10 s after the last participant of a round with such an agent is gone from it,
+and what the workers started has to have ended by then.
+"""
 CAPABILITY_SELF_FENCES: Capability.ValueType  # 2
-"""Without a renewed lease no worker is alive after lease_ttl. Required: an agent without it is refused, because its
-silence would prove nothing.
+"""Without a renewed lease no worker is alive after lease_ttl. Without it, such an agent's silence is believed 10 min
+later: its node is lost at lease_ttl + 10 min, and no worker of it may be alive then. Its operator answers for that.
 """
 CAPABILITY_HOLDS_PORT: Capability.ValueType  # 3
-"""The offered rendezvous port is held from the offer until the round ends."""
+"""The offered rendezvous port is held from the offer until the round ends. Without it, the node's ranks come after
+those of all nodes that hold their ports, whatever --node-rank says; a round that fails because the port was taken meanwhile
+fails as by any other worker's failure.
+"""
 CAPABILITY_SENDS_OBITUARY: Capability.ValueType  # 4
-"""When the agent dies, something that outlives it ends the workers and calls ReportGone."""
+"""When the agent dies, something that outlives it ends the workers and calls ReportGone. Without it, the death of the
+agent is noticed when its lease runs out.
+"""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
 class _AgentPhase:
@@ -110,7 +128,7 @@ class _AgentPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentPhase
     AGENT_PHASE_STOPPING: _AgentPhase.ValueType  # 3
     """Workers of the reported round are being torn down; some may still be alive."""
     AGENT_PHASE_SUCCEEDED: _AgentPhase.ValueType  # 4
-    """Every worker of the reported round exited with 0. None is alive."""
+    """Every worker of the reported round exited with 0. None is alive, but for what unkillable_pids names."""
     AGENT_PHASE_FAILED: _AgentPhase.ValueType  # 5
     """Some worker of the reported round failed. None is alive."""
 
@@ -126,7 +144,7 @@ AGENT_PHASE_RUNNING: AgentPhase.ValueType  # 2
 AGENT_PHASE_STOPPING: AgentPhase.ValueType  # 3
 """Workers of the reported round are being torn down; some may still be alive."""
 AGENT_PHASE_SUCCEEDED: AgentPhase.ValueType  # 4
-"""Every worker of the reported round exited with 0. None is alive."""
+"""Every worker of the reported round exited with 0. None is alive, but for what unkillable_pids names."""
 AGENT_PHASE_FAILED: AgentPhase.ValueType  # 5
 """Some worker of the reported round failed. None is alive."""
 Global___AgentPhase: _TypeAlias = AgentPhase  # noqa: Y015
@@ -146,7 +164,7 @@ class _WorkerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerSta
     WORKER_STATE_HEALTHY: _WorkerState.ValueType  # 3
     """Running."""
     WORKER_STATE_UNHEALTHY: _WorkerState.ValueType  # 4
-    """Running, but not well."""
+    """Running, but not well: SIGKILL was sent, and it is still there."""
     WORKER_STATE_STOPPED: _WorkerState.ValueType  # 5
     """Stopped by the agent."""
     WORKER_STATE_SUCCEEDED: _WorkerState.ValueType  # 6
@@ -166,7 +184,7 @@ WORKER_STATE_INIT: WorkerState.ValueType  # 2
 WORKER_STATE_HEALTHY: WorkerState.ValueType  # 3
 """Running."""
 WORKER_STATE_UNHEALTHY: WorkerState.ValueType  # 4
-"""Running, but not well."""
+"""Running, but not well: SIGKILL was sent, and it is still there."""
 WORKER_STATE_STOPPED: WorkerState.ValueType  # 5
 """Stopped by the agent."""
 WORKER_STATE_SUCCEEDED: WorkerState.ValueType  # 6

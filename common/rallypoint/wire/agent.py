@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 from rallypoint.limits import LEAVE_MESSAGE_BYTES
 from rallypoint.model import (
     NO_ROUND,
+    UNKILLABLE_PIDS_MAX,
     Action,
     AgentPhase,
     ClockReading,
@@ -152,6 +153,7 @@ def observed_to_proto(observed: Observed) -> pb.Observed:
         observe_time=instant_to_proto(observed.observe_time_ms),
         unsupported_version=version_to_proto(observed.unsupported_version),
         fenced=observed.fenced,
+        unkillable_pids=observed.unkillable_pids[:UNKILLABLE_PIDS_MAX],
     )
 
 
@@ -168,6 +170,7 @@ def observed_from_proto(message: pb.Observed) -> Observed:
         observe_time_ms=instant_from_proto(message.observe_time),
         unsupported_version=version_from_proto(message.unsupported_version),
         fenced=message.fenced,
+        unkillable_pids=tuple(message.unkillable_pids),
     )
 
 

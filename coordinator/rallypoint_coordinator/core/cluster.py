@@ -127,10 +127,10 @@ class Cluster:
         return out
 
     def _rearm(self, life: Life, stamp: Stamp) -> None:
-        expires_at_ms = lease_expiry_ms(life.facts.spec, stamp.at_ms)
         life.watch = Watch(gathering_since_ms=stamp.at_ms)
         for member in life.facts.members.values():
             if member.gone is None:
+                expires_at_ms = lease_expiry_ms(life.facts.spec, stamp.at_ms, member.capabilities)
                 life.presences[member.lease_id] = Presence(node=member.node, heard_at_ms=stamp.at_ms)
                 life.watch.leases.set(member.lease_id, expires_at_ms)
         handlers.rearm(life, stamp.at_ms)

@@ -46,6 +46,8 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
     if member.drained_by:
         return "DRAINED", f"drained by {member.drained_by}", Drain(facts.spec.shutdown_timeout_ms)
+    if member.unkillable_pids:
+        return "QUARANTINED", describe_quarantine(member), Hold()
     current, place = facts.round, place_of(facts, member)
     if facts.state == JobState.GATHERING:
         return "WAITING_FOR_NODES", _waiting(facts), Hold()
@@ -56,6 +58,14 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return cause, current.stop_message, Stop(current.number, facts.spec.shutdown_timeout_ms)
     assignment = _assignment(current, place)
     return "ROUND_FORMED", _running(facts, current, place), Run(assignment)
+
+
+def describe_quarantine(member: Member) -> str:
+    """Why the node is held, for its agent and for people."""
+    names = ", ".join(map(str, member.unkillable_pids))
+    many = len(member.unkillable_pids) > 1
+    what = f"processes {names} are" if many else f"process {names} is"
+    return f"{member.node} is quarantined: {what} still there after SIGKILL"
 
 
 def _waiting(facts: Facts) -> str:

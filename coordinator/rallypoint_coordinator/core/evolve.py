@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from rallypoint.model import JobState
+from rallypoint.model import Capability, JobState
 from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobDecided,
@@ -20,6 +20,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     RestartAsked,
     RoundEnded,
@@ -34,17 +36,20 @@ GONE_NODES_MAX = 1_000
 
 _MEMBERSHIP: dict[type[LifeRecord], tuple[JobState, ...]] = {MemberJoined: (), MemberGone: ()}
 _REQUESTS: dict[type[LifeRecord], tuple[JobState, ...]] = {JobCancelled: (), NodeDrained: ()}
+_QUARANTINE: dict[type[LifeRecord], tuple[JobState, ...]] = {NodeReadmitted: ()}
 
 TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] = {
     JobState.GATHERING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_QUARANTINE,
         RoundFormed: (JobState.RUNNING,),
         JobDecided: (JobState.FAILED, JobState.CANCELLED),
     },
     JobState.RUNNING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_QUARANTINE,
         RestartAsked: (),
         NodeSucceeded: (),
         RoundStopping: (JobState.STOPPING,),
@@ -53,6 +58,8 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
     JobState.STOPPING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_QUARANTINE,
+        NodeExpelled: (),
         RoundEnded: (JobState.GATHERING,),
     },
     JobState.SUCCEEDED: {**_MEMBERSHIP, LifeForgotten: ()},
@@ -111,10 +118,15 @@ def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
     )
 
 
-def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
+def _live_member(facts: Facts, record: MemberGone | NodeDrained | NodeExpelled | NodeReadmitted) -> Member:
     member = facts.members.get(record.node)
     if member is None or member.lease_id != record.lease_id or member.gone is not None:
         raise IllegalTransition(facts, record, "no such live lease")
+    return member
+
+
+def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
+    member = _live_member(facts, record)
     member.gone = record.reason
     member.gone_message = record.message
     facts.gone_nodes[record.node] = None
@@ -134,6 +146,9 @@ def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
         endpoint=record.endpoint,
         offer_id=record.offer_id,
         restart_count=facts.restart_count,
+        leaves_remains=any(
+            Capability.KILLS_TREES not in facts.members[seat.node].capabilities for seat in record.seats
+        ),
     )
     facts.members[record.seats[0].node].consumed_offer_id = record.offer_id
 
@@ -160,7 +175,7 @@ def places_of(seats: tuple[Seat, ...]) -> dict[str, Place]:
     }
 
 
-def _round_of(facts: Facts, record: NodeSucceeded | RoundStopping | RoundEnded) -> Round:
+def _round_of(facts: Facts, record: NodeSucceeded | RoundStopping | NodeExpelled | RoundEnded) -> Round:
     if facts.round is None or facts.round.number != record.round:
         raise IllegalTransition(facts, record, f"the round is {facts.round_number}")
     return facts.round
@@ -196,10 +211,21 @@ def _restart_asked(facts: Facts, record: RestartAsked, revision: int) -> None:
 
 
 def _node_drained(facts: Facts, record: NodeDrained, revision: int) -> None:
-    member = facts.members.get(record.node)
-    if member is None or member.lease_id != record.lease_id or member.gone is not None:
-        raise IllegalTransition(facts, record, "no such live lease")
+    member = _live_member(facts, record)
     member.drained_by = record.by
+    member.directive_revision = revision
+
+
+def _node_expelled(facts: Facts, record: NodeExpelled, revision: int) -> None:
+    _round_of(facts, record)
+    member = _live_member(facts, record)
+    member.unkillable_pids = record.pids
+    member.directive_revision = revision
+
+
+def _node_readmitted(facts: Facts, record: NodeReadmitted, revision: int) -> None:
+    member = _live_member(facts, record)
+    member.unkillable_pids = ()
     member.directive_revision = revision
 
 
@@ -221,6 +247,8 @@ _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
     JobCancelled: _job_cancelled,
     RestartAsked: _restart_asked,
     NodeDrained: _node_drained,
+    NodeExpelled: _node_expelled,
+    NodeReadmitted: _node_readmitted,
     JobDecided: _job_decided,
     LifeForgotten: _life_forgotten,
 }

@@ -48,20 +48,24 @@ def _running(life: Life, now_ms: int) -> Explanation:
         f"round {current.number} runs, restart {current.restart_count} of {spec.max_restarts}:"
         f" {len(current.places)} nodes, {current.world_size} workers"
     )
+    watch = life.watch
+    if watch.starting and watch.scale_up_at_ms is None:
+        progress = f"{len(watch.starting)} nodes have yet to start their workers"
+        return Explanation("ROUND_RUNS", headline, progress, watch.start_deadline_ms)
     progress = f"{len(current.succeeded)} nodes have succeeded" if current.succeeded else ""
-    return Explanation("ROUND_RUNS", headline, progress, life.watch.scale_up_at_ms)
+    return Explanation("ROUND_RUNS", headline, progress, watch.scale_up_at_ms)
 
 
 def _stopping(life: Life, now_ms: int) -> Explanation:
     current, watch = life.facts.round, life.watch
     assert current is not None
     assert current.stop_cause is not None
-    return Explanation(
-        current.stop_cause.value,
-        f"round {current.number} is being stopped: {current.stop_message}",
-        f"{len(watch.remaining)} nodes may still have workers",
-        watch.stop_deadline_ms,
-    )
+    headline = f"round {current.number} is being stopped: {current.stop_message}"
+    if watch.remains_until_ms is not None:
+        progress = "what workers have started may still run"
+        return Explanation(current.stop_cause.value, headline, progress, watch.remains_until_ms)
+    progress = f"{len(watch.remaining)} nodes may still have workers"
+    return Explanation(current.stop_cause.value, headline, progress, watch.stop_deadline_ms)
 
 
 def _decided(life: Life, now_ms: int) -> Explanation:

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
-from rallypoint_coordinator.core.directives import version_for
+from rallypoint_coordinator.core import quarantine, starts
+from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, lost_before, react
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
@@ -88,6 +89,7 @@ def member_gone(step: Step, member: Member, reason: GoneReason, message: str) ->
     life.watch.leases.clear(lease_id)
     life.watch.ready.discard(lease_id)
     life.watch.expected.discard(lease_id)
+    life.watch.quarantined.discard(lease_id)
     react(step, Trigger.GONE, member, None)
 
 
@@ -99,7 +101,8 @@ def time_advanced(step: Step) -> None:
         if presence is not None:
             silent_s = (now_ms - presence.heard_at_ms) / 1000
             member = life.facts.members[presence.node]
-            member_gone(step, member, GoneReason.EXPIRED, f"not heard for {silent_s:.1f} s")
+            held = f"; {describe_quarantine(member)}" if member.unkillable_pids else ""
+            member_gone(step, member, GoneReason.EXPIRED, f"not heard for {silent_s:.1f} s{held}")
 
 
 def gone_reported(step: Step, lease_id: int, incarnation: str, message: str) -> bool | Refusal:
@@ -133,17 +136,18 @@ def _unknown_lease(step: Step, lease_id: int) -> Refusal:
 def next_deadline_ms(life: Life) -> int | None:
     """When time alone may change something next."""
     watch = life.watch
-    if watch.until_ms is None:
-        return watch.leases.next_ms()
-    leases_ms = watch.leases.next_ms()
-    return watch.until_ms if leases_ms is None else min(watch.until_ms, leases_ms)
+    deadlines = (watch.until_ms, watch.start_deadline_ms, watch.leases.next_ms())
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 
 def rearm(life: Life, now_ms: int) -> None:
     """After a coordinator restart: what the state waits for, from the facts alone."""
+    quarantine.rearm(life)
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
         life.watch.lost = lost_before(life)
+    elif life.facts.state is JobState.RUNNING:
+        starts.await_starts(life, now_ms)
     elif life.facts.state is JobState.GATHERING:
         life.watch.expected = expected_back(life)
 
@@ -175,7 +179,8 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
         presence.clock.read(clock, step.stamp.at_ms)
     presence.heard_at_ms = step.stamp.at_ms
     presence.heard_wall_ms = step.stamp.wall_ms
-    step.life.watch.leases.set(member.lease_id, lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms))
+    expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms, member.capabilities)
+    step.life.watch.leases.set(member.lease_id, expires_at_ms)
 
 
 def _ack(step: Step, presence: Presence, seq: int) -> None:
@@ -187,6 +192,7 @@ def _ack(step: Step, presence: Presence, seq: int) -> None:
 
 def _observe(step: Step, member: Member, presence: Presence, report: Observed) -> None:
     presence.observed = report
+    quarantine.readmit_if_clean(step, member, presence)
     watch = step.life.watch
     if _is_ready(member, presence):
         watch.ready.add(member.lease_id)
@@ -201,7 +207,7 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
 def _is_ready(member: Member, presence: Presence) -> bool:
     """Whether the member could start a round now: attached, no worker alive, and a port that no round has used."""
     report = presence.observed
-    if presence.stream is None or member.drained_by or report.phase.may_have_workers or report.offer is None:
+    if presence.stream is None or member.drained_by or report.may_have_workers or report.offer is None:
         return False
     return report.offer.offer_id > member.consumed_offer_id
 

@@ -88,7 +88,15 @@ def _waiting(life: Life) -> None:
     if facts.state is JobState.GATHERING:
         _demand(watch.until_ms is not None, "C8", facts, "gathering without end")
     if facts.state is JobState.STOPPING:
-        _demand(bool(watch.remaining), "C8", facts, "everybody is gone, the round has not ended")
-        _demand(watch.leases.next_ms() is not None, "C8", facts, "stopping without end")
+        waits = bool(watch.remaining) or watch.remains_until_ms is not None
+        _demand(waits, "C8", facts, "everybody is gone, the round has not ended")
+        ends = watch.leases.next_ms() is not None or watch.remains_until_ms is not None
+        _demand(ends, "C8", facts, "stopping without end")
     else:
         _demand(not watch.remaining, "C4", facts, f"waiting for {watch.remaining}")
+    starts = facts.state is JobState.RUNNING and watch.start_deadline_ms is not None
+    _demand(starts == bool(watch.starting), "C8", facts, f"waiting for {watch.starting} to start, or not")
+    _demand(watch.starting <= life.presences.keys(), "C8", facts, f"waiting for the gone to start: {watch.starting}")
+    held = {member.lease_id for member in facts.members.values() if member.unkillable_pids and member.gone is None}
+    _demand(watch.quarantined == held, "C4", facts, f"quarantined are {held}, noted {watch.quarantined}")
+    _demand(not watch.ready & held, "C4", facts, f"a quarantined member is ready: {watch.ready & held}")

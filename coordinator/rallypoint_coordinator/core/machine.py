@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from rallypoint.model import AgentPhase, JobState, Observed, Outcome
-from rallypoint_coordinator.core import rendezvous, scaling
+from rallypoint.model import KILL_PATIENCE_MS, AgentPhase, JobState, Observed, Outcome
+from rallypoint_coordinator.core import quarantine, rendezvous, scaling, starts
 from rallypoint_coordinator.core.causes import describe
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import SendLeaseStale
@@ -28,8 +28,15 @@ from rallypoint_coordinator.core.restarts import judge
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 
-STOP_MARGIN_MS = 10_000
-"""A participant that has not stopped so long after shutdown_timeout has its lease revoked."""
+STOP_MARGIN_MS = KILL_PATIENCE_MS + 10_000
+"""A participant that has not stopped so long after shutdown_timeout, nor said that it cannot, has its lease revoked."""
+
+REMAINS_WAIT_MS = 10_000
+"""So long after the last participant is gone may what workers started run on, where an agent does not kill trees."""
+
+
+NAMED_MAX = 8
+"""So many nodes are named in a sentence."""
 
 
 class Trigger(StrEnum):
@@ -59,6 +66,7 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     report = presence.observed
     if report.round != facts.round.number or member.node in facts.round.succeeded:
         return
+    starts.note_report(step.life, member.lease_id, report)
     _note_failures(step, member, presence)
     own = next((failure for failure in report.failures if not failure.after_stop), None)
     if own is not None:
@@ -110,6 +118,7 @@ def _stopping_observed(step: Step, member: Member, presence: Presence | None) ->
         _note_failures(step, member, presence)
     if is_clear_of(facts.round, presence.observed):
         step.life.watch.remaining.discard(member.lease_id)
+    quarantine.expel_if_stuck(step, member, presence)
 
 
 def _stopping_gone(step: Step, member: Member, presence: Presence | None) -> None:
@@ -134,7 +143,7 @@ def is_clear_of(current: Round, report: Observed) -> bool:
     It has none alive, and either it ran the round already (each round is run at most once), or it has seen a directive
     from after the round's end (it acts on newer ones only).
     """
-    if report.phase.may_have_workers:
+    if report.may_have_workers:
         return False
     return report.round >= current.number or report.version.revision >= current.stop_revision
 
@@ -150,7 +159,9 @@ def stop_round(step: Step, cause: StopCause, message: str) -> None:
     current = life.facts.round
     assert current is not None
     step.record(RoundStopping(round=current.number, cause=cause, message=message))
+    starts.forget(life)
     await_participants(life, step.stamp.at_ms)
+    quarantine.expel_those_stuck(step)
 
 
 def await_participants(life: Life, now_ms: int) -> None:
@@ -161,7 +172,9 @@ def await_participants(life: Life, now_ms: int) -> None:
     life.watch.remaining = {
         lease_id
         for lease_id in leases
-        if lease_id in life.presences and not is_clear_of(current, life.presences[lease_id].observed)
+        if lease_id in life.presences
+        and lease_id not in life.watch.quarantined
+        and not is_clear_of(current, life.presences[lease_id].observed)
     }
     life.watch.stop_deadline_ms = now_ms + life.facts.spec.shutdown_timeout_ms + STOP_MARGIN_MS
 
@@ -234,6 +247,7 @@ def _form(step: Step) -> None:
         )
     )
     life.watch.ready.discard(chosen[0].lease_id)
+    starts.await_starts(life, step.stamp.at_ms)
 
 
 def _run(step: Step) -> bool:
@@ -242,11 +256,25 @@ def _run(step: Step) -> bool:
     if joined is not None:
         stop_round(step, StopCause.NODE_JOINED, joined)
         return True
+    if late := starts.overdue(step.life, step.stamp.at_ms):
+        _give_up_starting(step, late)
+        return True
     outcome = rendezvous.succeeded(facts)
     if outcome is None:
         return False
     step.record(JobDecided(outcome=outcome))
     return True
+
+
+def _give_up_starting(step: Step, late: list[int]) -> None:
+    """End the round, and give up those that did not start their workers, as those that do not stop them in time."""
+    life = step.life
+    seconds = life.facts.spec.start_timeout_ms / 1000
+    nodes = ", ".join(life.presences[lease_id].node for lease_id in late[:NAMED_MAX])
+    more = f" and {len(late) - NAMED_MAX} more" if len(late) > NAMED_MAX else ""
+    why = f"{nodes}{more} did not start the workers within {seconds:g} s"
+    stop_round(step, StopCause.START_TIMEOUT, why)
+    _revoke(step, [lease_id for lease_id in late if lease_id in life.watch.remaining], why)
 
 
 def _stop(step: Step) -> bool:
@@ -256,6 +284,8 @@ def _stop(step: Step) -> bool:
     assert current.stop_cause is not None
     if watch.remaining:
         _revoke_overdue(step)
+        return False
+    if current.leaves_remains and not _remains_have_ended(step):
         return False
     verdict = judge(
         cause=current.stop_cause,
@@ -276,7 +306,7 @@ def _stop(step: Step) -> bool:
         )
     )
     watch.failures.clear()
-    watch.gathering_since_ms, watch.stop_deadline_ms = step.stamp.at_ms, None
+    watch.gathering_since_ms, watch.stop_deadline_ms, watch.remains_until_ms = step.stamp.at_ms, None, None
     watch.expected = expected_back(life)
     watch.rejoin_ends_ms = step.stamp.at_ms + life.facts.spec.rejoin_wait_ms
     if verdict.outcome is not None:
@@ -306,6 +336,7 @@ def expected_back(life: Life) -> set[int]:
         for place in places
         if place.seat.lease_id in life.presences
         and place.seat.lease_id not in life.watch.ready
+        and place.seat.lease_id not in life.watch.quarantined
         and not members[place.seat.node].drained_by
     }
 
@@ -326,13 +357,25 @@ def _revoke_overdue(step: Step) -> None:
     if life.watch.stop_deadline_ms is None or now_ms < life.watch.stop_deadline_ms:
         return
     life.watch.stop_deadline_ms = None
-    for lease_id in sorted(life.watch.remaining):
-        presence = life.presences[lease_id]
+    _revoke(step, sorted(life.watch.remaining), "the workers were not stopped in time")
+
+
+def _revoke(step: Step, lease_ids: list[int], why: str) -> None:
+    for lease_id in lease_ids:
+        presence = step.life.presences[lease_id]
         presence.revoked = True
-        life.watch.overdue.add(presence.node)
+        step.life.watch.overdue.add(presence.node)
         if presence.stream is not None:
-            step.effect(SendLeaseStale(presence.stream, "the workers were not stopped in time"))
+            step.effect(SendLeaseStale(presence.stream, why))
             presence.stream = None
+
+
+def _remains_have_ended(step: Step) -> bool:
+    """Every participant is gone; what their workers started is given its time, counted from the last of them."""
+    watch, now_ms = step.life.watch, step.stamp.at_ms
+    if watch.remains_until_ms is None:
+        watch.remains_until_ms = now_ms + REMAINS_WAIT_MS
+    return now_ms >= watch.remains_until_ms
 
 
 def _rest(step: Step) -> bool:

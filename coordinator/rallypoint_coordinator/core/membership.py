@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Hello, JobSpec
+from rallypoint.model import Capability, Hello, JobSpec
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
 
 MEMBERS_MAX = 200_000
@@ -15,6 +15,9 @@ LEASE_DRIFT_PER_MILLE = 1
 LEASE_MARGIN_MS = 1_000
 SUSPECT_MARGIN_MS = 1_000
 """So much later than two heartbeat intervals a holder that was not heard is in doubt."""
+
+UNFENCED_WAIT_MS = 600_000
+"""The workers of an agent that does not fence itself may outlive its lease by so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,14 @@ class Stale:
     message: str
 
 
-def lease_expiry_ms(spec: JobSpec, received_ms: int) -> int:
-    """When a lease renewed now is over on the holder's side too: drift below 0.1 % and one second are allowed for."""
+def lease_expiry_ms(spec: JobSpec, received_ms: int, capabilities: frozenset[Capability]) -> int:
+    """When a lease renewed now is over on the holder's side too: drift below 0.1 % and one second are allowed for.
+
+    A holder that does not fence itself has longer to end its workers in some other way.
+    """
     drift_ms = spec.lease_ttl_ms * LEASE_DRIFT_PER_MILLE // 1000
-    return received_ms + spec.lease_ttl_ms + drift_ms + LEASE_MARGIN_MS
+    unfenced_ms = 0 if Capability.SELF_FENCES in capabilities else UNFENCED_WAIT_MS
+    return received_ms + spec.lease_ttl_ms + drift_ms + LEASE_MARGIN_MS + unfenced_ms
 
 
 def admit(life: Life, hello: Hello, now_ms: int) -> Join | Resume | Stale | Refusal:
@@ -59,7 +66,7 @@ def admit(life: Life, hello: Hello, now_ms: int) -> Join | Resume | Stale | Refu
 
 
 def _newcomer(facts: Facts, hello: Hello) -> Join | Stale | Refusal:
-    if hello.observed.phase.may_have_workers:
+    if hello.observed.may_have_workers:
         return Stale("the lease has ended")
     if facts.live_count >= MEMBERS_MAX:
         return Refusal(
@@ -79,7 +86,7 @@ def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resum
         )
     if presence.revoked:
         # Only a Hello that has dropped the lease is from after LeaseStale, and so can start no worker under it.
-        if hello.lease_id != 0 or hello.observed.phase.may_have_workers:
+        if hello.lease_id != 0 or hello.observed.may_have_workers:
             return Stale("the lease was revoked")
         return Join(replaces=member)
     if hello.lease_id not in (0, member.lease_id):

@@ -29,6 +29,7 @@ class StopCause(StrEnum):
     NODE_DRAINED = "NODE_DRAINED"
     RESTART_ASKED = "RESTART_ASKED"
     CANCELLED = "CANCELLED"
+    START_TIMEOUT = "START_TIMEOUT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class MemberJoined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberGone:
-    """A lease ended: no worker of it is alive."""
+    """A lease ended: no worker of it is alive, but for what an earlier NodeExpelled names."""
 
     node: str
     lease_id: int
@@ -104,7 +105,7 @@ class RoundStopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundEnded:
-    """No worker of the round is alive. What it cost is decided here and nowhere else."""
+    """No worker of the round is alive but on expelled nodes. What it cost is decided here and nowhere else."""
 
     round: int
     charged: bool
@@ -141,6 +142,24 @@ class NodeDrained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeExpelled:
+    """A node is quarantined: SIGKILL does not end these processes, and its round ends without waiting for them."""
+
+    node: str
+    lease_id: int
+    round: int
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReadmitted:
+    """A quarantine is over: nothing of the node's workers is left."""
+
+    node: str
+    lease_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobDecided:
     """The life ended."""
 
@@ -163,6 +182,8 @@ LifeRecord = (
     | JobCancelled
     | RestartAsked
     | NodeDrained
+    | NodeExpelled
+    | NodeReadmitted
     | JobDecided
     | LifeForgotten
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from rallypoint.model import Endpoint, JobState, Outcome
+from rallypoint.model import Capability, Endpoint, JobState, Outcome
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.state import Facts, Member, Watch
 
@@ -79,7 +79,7 @@ def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
         return Wait(
             reason="WAITING_FOR_NODES",
             headline=f"waiting for {spec.min_nodes} nodes",
-            progress=f"{ready} ready",
+            progress=f"{ready} ready{_held_back(watch)}",
             until_ms=until_ms,
         )
     seconds = spec.join_timeout_ms / 1000
@@ -87,16 +87,21 @@ def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
         Outcome(
             state=JobState.FAILED,
             reason="JOIN_TIMEOUT",
-            message=f"only {ready} of {spec.min_nodes} nodes were ready within {seconds:g} s",
+            message=f"only {ready} of {spec.min_nodes} nodes were ready within {seconds:g} s{_held_back(watch)}",
         )
     )
+
+
+def _held_back(watch: Watch) -> str:
+    return f", {len(watch.quarantined)} quarantined" if watch.quarantined else ""
 
 
 def choose(facts: Facts, ready: Iterable[Member]) -> list[Member]:
     """The participants of the next round in group rank order; those left out stand by.
 
     Ranks are stable: who had a place keeps it, newcomers take the places of those that are missing, then those after
-    the last. Newcomers come by --node-rank, then in the order in which they joined.
+    the last. Newcomers come by --node-rank, then in the order in which they joined. Those that hold their ports come
+    before the others: where rank 0's node offers all meet, and a port that nobody holds may be taken by then.
     """
     by_node = {member.node: member for member in ready}
     earlier = list(facts.round.places) if facts.round is not None else []
@@ -110,7 +115,7 @@ def choose(facts: Facts, ready: Iterable[Member]) -> list[Member]:
         elif newcomers and len(chosen) < facts.spec.max_nodes:
             chosen.append(newcomers.pop())
     chosen.extend(reversed(newcomers))
-    return chosen[: facts.spec.max_nodes]
+    return sorted(chosen[: facts.spec.max_nodes], key=lambda member: Capability.HOLDS_PORT not in member.capabilities)
 
 
 def succeeded(facts: Facts) -> Outcome | None:

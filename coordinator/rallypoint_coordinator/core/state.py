@@ -42,6 +42,8 @@ class Member:
     """Who asked for it to leave; "" if nobody did."""
     directive_revision: int = 0
     """The last record that changed what this member alone is told."""
+    unkillable_pids: tuple[int, ...] = ()
+    """Not empty: it is quarantined, as SIGKILL did not end these. Of one that is gone: they may still be there."""
     gone: GoneReason | None = None
     gone_message: str = ""
 
@@ -74,6 +76,8 @@ class Round:
     ended: bool = False
     failures: tuple[WorkerFailure, ...] = ()
     """Once it has ended: what failed in it, without tracebacks, the root cause first."""
+    leaves_remains: bool = False
+    """Some participant's agent does not end what its workers started."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,14 +148,21 @@ class Watch:
     lost: set[str] = field(default_factory=set)
     """Participants whose lease ended otherwise than by their goodbye, whoever has their name now."""
     overdue: set[str] = field(default_factory=set)
-    """Participants whose lease was revoked because they did not stop in time: not lost, and no cause of an echo."""
+    """Participants that did not stop in time, and were revoked or expelled: not lost, and no cause of an echo."""
     awaited: dict[str, None] = field(default_factory=dict)
     """Nodes that were lost and may come back."""
     rejoin_ends_ms: int = 0
     """Until when they are waited for."""
     scale_up_at_ms: int | None = None
     """RUNNING: when nodes that arrived are taken in."""
+    starting: set[int] = field(default_factory=set)
+    """RUNNING: participants that have yet to start their workers."""
+    start_deadline_ms: int | None = None
+    quarantined: set[int] = field(default_factory=set)
+    """Members that take part in no round, as some of their processes cannot be ended."""
     stop_deadline_ms: int | None = None
+    remains_until_ms: int | None = None
+    """STOPPING, every participant is gone: what agents that do not kill trees left behind has until then to end."""
     until_ms: int | None = None
     """When what the message waits for runs out, on the stamp's clock."""
     reason: str = ""

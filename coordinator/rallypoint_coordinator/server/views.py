@@ -105,6 +105,7 @@ def node(life: Life, member: Member, stamp: Stamp) -> pb.Node:
         agent_version=member.agent_version,
         capabilities=capabilities_to_proto(member.capabilities),
         observe_time=instant_to_proto(stamp.wall_ms),
+        unkillable_pids=member.unkillable_pids,
     )
     _add_presence(message, life, member, stamp)
     return message
@@ -113,6 +114,8 @@ def node(life: Life, member: Member, stamp: Stamp) -> pb.Node:
 def _node_state(facts: Facts, member: Member) -> pb.NodeState.ValueType:
     if member.gone is not None:
         return GONE_STATES[member.gone]
+    if member.unkillable_pids:
+        return pb.NODE_STATE_QUARANTINED
     current = facts.round
     if current is None or current.ended or place_of(facts, member) is None:
         return pb.NODE_STATE_STANDBY

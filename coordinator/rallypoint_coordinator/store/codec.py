@@ -24,6 +24,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     Record,
     RestartAsked,
@@ -253,6 +255,22 @@ def _read_drained(message: pb.NodeDrained) -> NodeDrained:
     return NodeDrained(node=message.node, lease_id=message.lease_id, by=message.by, reason=message.reason)
 
 
+def _write_expelled(record: NodeExpelled) -> pb.NodeExpelled:
+    return pb.NodeExpelled(node=record.node, lease_id=record.lease_id, round=record.round, pids=record.pids)
+
+
+def _read_expelled(message: pb.NodeExpelled) -> NodeExpelled:
+    return NodeExpelled(node=message.node, lease_id=message.lease_id, round=message.round, pids=tuple(message.pids))
+
+
+def _write_readmitted(record: NodeReadmitted) -> pb.NodeReadmitted:
+    return pb.NodeReadmitted(node=record.node, lease_id=record.lease_id)
+
+
+def _read_readmitted(message: pb.NodeReadmitted) -> NodeReadmitted:
+    return NodeReadmitted(node=message.node, lease_id=message.lease_id)
+
+
 def _write_forgotten(record: LifeForgotten) -> pb.LifeForgotten:
     return pb.LifeForgotten()
 
@@ -283,6 +301,8 @@ _CODECS = (
     _Codec("job_cancelled", JobCancelled, _write_cancelled, _read_cancelled),
     _Codec("restart_asked", RestartAsked, _write_restart, _read_restart),
     _Codec("node_drained", NodeDrained, _write_drained, _read_drained),
+    _Codec("node_expelled", NodeExpelled, _write_expelled, _read_expelled),
+    _Codec("node_readmitted", NodeReadmitted, _write_readmitted, _read_readmitted),
     _Codec("life_forgotten", LifeForgotten, _write_forgotten, _read_forgotten),
 )
 _BY_TYPE: Mapping[type[Record], _Codec] = {codec.type: codec for codec in _CODECS}

@@ -107,6 +107,7 @@ def _member_to_proto(member: Member) -> pb.MemberSnapshot:
         directive_revision=member.directive_revision,
         gone=GONE_REASONS.number(member.gone) if member.gone else pb.GONE_REASON_UNSPECIFIED,
         gone_message=member.gone_message,
+        unkillable_pids=member.unkillable_pids,
     )
 
 
@@ -123,6 +124,7 @@ def _member_from_proto(message: pb.MemberSnapshot) -> Member:
         directive_revision=message.directive_revision,
         gone=known(GONE_REASONS.member(message.gone), "GoneReason", message.gone) if message.gone else None,
         gone_message=message.gone_message,
+        unkillable_pids=tuple(message.unkillable_pids),
     )
 
 
@@ -139,6 +141,7 @@ def _round_to_proto(current: Round) -> pb.RoundSnapshot:
         stop_revision=current.stop_revision,
         ended=current.ended,
         failures=[wire.failure_to_proto(failure) for failure in current.failures],
+        leaves_remains=current.leaves_remains,
     )
 
 
@@ -158,4 +161,5 @@ def _round_from_proto(message: pb.RoundSnapshot) -> Round:
         stop_revision=message.stop_revision,
         ended=message.ended,
         failures=tuple(wire.failure_from_proto(failure) for failure in message.failures),
+        leaves_remains=message.leaves_remains,
     )

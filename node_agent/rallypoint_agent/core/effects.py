@@ -38,14 +38,17 @@ class Reattach:
 
 @dataclass(frozen=True, slots=True)
 class StartWorkers:
-    """Start the workers; answer with WorkersStarted, or GroupMonitored FAILED if one could not be started."""
+    """Start the workers; answer with WorkersStarted, or GroupMonitored FAILED if one could not be started.
+
+    If a StopWorkers comes before the answer, there need be none.
+    """
 
     assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True)
 class StopWorkers:
-    """End the workers and everything they started; answer with WorkersGone.
+    """End the workers and everything they started; answer with WorkersGone, or with WorkersStuck and go on trying.
 
     ``signal`` None is the ordinary teardown (SIGTERM). A StopWorkers that comes while another is under way overrides it
     if it is sooner.
@@ -80,11 +83,16 @@ class FinishKind(StrEnum):
     NO_PORT = "NO_PORT"
     SIGNALLED = "SIGNALLED"
     BARRIER_TIMEOUT = "BARRIER_TIMEOUT"
+    UNKILLABLE = "UNKILLABLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """The agent's work is over. ``outcome`` is set if DECIDED, ``signal`` if SIGNALLED."""
+    """The agent's work is over. ``outcome`` is set if DECIDED, ``signal`` if SIGNALLED.
+
+    UNKILLABLE is the one end with processes left behind: no Goodbye comes before it, and nothing may say that they are
+    gone before they are.
+    """
 
     kind: FinishKind
     message: str

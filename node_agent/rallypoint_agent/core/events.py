@@ -90,6 +90,17 @@ class WorkersGone:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersStuck:
+    """After a StopWorkers: these processes are still there KILL_PATIENCE_MS after SIGKILL.
+
+    WorkersGone follows if they end.
+    """
+
+    round: int
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PortHeld:
     """The port asked for by HoldPort is bound; None if none could be had, for the ``problem`` told.
 
@@ -130,6 +141,7 @@ Event = (
     | WorkersStarted
     | GroupMonitored
     | WorkersGone
+    | WorkersStuck
     | PortHeld
     | WatchdogChanged
     | SignalReceived

@@ -14,6 +14,7 @@ from typing import Any
 from rallypoint.errors import Reason
 from rallypoint.limits import FAILURES_MAX
 from rallypoint.model import (
+    UNKILLABLE_PIDS_MAX,
     Action,
     AgentPhase,
     Directive,
@@ -59,8 +60,10 @@ from rallypoint_agent.core.events import (
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
+    WorkersStuck,
 )
 from rallypoint_agent.core.state import AgentConfig, AgentState, Lease
+from rallypoint_agent.core.stuck import never_started, start_timeout_ms, still_there, why_to_end
 
 PORT_RETRY_MS = 1_000
 """How long to wait before another try to hold a port."""
@@ -218,6 +221,7 @@ class AgentCore:
         self._accept(directive)
         s.phase, s.round, s.assignment = AgentPhase.RUNNING, assignment.round, assignment
         s.failures, s.all_exited_with_0, s.fenced = (), False, False
+        s.start_ends_ms = self._now_ms + start_timeout_ms(self.config)
         s.consumed_offer_id = max(s.consumed_offer_id, assignment.offer_id)
         s.workers = {
             local_rank: WorkerStatus(local_rank=local_rank, rank=assignment.first_rank + local_rank)
@@ -252,6 +256,8 @@ class AgentCore:
     def _defer(self, directive: Directive) -> None:
         """Acted on once the workers are gone; the newest replaces the others."""
         self.state.deferred = directive
+        if self.state.unkillable_pids:
+            self._give_up_if_told_to_end()
 
     def _exit(self, directive: Directive) -> None:
         assert isinstance(directive.action, Exit)
@@ -272,6 +278,7 @@ class AgentCore:
             return
         if unknown := event.pids.keys() - s.workers.keys():
             raise IllegalEventError(f"round {s.round} has no worker of local rank {min(unknown)}")
+        s.start_ends_ms = None
         for local_rank, pid in event.pids.items():
             s.workers[local_rank] = replace(s.workers[local_rank], pid=pid, state=WorkerState.HEALTHY)
         self._report()
@@ -290,7 +297,7 @@ class AgentCore:
         """What the workers left behind ends with them; not reported before that: the round has not ended yet."""
         s = self.state
         s.all_exited_with_0 = True
-        s.phase = AgentPhase.STOPPING
+        s.phase, s.start_ends_ms = AgentPhase.STOPPING, None
         self._effect(StopWorkers(s.round, None, self.config.job_spec.shutdown_timeout_ms))
 
     def _own_failure(self, failures: tuple[WorkerFailure, ...]) -> None:
@@ -308,12 +315,40 @@ class AgentCore:
             self._say("the keeper ended the workers: the lease had run out")
             s.fenced = True
         self._note_failures(event.failures)
+        if s.unkillable_pids:
+            self._say(f"the workers of round {s.round} are gone at last")
+        s.unkillable_pids = ()
         s.phase = self._phase_when_gone()
         final = WorkerState.SUCCEEDED if s.phase is AgentPhase.SUCCEEDED else WorkerState.STOPPED
         for local_rank, worker in s.workers.items():
             if worker.state is not WorkerState.FAILED:
                 s.workers[local_rank] = replace(worker, state=final)
         self._go_on()
+
+    def _workers_stuck(self, event: WorkersStuck) -> None:
+        """SIGKILL does not end them: say so, and go on with them until they end, or we are told to."""
+        s = self.state
+        if event.round != s.round or s.phase is not AgentPhase.STOPPING or not event.pids:
+            return
+        s.unkillable_pids = event.pids[:UNKILLABLE_PIDS_MAX]
+        for local_rank, worker in s.workers.items():
+            if worker.pid in s.unkillable_pids:
+                s.workers[local_rank] = replace(worker, state=WorkerState.UNHEALTHY)
+        self._say(f"{still_there(s.unkillable_pids)}: this node takes part in no round until that has ended")
+        self._report()
+        self._give_up_if_told_to_end()
+
+    def _give_up_if_told_to_end(self) -> None:
+        """There is nothing left to wait for. The keeper goes on trying after our end."""
+        why = why_to_end(self.state)
+        if why is not None:
+            self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        s = self.state
+        s.finished = True
+        message = f"{why}; {still_there(s.unkillable_pids)}"
+        self._effect(Finish(kind=FinishKind.UNKILLABLE, message=message))
 
     def _phase_when_gone(self) -> AgentPhase:
         if self.state.all_exited_with_0:
@@ -347,7 +382,7 @@ class AgentCore:
                 )
 
     def _stop_workers(self, stop_signal: int | None, grace_ms: int) -> None:
-        self.state.phase = AgentPhase.STOPPING
+        self.state.phase, self.state.start_ends_ms = AgentPhase.STOPPING, None
         self._report()
         self._effect(StopWorkers(self.state.round, stop_signal, grace_ms))
 
@@ -400,6 +435,7 @@ class AgentCore:
 
     def _time_advanced(self, event: TimeAdvanced) -> None:
         self._check_fence()
+        self._check_start()
         self._check_contact()
         self._check_port()
 
@@ -408,6 +444,11 @@ class AgentCore:
             self._say("the lease runs out: ending the workers, the job may go on without this node")
             self.state.fenced = True
             self._stop_workers(signal.SIGTERM, self.config.job_spec.fence_grace_ms)
+
+    def _check_start(self) -> None:
+        s = self.state
+        if s.phase is AgentPhase.RUNNING and s.start_ends_ms is not None and self._now_ms >= s.start_ends_ms:
+            self._own_failure((never_started(s, self.config, self._now_ms),))
 
     def _check_port(self) -> None:
         hold_again_ms = self._hold_again_ms()
@@ -454,7 +495,8 @@ class AgentCore:
         fenced = s.phase is AgentPhase.RUNNING
         fence_at_ms = self._fence_at_ms() if fenced else None
         gives_up_ms = gives_up_at_ms(s, self.config)
-        deadlines = [gives_up_ms, self._explain_at_ms(), self._hold_again_ms(), fence_at_ms]
+        start_ends_ms = s.start_ends_ms if fenced else None
+        deadlines = [gives_up_ms, self._explain_at_ms(), self._hold_again_ms(), fence_at_ms, start_ends_ms]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _set_fence(self) -> None:
@@ -482,7 +524,9 @@ class AgentCore:
         """Finish, once no worker is alive. From now on no port is offered, so that no round is formed with us."""
         s = self.state
         s.offer = None
-        if s.phase.may_have_workers:
+        if s.unkillable_pids:
+            self._give_up(finish.message)
+        elif s.phase.may_have_workers:
             s.ending = finish
             self._stop_workers(stop_signal, self.config.job_spec.shutdown_timeout_ms)
         else:
@@ -557,6 +601,7 @@ _HANDLERS: Mapping[type[Event], Callable[[AgentCore, Any], None]] = {
     WorkersStarted: AgentCore._workers_started,
     GroupMonitored: AgentCore._group_monitored,
     WorkersGone: AgentCore._workers_gone,
+    WorkersStuck: AgentCore._workers_stuck,
     PortHeld: AgentCore._port_held,
     WatchdogChanged: AgentCore._watchdog_changed,
     SignalReceived: AgentCore._signal,

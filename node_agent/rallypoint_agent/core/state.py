@@ -75,6 +75,10 @@ class AgentState:
     all_exited_with_0: bool = False
     fenced: bool = False
     """The lease ran out while the round's workers were alive."""
+    start_ends_ms: int | None = None
+    """RUNNING: until when the workers may take to start; None once they have."""
+    unkillable_pids: tuple[int, ...] = ()
+    """STOPPING: processes that SIGKILL did not end."""
     offer_id: int = 0
     offer: EndpointOffer | None = None
     consumed_offer_id: int = 0
@@ -100,11 +104,10 @@ class AgentState:
     finished: bool = False
 
     def observed(self) -> Observed:
-        """The whole observed state. While the remains of workers that all succeeded are ended, the round still runs."""
-        cleaning_up = self.phase is AgentPhase.STOPPING and self.all_exited_with_0
+        """The whole observed state."""
         return Observed(
             version=self.version,
-            phase=AgentPhase.RUNNING if cleaning_up else self.phase,
+            phase=self._phase_to_report(),
             round=self.round,
             workers=tuple(self.workers[rank] for rank in sorted(self.workers)),
             failures=self.failures,
@@ -112,4 +115,11 @@ class AgentState:
             watchdog=self.watchdog,
             unsupported_version=self.unsupported_version,
             fenced=self.fenced,
+            unkillable_pids=self.unkillable_pids,
         )
+
+    def _phase_to_report(self) -> AgentPhase:
+        """While the remains of workers that all succeeded are ended, the round still runs; unless they cannot be."""
+        if self.phase is not AgentPhase.STOPPING or not self.all_exited_with_0:
+            return self.phase
+        return AgentPhase.SUCCEEDED if self.unkillable_pids else AgentPhase.RUNNING

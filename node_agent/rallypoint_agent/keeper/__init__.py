@@ -7,7 +7,7 @@ fence even while the agent is stopped, and cleans up after an agent that was kil
 ``supervisor``; it has to stay small, so it imports neither this file nor anything costly.
 """
 
-from rallypoint_agent.keeper.attention import Attention, Leftovers
+from rallypoint_agent.keeper.attention import OVERDUE_NS, Attention
 from rallypoint_agent.keeper.client import (
     Keeper,
     KeeperError,
@@ -27,6 +27,7 @@ from rallypoint_agent.keeper.events import (
 )
 
 __all__ = [
+    "OVERDUE_NS",
     "Answered",
     "Attention",
     "Gone",
@@ -36,7 +37,6 @@ __all__ = [
     "KeeperEvent",
     "KeeperMisuseError",
     "KeeperTimeoutError",
-    "Leftovers",
     "SpawnFailed",
     "Spawned",
     "WorkerCommand",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rallypoint.model import KILL_PATIENCE_MS
+
 if TYPE_CHECKING:
     from rallypoint_agent.keeper.client import Keeper
     from rallypoint_agent.keeper.events import Answered
@@ -13,8 +15,8 @@ ANSWER_NS = 10**9
 """So long a keeper may take to answer. It is what lies between the fence's SIGKILL and the lease's end: whoever has to
 do a silent keeper's duty begins by then."""
 
-OVERDUE_NS = 10 * 10**9
-"""Processes that are still there so long after their SIGKILL are worth a line."""
+OVERDUE_NS = KILL_PATIENCE_MS * 10**6
+"""Processes that are still there so long after their SIGKILL are stuck in the kernel."""
 
 NEVER_NS = 2**63 - 1
 
@@ -32,12 +34,13 @@ class Attention:
         self._keeper = keeper
         self._next_ns = 0
         self._is_asked = False
-        self._is_killing = False
-        self._leftovers = Leftovers()
+        self._survivors: tuple[int, ...] = ()
+        self.stuck: tuple[int, ...] = ()
+        """What SIGKILL did not end, once that is certain."""
 
     def answered(self, event: Answered) -> None:
         self._is_asked = False
-        self._is_killing = event.killing
+        self._survivors = event.pids if event.killing else ()
 
     def look(self, now_ns: int, kill_at_ns: int) -> int:
         """Do what is due while the round is not gone; returns when to look again."""
@@ -52,18 +55,6 @@ class Attention:
         else:
             self._is_asked = True
             self._keeper.ask()
-            if self._is_killing:
-                self._leftovers.tell(now_ns - kill_at_ns)
+            if now_ns - kill_at_ns > OVERDUE_NS:
+                self.stuck = self._survivors
         return self._next_ns
-
-
-class Leftovers:
-    """What SIGKILL does not end: told once, and waited for."""
-
-    def __init__(self) -> None:
-        self._is_told = False
-
-    def tell(self, killed_for_ns: int) -> None:
-        if killed_for_ns > OVERDUE_NS and not self._is_told:
-            self._is_told = True
-            logger.warning("some processes of the workers do not end, not even by SIGKILL")

@@ -39,7 +39,11 @@ class KeeperMisuseError(KeeperError):
 
 
 class KeeperTimeoutError(KeeperError):
-    """The processes did not end in time; see the method that raised it."""
+    """The processes did not end in time; see the method that raised it. ``pids``: those known to be left."""
+
+    def __init__(self, message: str, pids: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.pids = tuple(pids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +193,10 @@ class Keeper:
             self._release()
 
     def part(self) -> None:
-        """Have it end as if this process had: it kills everything and runs the obituary. It is not waited for."""
+        """Have it end as if this process had: it kills everything and runs the obituary. It is not waited for.
+
+        Processes that it cannot end may keep it, and what it was given to hold, for long.
+        """
         if not self._closed:
             self._closed = True
             self._release()
@@ -284,7 +291,7 @@ def sweep_children(keep: Collection[int], *, timeout: float | None = None) -> No
     in its subtree. Raises KeeperTimeoutError if some are left after ``timeout`` seconds.
     """
     if left := process_tree.sweep(keep, timeout):
-        raise KeeperTimeoutError(f"still there after {timeout} s: {left}")
+        raise KeeperTimeoutError(f"still there after {timeout} s: {left}", left)
 
 
 def _start_process(python: str, channel: socket.socket, hold_fds: Sequence[int]) -> subprocess.Popen[bytes]:

@@ -61,10 +61,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to a question: the keeper is there. ``killing``: it sends SIGKILL to all that is left of the round."""
+    """The answer to a question: the keeper is there.
+
+    ``killing``: it sends SIGKILL to all that is left of the round; ``pids``: the first of what that last met.
+    """
 
     round: int
     killing: bool
+    pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,6 @@ def parse(message: Message) -> KeeperEvent:
         case "gone":
             return Gone(**fields)
         case "answered":
-            return Answered(**fields)
+            return Answered(fields["round"], fields["killing"], tuple(fields["pids"]))
         case other:
             raise ValueError(f"the keeper reports {other!r}, which is no event")

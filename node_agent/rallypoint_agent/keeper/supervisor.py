@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _NO_ROUND = -1
 _LAST_SWEEP_SECONDS = 5.0
+_PIDS_TOLD = 64
 
 _KEPT_SIGNALS = {
     *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV),
@@ -58,6 +59,8 @@ class Supervisor:
         self._round: WorkerRound | None = None
         self._teardown: Teardown | None = None
         self._pace = process_tree.Pace()
+        self._survivors: list[int] = []
+        """What the last pass of SIGKILL found."""
         self._fence: tuple[int, int] | None = None
         """SIGTERM and SIGKILL are due at these times, unless the agent feeds later ones."""
         self._gone: Message = {"event": "gone", "round": _NO_ROUND, "fenced": False}
@@ -109,7 +112,7 @@ class Supervisor:
         """One pass; more follow until no child is left."""
         # It fails if the workers used up the system's open files, say. The next pass may do.
         with contextlib.suppress(OSError):
-            process_tree.kill_descendants(os.getpid())
+            self._survivors = process_tree.kill_descendants(os.getpid())
 
     def _is_killing(self, now: int) -> bool:
         """Whether all processes must end by SIGKILL now."""
@@ -172,6 +175,7 @@ class Supervisor:
             return
         self._read_starts(list(round_.starting))
         self._round, self._teardown, self._pace = None, None, process_tree.Pace()
+        self._survivors = []
         self._gone = {
             "event": "gone",
             "round": round_.number,
@@ -308,7 +312,9 @@ class Supervisor:
 
     def _answer(self) -> None:
         number = self._round.number if self._round else _NO_ROUND
-        self._channel.send({"event": "answered", "round": number, "killing": self._is_killing(boot_ns())})
+        killing = self._is_killing(boot_ns())
+        pids = self._survivors[:_PIDS_TOLD] if killing else []
+        self._channel.send({"event": "answered", "round": number, "killing": killing, "pids": pids})
 
     def _await_end(self, pid: int, deadline_ns: int) -> bool:
         """Whether the child ``pid`` ended before the deadline. Reaps other children, too."""

@@ -184,9 +184,8 @@ def test_another_protocol_is_not_judged_by_this_ones_rules() -> None:
     assert refusal.metadata == {"ours": "1", "theirs": "2"}
 
 
-def test_an_agent_that_does_not_fence_itself_is_refused() -> None:
-    message = hello(capabilities=frozenset({Capability.KILLS_TREES}))
-    assert at_fault(validate_hello(message)) == ("CAPABILITY_REQUIRED", "hello.capabilities")
+def test_an_agent_need_not_promise_anything() -> None:
+    assert validate_hello(hello(capabilities=frozenset())) is None
 
 
 @pytest.mark.parametrize(

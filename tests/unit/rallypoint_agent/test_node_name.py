@@ -42,6 +42,21 @@ def test_a_name_given_back_is_free_and_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_left_to_the_keeper_is_taken_until_that_has_ended(tmp_path: Path) -> None:
+    first = claim_node_name("job", folder=tmp_path)
+    assert first.fd is not None
+    keepers_own = os.dup(first.fd)
+    first.leave_to_keeper()
+    first.close()
+    second = claim_node_name("job", folder=tmp_path)
+    assert second.name == "host-2"
+    os.close(keepers_own)
+    third = claim_node_name("job", folder=tmp_path)
+    assert third.name == "host"
+    second.close()
+    third.close()
+
+
 def test_an_explicit_name_is_taken_as_it_is(tmp_path: Path) -> None:
     name = claim_node_name("job", explicit="node 7", folder=tmp_path)
     assert (name.name, name.fd) == ("node 7", None)

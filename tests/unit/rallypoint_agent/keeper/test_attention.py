@@ -6,11 +6,10 @@ from typing import cast
 
 import pytest
 
-from rallypoint_agent.keeper import Answered, Attention, Keeper, Leftovers
+from rallypoint_agent.keeper import Answered, Attention, Keeper
 from rallypoint_agent.keeper.attention import ANSWER_NS, OVERDUE_NS
 
 KILL_NS = 50 * 10**9
-UNKILLABLE = "not even by SIGKILL"
 
 
 class Asked:
@@ -53,17 +52,22 @@ def test_a_keeper_that_does_not_answer_is_killed_once(
         attention.look(now_ns, KILL_NS)
     assert keeper.calls == ["ask", "kill"]
     assert "does not answer" in caplog.text
-    assert UNKILLABLE not in caplog.text, "nobody has sent one"
+    assert attention.stuck == (), "nobody has sent one"
 
 
-def test_a_keeper_that_answers_is_left_alone_however_long_it_takes(
-    keeper: Asked, attention: Attention, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_keeper_that_answers_is_left_alone_however_long_it_takes(keeper: Asked, attention: Attention) -> None:
     for now_ns in range(KILL_NS, KILL_NS + 2 * OVERDUE_NS, ANSWER_NS):
         attention.look(now_ns, KILL_NS)
-        attention.answered(Answered(0, killing=True))
+        attention.answered(Answered(0, killing=True, pids=(7,)))
+        assert attention.stuck == ((7,) if now_ns > KILL_NS + OVERDUE_NS else ())
     assert set(keeper.calls) == {"ask"}
-    assert caplog.text.count(UNKILLABLE) == 1
+
+
+def test_what_is_not_killed_yet_is_not_stuck(attention: Attention) -> None:
+    for now_ns in range(KILL_NS, KILL_NS + 2 * OVERDUE_NS, ANSWER_NS):
+        attention.look(now_ns, KILL_NS)
+        attention.answered(Answered(0, killing=False))
+    assert attention.stuck == ()
 
 
 def test_a_stop_that_is_moved_forward_is_attended_to_at_once(keeper: Asked, attention: Attention) -> None:
@@ -71,12 +75,3 @@ def test_a_stop_that_is_moved_forward_is_attended_to_at_once(keeper: Asked, atte
     assert attention.look(0, 0) == ANSWER_NS
     assert attention.look(ANSWER_NS, 0) > ANSWER_NS
     assert keeper.calls == ["ask", "kill"]
-
-
-def test_leftovers_are_told_once_and_not_too_early(caplog: pytest.LogCaptureFixture) -> None:
-    leftovers = Leftovers()
-    leftovers.tell(OVERDUE_NS)
-    assert UNKILLABLE not in caplog.text
-    for _ in range(3):
-        leftovers.tell(OVERDUE_NS + 1)
-    assert caplog.text.count(UNKILLABLE) == 1

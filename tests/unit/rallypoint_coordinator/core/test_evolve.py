@@ -18,6 +18,8 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeDrained,
+    NodeExpelled,
+    NodeReadmitted,
     NodeSucceeded,
     RestartAsked,
     RoundEnded,
@@ -75,13 +77,18 @@ def records_for(facts: Facts) -> dict[type[LifeRecord], LifeRecord]:
         JobCancelled(by="o", reason=""),
         RestartAsked(by="o", reason=""),
         NodeDrained(node=node, lease_id=facts.members[node].lease_id, by="o", reason=""),
+        NodeExpelled(node=node, lease_id=facts.members[node].lease_id, round=number, pids=(7,)),
+        NodeReadmitted(node=node, lease_id=facts.members[node].lease_id),
         JobDecided(outcome=Outcome(state=decided, reason="R", message="m")),
         LifeForgotten(),
     ]
     return {type(record): record for record in made}
 
 
-KINDS = (MemberJoined, MemberGone, RoundFormed, NodeSucceeded, RoundStopping, RoundEnded, JobDecided, LifeForgotten)
+KINDS = (
+    *(MemberJoined, MemberGone, RoundFormed, NodeSucceeded, RoundStopping, RoundEnded, JobDecided, LifeForgotten),
+    *(NodeExpelled, NodeReadmitted),
+)
 
 
 @pytest.mark.parametrize("state", JobState)

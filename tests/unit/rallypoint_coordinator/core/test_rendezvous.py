@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rallypoint.model import Endpoint, JobSpec, NodeSpec
+from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec
 from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.rendezvous import Form, GiveUp, Wait, choose, consider, is_loopback
@@ -52,6 +52,23 @@ def facts(earlier: str = "", *, low: int = 1, high: int = 3, live: int = 0) -> F
 )
 def test_who_had_a_place_keeps_it(earlier: str, ready: str, chosen: str) -> None:
     members = [member(node, order) for order, node in enumerate(ready)]
+    assert "".join(m.node for m in choose(facts(earlier), members)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("earlier", "ready", "holders", "chosen"),
+    [
+        ("", "abc", "bc", "bca"),
+        ("", "abc", "", "abc"),
+        ("", "abcd", "d", "abc"),
+        ("ba", "ab", "b", "ba"),
+        ("b", "ab", "b", "ba"),
+    ],
+)
+def test_who_hold_their_ports_come_first(earlier: str, ready: str, holders: str, chosen: str) -> None:
+    members = [member(node, order) for order, node in enumerate(ready)]
+    for one in members:
+        one.capabilities = frozenset({Capability.HOLDS_PORT} if one.node in holders else ())
     assert "".join(m.node for m in choose(facts(earlier), members)) == chosen
 
 

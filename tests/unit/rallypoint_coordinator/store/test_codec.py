@@ -64,6 +64,10 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
     records.JobCancelled: st.builds(records.JobCancelled, by=texts, reason=texts),
     records.RestartAsked: st.builds(records.RestartAsked, by=texts, reason=texts),
     records.NodeDrained: st.builds(records.NodeDrained, node=texts, lease_id=ids, by=texts, reason=texts),
+    records.NodeExpelled: st.builds(
+        records.NodeExpelled, node=texts, lease_id=ids, round=ids, pids=st.lists(ids, max_size=3).map(tuple)
+    ),
+    records.NodeReadmitted: st.builds(records.NodeReadmitted, node=texts, lease_id=ids),
     records.LifeForgotten: st.builds(records.LifeForgotten),
 }
 

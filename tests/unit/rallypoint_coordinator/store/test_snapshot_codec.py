@@ -45,6 +45,7 @@ def members(draw: st.DrawFn, node: str) -> Member:
                 "consumed_offer_id": ids,
                 "drained_by": texts,
                 "directive_revision": ids,
+                "unkillable_pids": st.lists(ids, max_size=3).map(tuple),
                 "gone": st.none() | st.sampled_from(GoneReason),
                 "gone_message": texts,
             }
@@ -68,6 +69,7 @@ def rounds(draw: st.DrawFn) -> Round:
         stop_message=draw(texts),
         stop_revision=draw(ids),
         ended=draw(st.booleans()),
+        leaves_remains=draw(st.booleans()),
     )
 
 

@@ -1,0 +1,97 @@
+"""A participant that never says that its workers run."""
+
+from __future__ import annotations
+
+import pytest
+
+from rallypoint.model import AgentPhase, JobSpec, JobState, WorkerState, WorkerStatus
+from rallypoint_coordinator.core.effects import SendLeaseStale
+from rallypoint_coordinator.core.records import RoundEnded, RoundStopping, StopCause
+from support.coordinator_script import Agent, Script, effects_of, the_record
+
+SPEC = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+def reports(agent: Agent, state: WorkerState) -> None:
+    agent.report(AgentPhase.RUNNING, workers=(WorkerStatus(local_rank=0, rank=0, state=state),))
+
+
+def pass_time(script: Script, ms: int, *agents: Agent) -> list[RoundStopping]:
+    """All of these are heard meanwhile. Returns how rounds were stopped."""
+    found = []
+    for _ in range(0, ms, SPEC.heartbeat_interval_ms):
+        out = script.advance(SPEC.heartbeat_interval_ms)
+        found += [entry.record for entry in out.records if isinstance(entry.record, RoundStopping)]
+        for agent in agents:
+            agent.heartbeat()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("join_timeout_ms", "start_timeout_ms"), [(600_000, 600_000), (60_001, 60_001), (1_000, 60_000), (0, 60_000)]
+)
+def test_a_start_may_take_as_long_as_joining(join_timeout_ms: int, start_timeout_ms: int) -> None:
+    assert JobSpec(join_timeout_ms=join_timeout_ms).start_timeout_ms == start_timeout_ms
+
+
+def test_who_does_not_start_in_time_is_revoked_and_the_round_is_ended(script: Script) -> None:
+    a, b = script.attached("ab", SPEC)
+    a.run()
+    reports(b, WorkerState.INIT)
+    assert pass_time(script, SPEC.start_timeout_ms - SPEC.heartbeat_interval_ms, a, b) == []
+    assert "1 nodes have yet to start" in script.life.watch.message
+    out = script.advance(SPEC.heartbeat_interval_ms)
+    stopping = the_record(out, RoundStopping)
+    assert stopping.cause is StopCause.START_TIMEOUT
+    assert stopping.message == "b did not start the workers within 600 s"
+    assert [effect.stream for effect in effects_of(out, SendLeaseStale)] == [b.stream]
+    assert stopping.message in script.life.watch.message
+
+
+def test_it_costs_no_restart(script: Script) -> None:
+    a, b = script.attached("ab", SPEC)
+    pass_time(script, SPEC.start_timeout_ms, a, b)
+    a.welcome = b.welcome = None
+    a.attach(fresh=True)
+    out = b.attach(fresh=True)
+    assert not the_record(out, RoundEnded).charged
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_who_says_nothing_of_the_round_has_not_started(script: Script, silent: bool) -> None:
+    a, b = script.attached("ab", SPEC)
+    a.run()
+    if not silent:
+        b.report(AgentPhase.RUNNING, round=-1)
+    [stopping] = pass_time(script, SPEC.start_timeout_ms, a, b)
+    assert stopping.cause is StopCause.START_TIMEOUT
+
+
+@pytest.mark.parametrize("state", [WorkerState.HEALTHY, WorkerState.UNKNOWN, None])
+def test_who_started_or_lists_no_workers_is_not_waited_for(script: Script, state: WorkerState | None) -> None:
+    a, b = script.attached("ab", SPEC)
+    a.run()
+    if state is None:
+        b.run()
+    else:
+        reports(b, state)
+    assert pass_time(script, 2 * SPEC.start_timeout_ms, a, b) == []
+    assert script.life.facts.state is JobState.RUNNING
+    assert script.life.watch.start_deadline_ms is None
+
+
+def test_a_coordinator_that_starts_again_waits_anew(script: Script) -> None:
+    a, b = script.attached("ab", SPEC)
+    a.run()
+    pass_time(script, SPEC.start_timeout_ms - 10_000, a, b)
+    script.restart()
+    for agent in (a, b):
+        agent.attach()
+    assert script.life.watch.starting == {b.lease_id}
+    assert pass_time(script, SPEC.start_timeout_ms - 10_000, a, b) == []
+    assert len(pass_time(script, 10_000, a, b)) == 1
