@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto docs fmt recovery reattach sim mutants clean
+.PHONY: help setup demo test check proto docs fmt recovery reattach sim chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -40,6 +40,9 @@ SEEDS ?= 1000
 BASE ?= 0
 sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on
 	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE)
+
+chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the timings; SEED=... chooses them again
+	PYTHONPATH=tests $(BIN)/python -m chaos.run --drills --faults $(or $(N),100) $(if $(SEED),--seed $(SEED))
 
 mutants: .venv/.stamp-dev ## break the cores in each way that tests/mutants knows: the fast tests must notice
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)

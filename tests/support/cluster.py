@@ -18,6 +18,7 @@ from types import TracebackType
 import grpc
 
 from rallypoint.v1 import job_service_pb2, job_service_pb2_grpc, types_pb2
+from support.netns import Network
 from support.processes import MARK_VARIABLE, is_alive, new_mark, pids_with_mark, wait_until
 
 LISTENING = re.compile(r"rallypoint coordinator listening on (\S+)")
@@ -62,10 +63,14 @@ class Process:
 
 
 class ProcessCluster:
-    """A context: on leaving it every process is ended and seen to be gone."""
+    """A context: on leaving it every process is ended and seen to be gone.
 
-    def __init__(self, folder: Path) -> None:
+    With a network each process runs on the host of its name, the coordinators on ``coordinator``.
+    """
+
+    def __init__(self, folder: Path, network: Network | None = None) -> None:
         self.folder = folder
+        self.network = network
         self.mark = new_mark()
         self.processes: list[Process] = []
         self.address = ""
@@ -107,11 +112,14 @@ class ProcessCluster:
 
     # --- processes
 
-    def coordinator(self, *args: str, listen: str = "127.0.0.1:0") -> Process:
+    def coordinator(self, *args: str, listen: str = "") -> Process:
         """A coordinator that serves. The second one is called ``coordinator-2``, and so on."""
         earlier = sum(process.name.startswith("coordinator") for process in self.processes)
         name = f"coordinator-{earlier + 1}" if earlier else "coordinator"
-        process = self.start(name, "coordinator", "--listen", listen, *args)
+        if self.network is not None:
+            args = ("--insecure", *args)
+        address = self.network.address("coordinator") if self.network is not None else "127.0.0.1"
+        process = self.start(name, "coordinator", "--listen", listen or f"{address}:0", *args)
         self.address = process.wait_for(LISTENING.pattern).group(1)
         return process
 
@@ -125,9 +133,14 @@ class ProcessCluster:
 
     def start(self, name: str, *argv: str, **env: str) -> Process:
         full = {**os.environ, MARK_VARIABLE: self.mark, "LOGLEVEL": "INFO", **env}
-        process = Process(name, [sys.executable, "-m", "rallypoint", *argv], self.folder, full)
+        process = Process(name, [*self._on_host(name), sys.executable, "-m", "rallypoint", *argv], self.folder, full)
         self.processes.append(process)
         return process
+
+    def _on_host(self, name: str) -> list[str]:
+        if self.network is None:
+            return []
+        return self.network.enter("coordinator" if name.startswith("coordinator") else name)
 
     def worker(self, name: str) -> str:
         """The path of one of the test's worker scripts."""
@@ -159,6 +172,10 @@ class ProcessCluster:
         with self._stub() as stub:
             request = job_service_pb2.ListWorkersRequest(parent=f"jobs/{job}")
             return list(stub.ListWorkers(request, timeout=10, wait_for_ready=True).workers)
+
+    def restart(self, job: str) -> None:
+        with self._stub() as stub:
+            stub.RestartJob(job_service_pb2.RestartJobRequest(name=f"jobs/{job}"), timeout=10, wait_for_ready=True)
 
     def drain(self, job: str, node: str) -> None:
         with self._stub() as stub:
