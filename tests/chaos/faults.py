@@ -219,12 +219,17 @@ def _thaw(pid: int) -> None:
 
 def kill_agent_and_coordinator(scene: Scene) -> Mend:
     """The obituary finds nobody at first."""
-    mend_coordinator = kill_coordinator(scene)
-    mend_agent = kill_agent(scene)
+    fleet, node, family = scene.fleet, scene.node, scene.families(scene.node)
+    at_ns = now_ns()
+    fleet.end(node, signal.SIGKILL)
+    fleet.coordinator.signal(signal.SIGKILL)
+    fleet.coordinator.wait()
 
     def mend() -> None:
-        mend_coordinator()
-        mend_agent()
+        scene.note_all_gone("agent and coordinator SIGKILL -> no process of its workers is left", at_ns, family)
+        fleet.serve_again()
+        scene.note_next_round("agent and coordinator SIGKILL -> the other three in the next round", at_ns)
+        fleet.start_agents(node)
 
     return mend
 
