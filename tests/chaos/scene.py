@@ -11,7 +11,7 @@ from random import Random
 
 from chaos.fleet import JOB, Fleet, Health, now_ns
 from chaos.lives import Life
-from rallypoint.v1 import types_pb2
+from rallypoint.v1 import job_service_pb2, types_pb2
 from support.cluster import wait_gone
 
 PAUSE_S = 1.0
@@ -73,6 +73,16 @@ class Scene:
             return
         workers = self.fleet.wait_complete(self.before.round + 1)
         self.note(what, since_ns, max(life.born_ns for life in workers))
+
+    def wait_lost(self, what: str, since_ns: int) -> None:
+        """Wait until the node is counted as lost, and note when the others were in the next round."""
+
+        def lost() -> bool:
+            found = self.fleet.nodes().get(self.node)
+            return found is not None and found.state == job_service_pb2.NODE_STATE_LOST
+
+        self.fleet.wait(lost, f"{self.node} is not counted as lost")
+        self.note_next_round(f"{what} -> the other three in the next round", since_ns)
 
     def note_all_gone(self, what: str, since_ns: int, pids: set[int]) -> None:
         wait_gone(pids)

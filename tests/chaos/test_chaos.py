@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from chaos import scene as phases
-from chaos.faults import FAULTS, Fault, kill_worker
+from chaos.blows import kill_worker
+from chaos.faults import FAULTS, NONE, Fault
 from chaos.fleet import NODES, Fleet, Wrong
 from chaos.scene import Scene
 from support.cluster import ProcessCluster
@@ -43,14 +44,14 @@ def test_every_fault_has_a_name_of_its_own() -> None:
 
 
 def test_what_a_fault_costs_is_checked(fleet: Fleet) -> None:
-    cheap = Fault(name="cheap", phase=phases.running, blow=kill_worker, charged=0)
-    with pytest.raises(Wrong, match="cheap spent 1 restarts instead of 0"):
+    cheap = Fault(phases.running, "cheap", kill_worker, charged=0)
+    with pytest.raises(Wrong, match="cheap, running spent 1 restarts instead of 0"):
         cheap.play(Scene(fleet, Random(0)))
-    unnoticed = Fault(name="unnoticed", phase=phases.running, blow=kill_worker, charged=1, unnoticed=True)
-    with pytest.raises(Wrong, match="unnoticed cost the workers their lives"):
+    unnoticed = Fault(phases.running, "unnoticed", kill_worker, charged=1, rounds=NONE)
+    with pytest.raises(Wrong, match="unnoticed, running led from round 1 to round 2"):
         unnoticed.play(Scene(fleet, Random(0)))
-    nothing = Fault(name="nothing", phase=phases.running, blow=lambda scene: lambda: None)
-    with pytest.raises(Wrong, match="nothing led to no new round"):
+    nothing = Fault(phases.running, "nothing", lambda scene: lambda: None)
+    with pytest.raises(Wrong, match="nothing, running led from round 2 to round 2"):
         nothing.play(Scene(fleet, Random(0)))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.faults import COORDINATOR, DIRECTIONS
 from chaos.fleet import HOSTS, NODES, SPARE, Fleet, now_ns, sleep_past_lease
+from chaos.partitions import COORDINATOR, DIRECTIONS
 from rallypoint.v1 import job_service_pb2
 from support.cluster import ProcessCluster, wait_gone
 from support.netns import Network, Way, both_ways
