@@ -74,7 +74,7 @@ class Fleet:
         self.sentences: dict[tuple[str, str], str] = {}
         """What GetJob said, by state and reason: the newest sentence of each."""
         self.refusal = ""
-        """Why it could not be asked for the job when it last could not."""
+        """Why the coordinator could not be asked when it last could not."""
         self._newest = job_service_pb2.Job()
         self.coordinator = self._serve(again=False)
 
@@ -130,7 +130,8 @@ class Fleet:
         """Empty while it cannot be asked."""
         try:
             return self.cluster.nodes(JOB)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
+            self.refusal = str(error)
             return {}
 
     def is_in(self, *states: types_pb2.JobState.ValueType) -> bool:
@@ -142,7 +143,10 @@ class Fleet:
 
     def wait_attached(self) -> None:
         """Wait until every agent has a stream."""
-        self.wait(lambda: self._attached() >= self.agents.keys(), "not every agent is attached")
+        try:
+            self.wait(lambda: self._attached() >= self.agents.keys(), "not every agent is attached")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.nodes() or self.refusal}") from None
 
     def _attached(self) -> set[str]:
         return {name for name, node in self.nodes().items() if node.attached and not node.suspect}

@@ -21,7 +21,8 @@ from rallypoint.v1 import job_service_pb2, job_service_pb2_grpc, types_pb2
 from support.netns import Network
 from support.processes import MARK_VARIABLE, is_alive, new_mark, pids_with_mark, wait_until
 
-LISTENING = re.compile(r"rallypoint coordinator listening on (\S+)")
+# To the end of the line: one that is read while it is being written runs into what is on standard error.
+LISTENING = re.compile(r"rallypoint coordinator listening on (\S+)\n")
 WORKERS = Path(__file__).parent.parent / "process" / "workers"
 
 
