@@ -183,10 +183,6 @@ class ProcessCluster:
             request = job_service_pb2.DrainNodeRequest(name=f"jobs/{job}/nodes/{node}")
             stub.DrainNode(request, timeout=10, wait_for_ready=True)
 
-    def restart(self, job: str) -> None:
-        with self._stub() as stub:
-            stub.RestartJob(job_service_pb2.RestartJobRequest(name=f"jobs/{job}"), timeout=10, wait_for_ready=True)
-
     def wait_for_round(self, job: str, number: int, timeout: float = 60) -> list[job_service_pb2.Worker]:
         """Wait until every worker of the round runs."""
 
