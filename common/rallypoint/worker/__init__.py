@@ -13,7 +13,9 @@ import traceback
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["record", "write_error_file"]
+from rallypoint.worker.timer import FileTimerClient, configure, expires
+
+__all__ = ["FileTimerClient", "configure", "expires", "record", "write_error_file"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
