@@ -254,6 +254,8 @@ _OFFER: Shape = {
     "endpoint": Required({"host": Always(HOST), "port": Always(_between(1, 65535))}),
 }
 
+_WATCHDOG = WhenSet({"live_timers": Always(NOT_NEGATIVE)})
+
 _OBSERVED: Shape = {
     "version": WhenSet(_VERSION),
     "phase": Always(Rule("be a phase of this release", lambda number: AGENT_PHASES.member(number) is not None)),
@@ -263,7 +265,7 @@ _OBSERVED: Shape = {
     "offer": WhenSet(_OFFER),
     "unsupported_version": WhenSet(_VERSION),
     "unkillable_pids": Each(UNKILLABLE_PIDS_MAX, NOT_NEGATIVE),
-    "watchdog": WhenSet({"live_timers": Always(NOT_NEGATIVE)}),
+    "watchdog": _WATCHDOG,
 }
 
 _HELLO: Shape = {
@@ -283,7 +285,7 @@ _HELLO: Shape = {
     "highest_version": WhenSet(_VERSION),
 }
 
-_HEARTBEAT: Shape = {"version": WhenSet(_VERSION)}
+_HEARTBEAT: Shape = {"version": WhenSet(_VERSION), "watchdog": _WATCHDOG}
 
 _CLOCK: Shape = {"send": Required(DURATION), "acked_seq": Always(COUNTER), "acked": WhenSet(DURATION)}
 

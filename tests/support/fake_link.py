@@ -20,6 +20,7 @@ from rallypoint.model import (
     Outcome,
     Run,
     Version,
+    WatchdogStatus,
     Welcome,
 )
 from rallypoint_agent.core.events import Attached, DirectiveReceived, Event
@@ -36,6 +37,7 @@ class FakeLink:
     ) -> None:
         self.calls: list[str] = []
         self.reports: list[Observed] = []
+        self.statuses: list[WatchdogStatus] = []
         self.alive_until_ms = 0
         self.left = self.released = False
         self._answer = answer
@@ -100,6 +102,9 @@ class FakeLink:
         if not self.reports or observed != self.reports[-1]:
             self.reports.append(observed)
             self._answer(self, observed)
+
+    def watchdog(self, status: WatchdogStatus) -> None:
+        self.statuses.append(status)
 
     def set_identity(self, cluster_id: str, job_uid: str, lease_id: int) -> None:
         self.calls.append(f"identity {cluster_id} {job_uid} {lease_id}")

@@ -311,18 +311,24 @@ class Heartbeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    WATCHDOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def version(self) -> _types_pb2.Version:
         """The newest directive that the agent has acted on. If the coordinator has a newer one, it sends it again."""
+
+    @_builtins.property
+    def watchdog(self) -> _types_pb2.WatchdogStatus:
+        """The watchdog, in place of what the newest Observed says of it; not set if the agent has none."""
 
     def __init__(
         self,
         *,
         version: _types_pb2.Version | None = ...,
+        watchdog: _types_pb2.WatchdogStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,49 +26,49 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rallypoint.v1 import types_pb2 as rallypoint_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frallypoint/v1/job_service.proto\x12\rrallypoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xe6\x04\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\x05round\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rrestart_count\x18\x07 \x01(\x05\x12$\n\x04spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12\x12\n\nworld_size\x18\t \x01(\x05\x12\x19\n\x11participant_count\x18\n \x01(\x05\x12\x14\n\x0cmember_count\x18\x0b \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x0c \x01(\x05\x12)\n\x08\x65ndpoint\x18\r \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x32\n\x0clast_failure\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\'\n\x07version\x18\x10 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cobserve_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_round\"\x86\x04\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.NodeState\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x10\n\x08lease_id\x18\x04 \x01(\x03\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12\x17\n\ngroup_rank\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x61ttached\x18\x07 \x01(\x08\x12\x0f\n\x07suspect\x18\x08 \x01(\x08\x12(\n\x05phase\x18\t \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x15\n\ragent_version\x18\r \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x0e \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x30\n\x0cobserve_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funkillable_pids\x18\x10 \x03(\x03\x42\r\n\x0b_group_rank\"\x98\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\nlocal_rank\x18\x03 \x01(\x05\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\x03\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x30\n\x0cobserve_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x62lame\x18\x0b \x01(\x0e\x32\x14.rallypoint.v1.BlameB\x0c\n\n_exit_code\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.rallypoint.v1.Job\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.rallypoint.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x10ListNodesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.rallypoint.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.rallypoint.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x43\x61ncelJobResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\"1\n\x11RestartJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12RestartJobResponse\"0\n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x44rainNodeResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08*\xd0\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_STANDBY\x10\x01\x12\x1a\n\x16NODE_STATE_PARTICIPANT\x10\x02\x12\x18\n\x14NODE_STATE_SUCCEEDED\x10\x03\x12\x13\n\x0fNODE_STATE_LEFT\x10\x04\x12\x13\n\x0fNODE_STATE_GONE\x10\x05\x12\x13\n\x0fNODE_STATE_LOST\x10\x06\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x07\x32\xb9\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.rallypoint.v1.GetJobRequest\x1a\x1d.rallypoint.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.rallypoint.v1.ListJobsRequest\x1a\x1f.rallypoint.v1.ListJobsResponse\x12N\n\tListNodes\x12\x1f.rallypoint.v1.ListNodesRequest\x1a .rallypoint.v1.ListNodesResponse\x12T\n\x0bListWorkers\x12!.rallypoint.v1.ListWorkersRequest\x1a\".rallypoint.v1.ListWorkersResponse\x12N\n\tCancelJob\x12\x1f.rallypoint.v1.CancelJobRequest\x1a .rallypoint.v1.CancelJobResponse\x12Q\n\nRestartJob\x12 .rallypoint.v1.RestartJobRequest\x1a!.rallypoint.v1.RestartJobResponse\x12N\n\tDrainNode\x12\x1f.rallypoint.v1.DrainNodeRequest\x1a .rallypoint.v1.DrainNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frallypoint/v1/job_service.proto\x12\rrallypoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xe6\x04\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\x05round\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rrestart_count\x18\x07 \x01(\x05\x12$\n\x04spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12\x12\n\nworld_size\x18\t \x01(\x05\x12\x19\n\x11participant_count\x18\n \x01(\x05\x12\x14\n\x0cmember_count\x18\x0b \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x0c \x01(\x05\x12)\n\x08\x65ndpoint\x18\r \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x32\n\x0clast_failure\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\'\n\x07version\x18\x10 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cobserve_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_round\"\x86\x04\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.NodeState\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x10\n\x08lease_id\x18\x04 \x01(\x03\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12\x17\n\ngroup_rank\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x61ttached\x18\x07 \x01(\x08\x12\x0f\n\x07suspect\x18\x08 \x01(\x08\x12(\n\x05phase\x18\t \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x15\n\ragent_version\x18\r \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x0e \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x30\n\x0cobserve_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funkillable_pids\x18\x10 \x03(\x03\x42\r\n\x0b_group_rank\"\xc9\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\nlocal_rank\x18\x03 \x01(\x05\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\x03\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x30\n\x0cobserve_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x62lame\x18\x0b \x01(\x0e\x32\x14.rallypoint.v1.Blame\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatusB\x0c\n\n_exit_code\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.rallypoint.v1.Job\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.rallypoint.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x10ListNodesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.rallypoint.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.rallypoint.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x43\x61ncelJobResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\"1\n\x11RestartJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12RestartJobResponse\"0\n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x44rainNodeResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08*\xd0\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_STANDBY\x10\x01\x12\x1a\n\x16NODE_STATE_PARTICIPANT\x10\x02\x12\x18\n\x14NODE_STATE_SUCCEEDED\x10\x03\x12\x13\n\x0fNODE_STATE_LEFT\x10\x04\x12\x13\n\x0fNODE_STATE_GONE\x10\x05\x12\x13\n\x0fNODE_STATE_LOST\x10\x06\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x07\x32\xb9\x04\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.rallypoint.v1.GetJobRequest\x1a\x1d.rallypoint.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.rallypoint.v1.ListJobsRequest\x1a\x1f.rallypoint.v1.ListJobsResponse\x12N\n\tListNodes\x12\x1f.rallypoint.v1.ListNodesRequest\x1a .rallypoint.v1.ListNodesResponse\x12T\n\x0bListWorkers\x12!.rallypoint.v1.ListWorkersRequest\x1a\".rallypoint.v1.ListWorkersResponse\x12N\n\tCancelJob\x12\x1f.rallypoint.v1.CancelJobRequest\x1a .rallypoint.v1.CancelJobResponse\x12Q\n\nRestartJob\x12 .rallypoint.v1.RestartJobRequest\x1a!.rallypoint.v1.RestartJobResponse\x12N\n\tDrainNode\x12\x1f.rallypoint.v1.DrainNodeRequest\x1a .rallypoint.v1.DrainNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rallypoint.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=2324
-  _globals['_NODESTATE']._serialized_end=2532
+  _globals['_NODESTATE']._serialized_start=2373
+  _globals['_NODESTATE']._serialized_end=2581
   _globals['_JOB']._serialized_start=111
   _globals['_JOB']._serialized_end=725
   _globals['_NODE']._serialized_start=728
   _globals['_NODE']._serialized_end=1246
   _globals['_WORKER']._serialized_start=1249
-  _globals['_WORKER']._serialized_end=1529
-  _globals['_GETJOBREQUEST']._serialized_start=1531
-  _globals['_GETJOBREQUEST']._serialized_end=1560
-  _globals['_GETJOBRESPONSE']._serialized_start=1562
-  _globals['_GETJOBRESPONSE']._serialized_end=1611
-  _globals['_LISTJOBSREQUEST']._serialized_start=1613
-  _globals['_LISTJOBSREQUEST']._serialized_end=1669
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1671
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1748
-  _globals['_LISTNODESREQUEST']._serialized_start=1750
-  _globals['_LISTNODESREQUEST']._serialized_end=1823
-  _globals['_LISTNODESRESPONSE']._serialized_start=1825
-  _globals['_LISTNODESRESPONSE']._serialized_end=1905
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1907
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1982
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1984
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2070
-  _globals['_CANCELJOBREQUEST']._serialized_start=2072
-  _globals['_CANCELJOBREQUEST']._serialized_end=2120
-  _globals['_CANCELJOBRESPONSE']._serialized_start=2122
-  _globals['_CANCELJOBRESPONSE']._serialized_end=2159
-  _globals['_RESTARTJOBREQUEST']._serialized_start=2161
-  _globals['_RESTARTJOBREQUEST']._serialized_end=2210
-  _globals['_RESTARTJOBRESPONSE']._serialized_start=2212
-  _globals['_RESTARTJOBRESPONSE']._serialized_end=2232
-  _globals['_DRAINNODEREQUEST']._serialized_start=2234
-  _globals['_DRAINNODEREQUEST']._serialized_end=2282
-  _globals['_DRAINNODERESPONSE']._serialized_start=2284
-  _globals['_DRAINNODERESPONSE']._serialized_end=2321
-  _globals['_JOBSERVICE']._serialized_start=2535
-  _globals['_JOBSERVICE']._serialized_end=3104
+  _globals['_WORKER']._serialized_end=1578
+  _globals['_GETJOBREQUEST']._serialized_start=1580
+  _globals['_GETJOBREQUEST']._serialized_end=1609
+  _globals['_GETJOBRESPONSE']._serialized_start=1611
+  _globals['_GETJOBRESPONSE']._serialized_end=1660
+  _globals['_LISTJOBSREQUEST']._serialized_start=1662
+  _globals['_LISTJOBSREQUEST']._serialized_end=1718
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1720
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1797
+  _globals['_LISTNODESREQUEST']._serialized_start=1799
+  _globals['_LISTNODESREQUEST']._serialized_end=1872
+  _globals['_LISTNODESRESPONSE']._serialized_start=1874
+  _globals['_LISTNODESRESPONSE']._serialized_end=1954
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1956
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2031
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2033
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2119
+  _globals['_CANCELJOBREQUEST']._serialized_start=2121
+  _globals['_CANCELJOBREQUEST']._serialized_end=2169
+  _globals['_CANCELJOBRESPONSE']._serialized_start=2171
+  _globals['_CANCELJOBRESPONSE']._serialized_end=2208
+  _globals['_RESTARTJOBREQUEST']._serialized_start=2210
+  _globals['_RESTARTJOBREQUEST']._serialized_end=2259
+  _globals['_RESTARTJOBRESPONSE']._serialized_start=2261
+  _globals['_RESTARTJOBRESPONSE']._serialized_end=2281
+  _globals['_DRAINNODEREQUEST']._serialized_start=2283
+  _globals['_DRAINNODEREQUEST']._serialized_end=2331
+  _globals['_DRAINNODERESPONSE']._serialized_start=2333
+  _globals['_DRAINNODERESPONSE']._serialized_end=2370
+  _globals['_JOBSERVICE']._serialized_start=2584
+  _globals['_JOBSERVICE']._serialized_end=3153
 # @@protoc_insertion_point(module_scope)

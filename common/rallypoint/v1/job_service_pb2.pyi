@@ -292,6 +292,7 @@ class Worker(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     BLAME_FIELD_NUMBER: _builtins.int
+    WATCHDOG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """jobs/{job}/workers/{rank}"""
     rank: _builtins.int
@@ -316,6 +317,10 @@ class Worker(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the soft fields were read."""
 
+    @_builtins.property
+    def watchdog(self) -> _types_pb2.WatchdogStatus:
+        """Soft. The watchdog of its agent, which looks after all workers of the node."""
+
     def __init__(
         self,
         *,
@@ -330,10 +335,11 @@ class Worker(_message.Message):
         exit_code: _builtins.int | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         blame: _types_pb2.Blame.ValueType = ...,
+        watchdog: _types_pb2.WatchdogStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "observe_time", b"observe_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "observe_time", b"observe_time", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "blame", b"blame", "exit_code", b"exit_code", "local_rank", b"local_rank", "name", b"name", "node", b"node", "observe_time", b"observe_time", "pid", b"pid", "rank", b"rank", "role", b"role", "round", b"round", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "blame", b"blame", "exit_code", b"exit_code", "local_rank", b"local_rank", "name", b"name", "node", b"node", "observe_time", b"observe_time", "pid", b"pid", "rank", b"rank", "role", b"role", "round", b"round", "state", b"state", "watchdog", b"watchdog"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -21,6 +21,7 @@ from rallypoint.model import (
     Run,
     Stop,
     Version,
+    WatchdogStatus,
     Welcome,
 )
 from rallypoint.texts import cut
@@ -58,9 +59,10 @@ from rallypoint.wire.types import (
 
 
 class Heartbeat(NamedTuple):
-    """Renews the lease; ``version`` is the newest directive acted on."""
+    """Renews the lease; ``version`` is the newest directive acted on. ``watchdog`` None: the agent has none."""
 
     version: Version
+    watchdog: WatchdogStatus | None = None
 
 
 class Goodbye(NamedTuple):
@@ -175,11 +177,13 @@ def observed_from_proto(message: pb.Observed) -> Observed:
 
 
 def heartbeat_to_proto(heartbeat: Heartbeat) -> pb.Heartbeat:
-    return pb.Heartbeat(version=version_to_proto(heartbeat.version))
+    watchdog = watchdog_to_proto(heartbeat.watchdog) if heartbeat.watchdog else None
+    return pb.Heartbeat(version=version_to_proto(heartbeat.version), watchdog=watchdog)
 
 
 def heartbeat_from_proto(message: pb.Heartbeat) -> Heartbeat:
-    return Heartbeat(version_from_proto(message.version))
+    watchdog = watchdog_from_proto(message.watchdog) if message.HasField("watchdog") else None
+    return Heartbeat(version_from_proto(message.version), watchdog)
 
 
 def goodbye_to_proto(goodbye: Goodbye) -> pb.Goodbye:

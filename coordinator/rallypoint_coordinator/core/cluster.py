@@ -265,7 +265,7 @@ class Cluster:
         life = self._fence(event, stamp, out)
         if life is not None:
             step = Step(life, stamp, self._identity(), out)
-            handlers.heartbeat(step, event.lease_id, event.seq, event.version, event.clock)
+            handlers.heartbeat(step, event)
 
     def _fence(self, event: AgentObserved | AgentLeft | AgentHeartbeat, stamp: Stamp, out: Output) -> Life | None:
         """The life of the message's sender, if it holds the lease that it names; else it is told, once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rallypoint.model import ClockReading, Hello, Observed, Version
+from rallypoint.model import ClockReading, Hello, Observed, Version, WatchdogStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,14 @@ class AgentObserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentHeartbeat:
+    """``watchdog`` None: what was said last of it still holds."""
+
     stream: int
     lease_id: int
     seq: int
     version: Version
     clock: ClockReading | None = None
+    watchdog: WatchdogStatus | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState
 from rallypoint_coordinator.core import quarantine, starts
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
+from rallypoint_coordinator.core.events import AgentHeartbeat
 from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, lost_before, react
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
@@ -52,14 +53,16 @@ def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: Clock
     _repeat_if_behind(step, member, presence, report.version)
 
 
-def heartbeat(step: Step, lease_id: int, seq: int, version: Version, clock: ClockReading | None) -> None:
+def heartbeat(step: Step, event: AgentHeartbeat) -> None:
     """Nothing new. O(1); acknowledged unless an acknowledgement went out just now."""
-    member, presence = _member(step.life, lease_id)
-    _heard(step, member, presence, clock)
+    member, presence = _member(step.life, event.lease_id)
+    _heard(step, member, presence, event.clock)
+    if event.watchdog is not None:
+        presence.observed = replace(presence.observed, watchdog=event.watchdog)
     spacing_ms = step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE)
     if step.stamp.at_ms - presence.acked_at_ms >= spacing_ms:
-        _ack(step, presence, seq)
-    _repeat_if_behind(step, member, presence, version)
+        _ack(step, presence, event.seq)
+    _repeat_if_behind(step, member, presence, event.version)
 
 
 def left(step: Step, lease_id: int, seq: int, message: str) -> None:

@@ -145,8 +145,15 @@ def _observed(request: pb.AttachRequest, stream: int) -> Event:
 
 
 def _heartbeat(request: pb.AttachRequest, stream: int) -> Event:
-    version, clock = wire.heartbeat_from_proto(request.heartbeat).version, wire.clock_from_proto(request)
-    return AgentHeartbeat(stream=stream, lease_id=request.lease_id, seq=request.seq, version=version, clock=clock)
+    version, watchdog = wire.heartbeat_from_proto(request.heartbeat)
+    return AgentHeartbeat(
+        stream=stream,
+        lease_id=request.lease_id,
+        seq=request.seq,
+        version=version,
+        clock=wire.clock_from_proto(request),
+        watchdog=watchdog,
+    )
 
 
 def _goodbye(request: pb.AttachRequest, stream: int) -> Event:

@@ -163,7 +163,10 @@ def workers(life: Life, stamp: Stamp, after: int) -> Iterator[pb.Worker]:
             reports[lease_id] = _reported(life, current, lease_id)
         status = reports[lease_id].get(seated.local_rank) or _unreported(current, seated, failed)
         blame = failed[seated.rank].blame if seated.rank in failed else None
-        yield _worker(life.facts, current, seated, status, stamp, blame)
+        worker = _worker(life.facts, current, seated, status, stamp, blame)
+        if (presence := life.presences.get(lease_id)) is not None and presence.heard_wall_ms:
+            worker.watchdog.CopyFrom(wire.watchdog_to_proto(presence.observed.watchdog))
+        yield worker
 
 
 def _seated_after(current: Round, after: int) -> Iterator[_Seated]:

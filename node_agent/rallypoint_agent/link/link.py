@@ -7,7 +7,7 @@ import signal
 import threading
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Observed
+from rallypoint.model import Observed, WatchdogStatus
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.core.effects import Leave
 from rallypoint_agent.core.events import AttachRefused, Event
@@ -53,6 +53,10 @@ class Link:
     def report(self, observed: Observed) -> None:
         """Send this, now and in every Hello, unless it is what was sent last."""
         self._wishes.report(observed)
+
+    def watchdog(self, status: WatchdogStatus) -> None:
+        """What the heartbeats say from now on of the file timer's watchdog."""
+        self._wishes.watchdog = status
 
     def set_identity(self, cluster_id: str, job_uid: str, lease_id: int) -> None:
         """What later Hellos carry, until the next Welcome. A stream keeps the lease of its own."""

@@ -249,7 +249,7 @@ class Stream:
             return Goodbye(leave.reason, leave.message)
         if self._next_beat_s <= _now_s():
             self._next_beat_s = _now_s() + self._interval_s(welcome)
-            return Heartbeat(self._reported.version)
+            return Heartbeat(self._reported.version, self._wishes.watchdog)
         return None
 
     def _may_speak(self) -> bool:

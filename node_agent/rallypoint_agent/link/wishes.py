@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rallypoint.model import Observed
+from rallypoint.model import Observed, WatchdogStatus
 from rallypoint_agent.core.effects import Leave
 
 
@@ -30,8 +30,9 @@ class Wishes:
         self._alive_until_ms: int | None = None
         self._starving = False
         self._reattach = False
-        # What a Hello says when there is one to say, so nobody has to be told of a change.
+        # What a Hello, or a heartbeat, says when there is one to say, so nobody has to be told of a change.
         self.identity = Identity()
+        self.watchdog: WatchdogStatus | None = None
         self.observed = Observed()
         self.leave: Leave | None = None
         self.closing = False

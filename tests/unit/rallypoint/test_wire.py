@@ -41,7 +41,7 @@ from rallypoint.wire.types import (
 )
 from unit import strategies
 
-heartbeats = st.builds(wire.Heartbeat, strategies.versions)
+heartbeats = st.builds(wire.Heartbeat, strategies.versions, st.none() | strategies.watchdogs)
 goodbyes = st.builds(wire.Goodbye, strategies.texts, strategies.texts)
 acks = st.builds(wire.Ack, strategies.ids)
 stales = st.builds(wire.LeaseStale, strategies.texts)
