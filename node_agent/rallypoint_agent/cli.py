@@ -107,6 +107,7 @@ def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     from rallypoint_agent.core.effects import FinishKind
     from rallypoint_agent.embedded_coordinator import CoordinatorStartError, EmbeddedCoordinator
+    from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_name import claim_node_name
     from rallypoint_agent.signals import LastSignals
@@ -141,6 +142,9 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
             return UNREACHABLE
         except KeeperError as error:
             logger.error("no worker can be kept here: %s", error)
+            return FAILED
+        except WatchdogError as error:
+            logger.error("there can be no watchdog (%s): %s", FILE_VARIABLE, error)
             return FAILED
         return _report(options, agent)
 

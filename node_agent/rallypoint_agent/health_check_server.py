@@ -1,15 +1,19 @@
 """The agent's answer to "are you well?": grpc.health.v1 on a port of its own.
 
-torch defines the class and leaves it empty. This one has the same constructor and attributes, and serves.
+torch defines the class and leaves it empty. This one has the same constructor and attributes, and serves. To have
+health checks of another kind, pass the agent an instance of a subclass with ``start`` and ``stop`` of its own.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rallypoint_agent import grpc_setup
+from rallypoint_agent.health_checks import OVERALL, Check
 
 if TYPE_CHECKING:
     from rallypoint_agent.health_service import HealthService
@@ -25,18 +29,21 @@ class HealthCheckServer:
 
     ``alive_callback`` gives the time of the last progress in seconds since the epoch; it is called from other threads.
     If that is more than ``timeout`` seconds ago, or the callback raises, the answer is NOT_SERVING. ``port`` 0 lets the
-    kernel choose: ``bound_port`` then says which.
+    kernel choose: ``bound_port`` then says which. That answer is the service "" (all there is); others have checks of
+    their own.
     """
 
     _alive_callback: Callable[[], int]
     _port: int
     _timeout: int
+    # Of the class, so that a subclass whose __init__ does without ours works.
+    _checks: Mapping[str, Check] = MappingProxyType({})
+    _service: HealthService | None = None
 
     def __init__(self, alive_callback: Callable[[], int], port: int, timeout: int = DEFAULT_TIMEOUT_S) -> None:
         self._alive_callback = alive_callback
         self._port = port
         self._timeout = timeout
-        self._service: HealthService | None = None
 
     def start(self) -> None:
         """Serve on all interfaces until ``stop``. A port that cannot be had is logged; nothing is raised."""
@@ -50,7 +57,7 @@ class HealthCheckServer:
         from rallypoint_agent.health_service import HealthService
 
         try:
-            self._service = HealthService(self._alive_callback, self._port, self._timeout)
+            self._service = HealthService(self.checks, self._port)
         except OSError as error:
             logger.error("no health checks are served, the agent goes on without: %s", error)
         else:
@@ -61,6 +68,19 @@ class HealthCheckServer:
         if self._service is not None:
             self._service.stop()
             self._service = None
+
+    def add_service(self, name: str, is_well: Check) -> None:
+        """Answer for this service as well, from the next ``start`` on."""
+        self._checks = {**self._checks, name: is_well}
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """The check of each service, "" included."""
+        return {OVERALL: self.is_alive, **self._checks}
+
+    def is_alive(self) -> bool:
+        """Whether the last progress is recent."""
+        return time.time() - self.alive_callback() <= self._timeout
 
     @property
     def alive_callback(self) -> Callable[[], int]:

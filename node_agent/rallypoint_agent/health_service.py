@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from rallypoint_agent.health_checks import Check, passes
 
 _OPTIONS = (
     # Else a second agent would bind the same port, and every check would ask one of the two by chance.
@@ -17,8 +17,6 @@ _OPTIONS = (
 )
 _CALLS_MAX = 64
 _LOOK_S = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 class HealthService:
@@ -28,8 +26,9 @@ class HealthService:
     Raises OSError if the port cannot be had.
     """
 
-    def __init__(self, alive_callback: Callable[[], int], port: int, timeout_s: float) -> None:
-        self._servicer = _Servicer(alive_callback, timeout_s)
+    def __init__(self, checks: Mapping[str, Check], port: int) -> None:
+        self._checks = checks
+        self._servicer = _Servicer(checks)
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=2, thread_name_prefix="rallypoint-health"),
             options=_OPTIONS,
@@ -50,41 +49,35 @@ class HealthService:
     def _look_on(self) -> None:
         """Nobody tells us that there is no progress: those who watch are told by looking."""
         while not self._stopped.wait(_LOOK_S):
-            self._servicer.look()
+            self._servicer.look(self._checks)
 
 
 class _Servicer(health.HealthServicer):
-    """Knows one service: "", the agent as a whole."""
+    """Knows the services that have a check."""
 
-    def __init__(self, alive_callback: Callable[[], int], timeout_s: float) -> None:
+    def __init__(self, checks: Mapping[str, Check]) -> None:
         super().__init__()
-        self._alive_callback = alive_callback
-        self._timeout_s = timeout_s
+        self._checks = checks
         self._looking = threading.Lock()
-        self._status: int | None = None
-        self.look()
+        self._statuses: dict[str, int] = {}
+        self.look(checks)
 
     def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        self.look()
+        if request.service in self._checks:
+            self.look([request.service])
         return super().Check(request, context)
 
-    def look(self) -> None:
-        """Bring the status up to date, and tell those who watch if it changed."""
+    def look(self, names: Iterable[str]) -> None:
+        """Bring the status of these services up to date, and tell those who watch if one changed."""
+        answers = health_pb2.HealthCheckResponse
         with self._looking:
-            answers = health_pb2.HealthCheckResponse
-            status = answers.SERVING if self._is_alive() else answers.NOT_SERVING
-            if status != self._status:
-                self._status = status
-                self.set(health.OVERALL_HEALTH, status)
-
-    def _is_alive(self) -> bool:
-        try:
-            return time.time() - self._alive_callback() <= self._timeout_s
-        except Exception:
-            logger.exception("the health check's callback failed; not healthy")
-            return False
+            for name in names:
+                status = answers.SERVING if passes(name, self._checks[name]) else answers.NOT_SERVING
+                if status != self._statuses.get(name):
+                    self._statuses[name] = status
+                    self.set(name, status)
 
 
 def _bind(server: grpc.Server, port: int) -> int:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
+import os
 import signal
+import tempfile
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rallypoint.model import NO_ROUND, Assignment, WorkerFailure, WorkerState
+from rallypoint.model import NO_ROUND, Assignment, WatchdogStatus, WorkerFailure, WorkerState
+from rallypoint_agent.agent_health import AgentHealth
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
-from rallypoint_agent.core.effects import SetIdentity
+from rallypoint_agent.core.effects import KillWorker, SetIdentity
+from rallypoint_agent.core.events import TimerExpired
 from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.file_timer import ENABLE_VARIABLE, FILE_VARIABLE, FileTimerServer
+from rallypoint_agent.file_timer_requests import TimerRequest
+from rallypoint_agent.file_timer_table import Timer
 from rallypoint_agent.grpc_setup import scrubbed_environ
-from rallypoint_agent.health_check_server import (
-    DEFAULT_TIMEOUT_S,
-    MAX_PORT,
-    HealthCheckServer,
-    create_healthcheck_server,
-)
+from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.keeper import (
     OVERDUE_NS,
     Answered,
@@ -47,8 +49,6 @@ from rallypoint_agent.simple_elastic_agent import (
 )
 from rallypoint_agent.tail_log import MAX_BEHIND_BYTES, FilteredFile, StreamOutput, TailLogs, console
 from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_args, worker_env
-
-HEALTH_CHECK_PORT_VARIABLE = "TORCHELASTIC_HEALTH_CHECK_PORT"
 
 _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
@@ -99,6 +99,9 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._hold_fds = tuple(hold_fds)
         self._keep_children = frozenset(keep_children)
         self._health_check_server = health_check_server
+        self._health: AgentHealth | None = None
+        self._watchdog: FileTimerServer | None = None
+        self._expired: list[Timer] = []
         self._obituary = obituary
         self._console = (StreamOutput(console(1)), StreamOutput(console(2)))
         self._tails = TailLogs(MAX_BEHIND_BYTES)
@@ -123,7 +126,8 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _open(self) -> None:
         self._start_keeper()
-        self._start_health_checks()
+        self._setup_local_watchdog()
+        self._setup_healthcheck()
         if sets_omp_num_threads(self._environ, self._worker_group.spec.local_world_size):
             logger.info("OMP_NUM_THREADS=1 for each worker, since several share this node")
 
@@ -133,8 +137,10 @@ class LocalElasticAgent(SimpleElasticAgent):
             closing.callback(getattr(self._logs_specs, "close", lambda: None))
             closing.callback(self._copies.close)
             closing.callback(self._tails.close)
-            if self._health_check_server is not None:
-                closing.callback(self._health_check_server.stop)
+            if self._watchdog is not None:
+                closing.callback(self._watchdog.close)
+            if self._health is not None:
+                closing.callback(self._health.stop)
             if self._keeper is not None:
                 closing.callback(self._close_keeper, self._keeper)
 
@@ -147,22 +153,9 @@ class LocalElasticAgent(SimpleElasticAgent):
         except KeeperTimeoutError as error:
             logger.warning("the keeper: %s", error)
 
-    def _start_health_checks(self) -> None:
-        """Once for the agent's whole life: a probe must not fail because the job re-forms."""
-        if self._health_check_server is None:
-            port = self._environ.get(HEALTH_CHECK_PORT_VARIABLE)
-            if port is None:
-                return
-            if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
-                logger.warning("no health checks are served: %s=%s is no port", HEALTH_CHECK_PORT_VARIABLE, port)
-                return
-            self._health_check_server = create_healthcheck_server(
-                lambda: int(self._turned_at), int(port), DEFAULT_TIMEOUT_S
-            )
-        self._health_check_server.start()
-
     def _wakeup_fds(self) -> list[int]:
-        return [self._keeper.fileno()] if self._keeper else []
+        keeper = [self._keeper.fileno()] if self._keeper else []
+        return keeper + (self._watchdog.fds() if self._watchdog else [])
 
     # --- torch's four
 
@@ -177,6 +170,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         round_ = LocalRound(self._core.config.node, assignment, error_files)
         round_.fence_ns = self._fence_ns
         self._follow(dest, worker_group)
+        if self._watchdog is not None:
+            self._watchdog.await_workers()
         self._need_keeper().spawn(assignment.round, commands)
         self._local_round = round_
         self._feed_obituary()
@@ -297,6 +292,7 @@ class LocalElasticAgent(SimpleElasticAgent):
                 self._replace_keeper(event)
             else:
                 self._note(event)
+        self._look_at_timers()
 
     def _note(self, event: KeeperEvent) -> None:
         round_ = self._local_round
@@ -307,11 +303,15 @@ class LocalElasticAgent(SimpleElasticAgent):
         match event:
             case Spawned():
                 round_.pids = dict(event.pids)
+                if self._watchdog is not None:
+                    self._watchdog.set_workers(event.pids, round_.assignment.first_rank)
             case SpawnFailed():
                 round_.start_failure = (event.local_rank, event.error)
                 self._gone(round_)
             case WorkerExited():
                 round_.exited(event)
+                if self._watchdog is not None:
+                    self._watchdog.worker_gone(event.local_rank)
             case Answered():
                 if self._attention is not None:
                     self._attention.answered(event)
@@ -320,6 +320,8 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _gone(self, round_: LocalRound) -> None:
         round_.gone = True
+        if self._watchdog is not None:
+            self._watchdog.forget_workers()
         self._tails.finish()
         self._copies.finish()
 
@@ -354,6 +356,61 @@ class LocalElasticAgent(SimpleElasticAgent):
             self._gone(self._local_round)
         self._start_keeper()
         return ()
+
+    def _setup_healthcheck(self) -> None:
+        """Once for the agent's whole life: a probe must not fail because the job re-forms. torch's name."""
+        self._health = AgentHealth(
+            turned_at=lambda: self._turned_at,
+            has_workers=lambda: WorkerState.is_running(self._worker_group.state),
+            watchdog=self._watchdog,
+        )
+        self._health.start(self._environ, self._health_check_server)
+
+    # --- the watchdog
+
+    def _setup_local_watchdog(self) -> None:
+        """One for the agent's whole life, if it is asked for. torch's name."""
+        if self._environ.get(ENABLE_VARIABLE) != "1":
+            return
+        path = self._environ.get(FILE_VARIABLE) or f"{tempfile.gettempdir()}/watchdog_timer_{uuid.uuid4()}"
+        path = os.path.abspath(path)
+        self._watchdog = FileTimerServer(path, self._shutdown_timeout, self._log_watchdog_event)
+        self._environ[FILE_VARIABLE] = path
+
+    def _log_watchdog_event(self, name: str, request: TimerRequest | None) -> None:
+        """torch's hook, with torch's names of what happened; ``request`` is of the timer that it happened to."""
+        if request is None:
+            self._record_watchdog_event(name, {})
+            logger.info("%s", name)
+            return
+        details = {
+            "worker_pid": str(request.pid),
+            "scope_id": request.scope_id,
+            "expiration_time": str(request.expiration_time),
+            "signal": str(request.signal),
+        }
+        self._record_watchdog_event(name, details)
+        logger.warning("%s: %s", name, " ".join(f"{key}={value!r}" for key, value in details.items()))
+
+    def _look_at_timers(self) -> None:
+        if self._watchdog is not None:
+            self._expired += self._watchdog.look()
+
+    def _watchdog_status(self) -> WatchdogStatus:
+        return self._watchdog.status if self._watchdog else WatchdogStatus()
+
+    def _expired_timers(self) -> list[TimerExpired]:
+        expired, self._expired = self._expired, []
+        return [
+            TimerExpired(self._round, timer.local_rank, timer.request.scope_id, timer.request.signal)
+            for timer in expired
+            if timer.request.signal
+        ]
+
+    def _kill_worker(self, effect: KillWorker) -> None:
+        if self._local_round is not None:
+            self._local_round.condemn(effect.local_rank, boot_ns(), effect.signal, effect.reason)
+            self._need_keeper().kill_worker(effect.round, effect.local_rank, effect.signal)
 
     # --- what the workers are given
 

@@ -6,10 +6,17 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rallypoint.model import Assignment, WorkerFailure
 from rallypoint_agent.errors import Ending, failure_of
 from rallypoint_agent.keeper import WorkerExited
+
+
+class _Sentence(NamedTuple):
+    at_ns: int
+    signal: int
+    reason: str
 
 
 @dataclass(slots=True)
@@ -32,6 +39,7 @@ class LocalRound:
     fence_ns: tuple[int, int] | None = None
     _stop_ns: int | None = None
     _stop_kill_ns: int | None = None
+    _condemned: dict[int, _Sentence] = field(default_factory=dict)
     _exits: dict[int, Ending] = field(default_factory=dict)
     _trouble: str = ""
     _told: set[int] = field(default_factory=set)
@@ -52,6 +60,10 @@ class LocalRound:
         assert kill_at_ns is not None, "a stop comes first"
         return kill_at_ns
 
+    def condemn(self, local_rank: int, at_ns: int, number: int, reason: str) -> None:
+        """This worker is being killed by this signal. Its end from now on is a failure, for this reason."""
+        self._condemned.setdefault(local_rank, _Sentence(at_ns, number, reason))
+
     def exited(self, event: WorkerExited) -> None:
         told_ns = _sooner(self._stop_ns, self.fence_ns[0] if self.fence_ns else None)
         self._exits[event.local_rank] = Ending(
@@ -59,11 +71,21 @@ class LocalRound:
             local_rank=event.local_rank,
             rank=self.assignment.first_rank + event.local_rank,
             pid=event.pid,
-            exit_code=event.exit_code,
+            exit_code=self._judged(event),
             time_ms=round(event.wall_time * 1000),
             boot_ms=event.at_boot_ns // 1_000_000,
             after_stop=told_ns is not None and event.at_boot_ns >= told_ns,
         )
+
+    def _judged(self, event: WorkerExited) -> int:
+        """Its exit code. To be killed and to exit with 0 is no success."""
+        sentence = self._condemned.get(event.local_rank)
+        if sentence is None:
+            return event.exit_code
+        if event.at_boot_ns < sentence.at_ns:
+            del self._condemned[event.local_rank]
+            return event.exit_code
+        return event.exit_code or -sentence.signal
 
     def keeper_died(self, exit_code: int, at_ns: int) -> None:
         """Whoever ran was killed with it, and everything else has been by now."""
@@ -92,7 +114,9 @@ class LocalRound:
         return tuple(self._failure(ending) for ending in due)
 
     def _failure(self, ending: Ending) -> WorkerFailure:
-        return failure_of(ending, self.error_files[ending.local_rank], self._trouble)
+        sentence = self._condemned.get(ending.local_rank)
+        trouble = sentence.reason if sentence else self._trouble
+        return failure_of(ending, self.error_files[ending.local_rank], trouble)
 
 
 def _sooner(*instants: int | None) -> int | None:

@@ -23,6 +23,7 @@ from rallypoint.model import (
     JobSpec,
     JobState,
     Observed,
+    WatchdogStatus,
     WorkerFailure,
     WorkerState,
 )
@@ -32,6 +33,7 @@ from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
     HoldPort,
+    KillWorker,
     Leave,
     Reattach,
     Report,
@@ -47,6 +49,8 @@ from rallypoint_agent.core.events import (
     PortHeld,
     SignalReceived,
     TimeAdvanced,
+    TimerExpired,
+    WatchdogChanged,
     WorkersGone,
     WorkersStarted,
     WorkersStuck,
@@ -80,6 +84,7 @@ class ControlLink(Protocol):
     def fileno(self) -> int: ...
     def events(self) -> Iterable[Event]: ...
     def report(self, observed: Observed) -> None: ...
+    def watchdog(self, status: WatchdogStatus) -> None: ...
     def set_identity(self, cluster_id: str, job_uid: str, lease_id: int) -> None: ...
     def reattach(self) -> None: ...
     def alive_until(self, boot_ms: int) -> None: ...
@@ -188,6 +193,17 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         The group is monitored on: once they are gone, ``_monitor_workers`` says STOPPED.
         """
         return ()
+
+    def _watchdog_status(self) -> WatchdogStatus:
+        """How the file timer's watchdog is, if there is one."""
+        return WatchdogStatus()
+
+    def _expired_timers(self) -> Iterable[TimerExpired]:
+        """Those that ``_drain`` found since the last call; each is answered by a ``_kill_worker``, or not at all."""
+        return ()
+
+    def _kill_worker(self, effect: KillWorker) -> None:
+        """Send it the signal, and have its end be a failure for that reason. Only after ``_expired_timers``."""
 
     def _late_failures(self) -> tuple[WorkerFailure, ...]:
         """Failures that no ``_monitor_workers`` has told, after a stop."""
@@ -310,12 +326,22 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
 
     def _take_in(self) -> None:
         """Tell the core all that happened but for the workers."""
+        self._note_watchdog()
         for number in self._signals.take():
             self._step(SignalReceived(number))
         for event in self._link.events():
             self._step(event)
         if self._deadline_ms is not None and boot_ms() >= self._deadline_ms:
             self._step(TimeAdvanced())
+
+    def _note_watchdog(self) -> None:
+        status = self._watchdog_status()
+        if status.enabled:
+            self._link.watchdog(status)
+        if status != self._core.state.watchdog:
+            self._step(WatchdogChanged(status))
+        for expired in self._expired_timers():
+            self._step(expired)
 
     def _step(self, event: Event) -> None:
         output = self._core.step(event, boot_ms())
@@ -366,6 +392,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
                 self._start(effect)
             case StopWorkers():
                 self._stop(effect)
+            case KillWorker():
+                self._kill_worker(effect)
             case HoldPort():
                 self._hold_port(effect)
             case Reattach():

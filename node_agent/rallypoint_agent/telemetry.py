@@ -125,6 +125,12 @@ class Telemetry:
             return result.state.value
         raise ValueError(f"Unknown worker: {worker.global_rank}")
 
+    def _record_watchdog_event(self, name: str, details: dict[str, str]) -> None:
+        """torch's events of its file timer's watchdog: "timer expired" and the like."""
+        event = self._construct_event("RUNNING", EventSource.AGENT)
+        event.name, event.metadata["metadata"] = name, json.dumps({"watchdog_event": name, **details})
+        self._record(event)
+
     def _construct_event(
         self,
         state: str,

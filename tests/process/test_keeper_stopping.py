@@ -11,7 +11,7 @@ import pytest
 
 from rallypoint_agent.keeper import Answered, Gone, KeeperDied, Spawned, WorkerExited
 from support.keeper_bench import LONG, SLEEP, Bench
-from support.processes import pids_with_mark, wait_until
+from support.processes import is_alive, pids_with_mark, wait_until
 
 PTRACE_SEIZE = 0x4206
 
@@ -169,3 +169,20 @@ def comm(pid: int) -> str:
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_one_worker_can_be_killed_alone(bench: Bench) -> None:
+    bench.shell("sleep 1000 & wait", "sleep 1000")
+    [spawned] = bench.expect(Spawned)
+    wait_until(lambda: len(pids_with_mark(bench.mark)) > 2)
+    family = pids_with_mark(bench.mark) - {bench.keeper.pid, spawned.pids[0]}
+    bench.keeper.kill_worker(1, 0, signal.SIGKILL)  # of another round: nobody
+    bench.keeper.kill_worker(0, 7, signal.SIGKILL)
+    bench.keeper.kill_worker(0, 0, signal.SIGTERM)
+    [exited] = bench.expect(WorkerExited)
+    assert (exited.local_rank, exited.exit_code) == (0, -signal.SIGTERM)
+    bench.keeper.kill_worker(0, 0, signal.SIGKILL)
+    assert all(is_alive(pid) for pid in family)
+    bench.stop()
+    bench.expect(Gone)
+    bench.keeper.kill_worker(0, 1, signal.SIGKILL)

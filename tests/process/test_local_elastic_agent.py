@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Stop, WorkerState
+from rallypoint_agent.agent_health import HEALTH_CHECK_PORT_VARIABLE
 from rallypoint_agent.api import WorkerSpec
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.keeper import Keeper
 from rallypoint_agent.link.clock import boot_ms
-from rallypoint_agent.local_elastic_agent import HEALTH_CHECK_PORT_VARIABLE, LocalElasticAgent
+from rallypoint_agent.local_elastic_agent import LocalElasticAgent
 from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, Std
 from support.fake_link import FakeLink
 from support.processes import MARK_VARIABLE, new_mark, pids_with_mark, wait_until

@@ -31,6 +31,7 @@ from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
     HoldPort,
+    KillWorker,
     Leave,
     Output,
     Reattach,
@@ -53,6 +54,7 @@ from rallypoint_agent.core.events import (
     PortHeld,
     SignalReceived,
     TimeAdvanced,
+    TimerExpired,
     WorkersGone,
     WorkersStarted,
     WorkersStuck,
@@ -213,6 +215,11 @@ class AgentTruth:
                 self._starts(effect, event, before)
             case StopWorkers():
                 self._stops(effect, event)
+            case KillWorker():
+                legal = (
+                    isinstance(event, TimerExpired) and effect.round == event.round == self.alive and not self.stopping
+                )
+                demand(legal, "A5", f"{effect} because of {event}")
             case SetFence():
                 expected = SetFence(self.term_at_ms, self.kill_at_ms)
                 demand(effect == expected, "A3", f"{effect}, expected {expected}")

@@ -35,6 +35,7 @@ from rallypoint_agent.core.events import (
     PortHeld,
     SignalReceived,
     TimeAdvanced,
+    TimerExpired,
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
@@ -206,7 +207,12 @@ class AgentMachine(RuleBasedStateMachine):
 
     @rule()
     def watchdog_changed(self) -> None:
-        self.world.feed(WatchdogChanged(WatchdogStatus(enabled=True)))
+        self.world.feed(WatchdogChanged(WatchdogStatus(enabled=True, last_expiry=f"at {self.world.now_ms}")))
+
+    @rule(shift=st.sampled_from((-1, 0, 1)), local_rank=st.integers(0, 3))
+    def timer_expired(self, shift: int, local_rank: int) -> None:
+        number = self.world.truth.last_round + shift
+        self.world.feed(TimerExpired(number, local_rank, "step", signal.SIGKILL))
 
     @rule(number=st.sampled_from((signal.SIGTERM, signal.SIGINT)))
     def be_signalled(self, number: int) -> None:

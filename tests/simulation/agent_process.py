@@ -19,6 +19,7 @@ from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
     HoldPort,
+    KillWorker,
     Leave,
     Reattach,
     Report,
@@ -307,7 +308,7 @@ class AgentProcess:
             self._watching = False
             self._step(GroupMonitored(group.round, WorkerState.SUCCEEDED))
             if self._world.chance(TIMERS_CLEARED_CHANCE):
-                self.post(WatchdogChanged(WatchdogStatus(enabled=True, progress_time_ms=self._world.now_ms)))
+                self.post(WatchdogChanged(WatchdogStatus(enabled=True, last_expiry=f"at {self._world.now_ms}")))
 
     def _monitor_stuck(self, group: Group) -> None:
         if not group.live:
@@ -360,6 +361,8 @@ class AgentProcess:
                 self._start(effect.assignment)
             case StopWorkers():
                 self._stop(effect)
+            case KillWorker():
+                self.keeper.kill_worker(effect)
             case HoldPort():
                 endpoint = Endpoint(self.path.address, self._site.ports())
                 self._oracles.journal.offered(self.incarnation, effect.offer_id, endpoint)

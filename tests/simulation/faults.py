@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from rallypoint.model import WatchdogStatus
-from rallypoint_agent.core.events import WatchdogChanged
+from rallypoint_agent.core.events import TimerExpired, WatchdogChanged
 from simulation.agent_process import AgentProcess
 from simulation.coordinator_host import NORMAL_DISK_MS, NORMAL_DOWN_MS, CoordinatorHost
 from simulation.coordinator_process import CrashPoint
@@ -22,6 +22,7 @@ SLOW_DISK_MS = (50, 3_000)
 KEEPALIVE_MS = (3_000, 20_000)
 FIRST_FAULT_MS = 500
 DOUBLES_MAX = 3
+TIMER_EXPIRES_CHANCE = 0.3
 
 
 class Faults:
@@ -215,7 +216,12 @@ class Faults:
         return True
 
     def _watchdog(self) -> bool:
+        """A report out of turn, and now and then the end of a worker that hangs."""
         victim = self._victim()
-        if victim is not None:
-            victim.post(WatchdogChanged(WatchdogStatus(enabled=True, progress_time_ms=self._world.now_ms)))
-        return victim is not None
+        if victim is None:
+            return False
+        victim.post(WatchdogChanged(WatchdogStatus(enabled=True, last_expiry=f"at {self._world.now_ms}")))
+        group = victim.keeper.group
+        if group is not None and self._world.chance(TIMER_EXPIRES_CHANCE):
+            victim.post(TimerExpired(group.round, 0, "step", signal.SIGKILL))
+        return True

@@ -6,6 +6,7 @@ import signal
 from functools import partial
 
 from rallypoint.model import KILL_PATIENCE_MS, WorkerFailure
+from rallypoint_agent.core.effects import KillWorker
 from simulation.keeper_group import Group
 from simulation.setting import Setting
 from simulation.workload import Fate
@@ -67,6 +68,12 @@ class Keeper:
             return
         self._tear_down(group, 0 if number == signal.SIGKILL else grace_ms)
 
+    def kill_worker(self, effect: KillWorker) -> None:
+        """End one worker, if it has not ended yet."""
+        group = self.group
+        if group is not None and group.round == effect.round and group.announced:
+            self._fulfil(group, Fate(0, -effect.signal, effect.reason))
+
     # --- the end of the agent
 
     def agent_died(self, then: Action) -> None:
@@ -101,7 +108,7 @@ class Keeper:
         self._end(group)
 
     def _fulfil(self, group: Group, fate: Fate) -> None:
-        if not group.live:
+        if not group.live or group.failed or group.succeeded:
             return
         if fate.exit_code == 0:
             self._succeed(group)

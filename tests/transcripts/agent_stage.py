@@ -16,6 +16,7 @@ from rallypoint_agent.core.events import (
     LeaseStaleReceived,
     SignalReceived,
     TimeAdvanced,
+    TimerExpired,
     WorkersStarted,
     WorkersStuck,
 )
@@ -92,6 +93,11 @@ class AgentStage:
     def stuck(self, command: Command) -> list[Effect]:
         return self.script.feed(WorkersStuck(self.script.core.state.round, tuple(map(int, command.words[1:]))))
 
+    def timer_expires(self, command: Command) -> list[Effect]:
+        """A timer of local rank 0 in the round that runs, or ran: with its signal and scope."""
+        number = signal.Signals[command.word(1)]
+        return self.script.feed(TimerExpired(self.script.core.state.round, 0, command.word(2), number))
+
     def signalled(self, command: Command) -> list[Effect]:
         return self.script.feed(SignalReceived(signal.Signals[command.word(1)]))
 
@@ -131,6 +137,7 @@ _VERBS: Mapping[str, Callable[[AgentStage, Command], list[Effect]]] = {
     "lease-stale": lambda stage, command: stage.script.feed(LeaseStaleReceived("lease 7 has ended")),
     "workers-started": AgentStage.started,
     "worker-fails": lambda stage, command: stage.script.fail(exit_code=int(command.word(1, "1"))),
+    "timer-expires": AgentStage.timer_expires,
     "workers-succeed": lambda stage, command: stage.script.succeed(),
     "workers-gone": lambda stage, command: stage.script.gone(),
     "workers-stuck": AgentStage.stuck,

@@ -9,6 +9,7 @@ from rallypoint_agent.core.effects import (
     Effect,
     Finish,
     HoldPort,
+    KillWorker,
     Leave,
     Reattach,
     Report,
@@ -37,6 +38,9 @@ def told_effect(effect: Effect) -> str:
             return f"> START the workers of round {assignment.round}"
         case StopWorkers():
             return f"> STOP the workers of round {effect.round}: {_how(effect)}"
+        case KillWorker():
+            name = signal.Signals(effect.signal).name
+            return f"> KILL local rank {effect.local_rank} of round {effect.round} by {name}: {effect.reason}"
         case SetFence():
             return f"> fence: SIGTERM at {seconds(effect.term_at_ms)}, SIGKILL at {seconds(effect.kill_at_ms)}"
         case Leave():

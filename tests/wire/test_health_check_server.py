@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_health.v1 import health_pb2
 
 from rallypoint_agent.health_check_server import HealthCheckServer, create_healthcheck_server
@@ -15,6 +20,7 @@ from rallypoint_agent.health_check_server import HealthCheckServer, create_healt
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 WAIT_S = 5.0
+BUF = Path(sys.executable).with_name("buf")
 
 
 class Progress:
@@ -59,7 +65,7 @@ def check(channel: grpc.Channel, service: str = "") -> int:
     return call(health_pb2.HealthCheckRequest(service=service), timeout=WAIT_S).status
 
 
-def watch(channel: grpc.Channel) -> Any:
+def watch(channel: grpc.Channel, service: str = "") -> Any:
     """The answers as an iterator, which can be cancelled."""
     call: grpc.UnaryStreamMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
     call = channel.unary_stream(
@@ -67,7 +73,7 @@ def watch(channel: grpc.Channel) -> Any:
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
-    return call(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+    return call(health_pb2.HealthCheckRequest(service=service), timeout=WAIT_S)
 
 
 def test_serves_while_there_is_progress(channel: grpc.Channel, progress: Progress) -> None:
@@ -129,6 +135,65 @@ def test_can_be_stopped_and_started_again(server: HealthCheckServer) -> None:
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{server.bound_port}") as channel:
         assert check(channel) == SERVING
+
+
+def test_services_have_answers_of_their_own(progress: Progress) -> None:
+    server = HealthCheckServer(progress, 0, 60)
+    well = {"a": True, "b": False}
+    server.add_service("a", lambda: well["a"])
+    server.add_service("b", lambda: well["b"])
+    server.add_service("broken", lambda: well["c"])
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.bound_port}") as channel:
+        assert [check(channel, name) for name in ("", "a", "b", "broken")] == [
+            SERVING,
+            SERVING,
+            NOT_SERVING,
+            NOT_SERVING,
+        ]
+        answers = watch(channel, "a")
+        assert next(answers).status == SERVING
+        well["a"] = False
+        assert next(answers).status == NOT_SERVING
+        assert check(channel) == SERVING
+        answers.cancel()
+    server.stop()
+
+
+def test_a_subclass_need_not_call_our_constructor() -> None:
+    class Own(HealthCheckServer):
+        def __init__(self) -> None:
+            self.started = False
+
+        def start(self) -> None:
+            self.started = True
+
+    own = Own()
+    own.add_service("x", lambda: True)
+    own.start()
+    assert own.started
+    own.stop()
+
+
+async def test_buf_curl_asks_as_anybody_may(server: HealthCheckServer, progress: Progress, tmp_path: Path) -> None:
+    schema = tmp_path / "health.binpb"
+    descriptor = FileDescriptorProto()
+    health_pb2.DESCRIPTOR.CopyToProto(descriptor)
+    schema.write_bytes(FileDescriptorSet(file=[descriptor]).SerializeToString())
+
+    async def status() -> str:
+        url = f"http://127.0.0.1:{server.bound_port}/grpc.health.v1.Health/Check"
+        flags = ("--protocol", "grpc", "--http2-prior-knowledge", "--schema", str(schema), "-d", "{}")
+        process = await asyncio.create_subprocess_exec(
+            BUF, "curl", *flags, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, err
+        return str(json.loads(out)["status"])
+
+    assert await status() == "SERVING"
+    progress.ago_s = 3600
+    assert await status() == "NOT_SERVING"
 
 
 def test_has_what_torchs_class_has(progress: Progress) -> None:

@@ -60,6 +60,16 @@ class StopWorkers:
 
 
 @dataclass(frozen=True, slots=True)
+class KillWorker:
+    """Send this signal to one worker of the round that runs. Its end is then a failure for this ``reason``."""
+
+    round: int
+    local_rank: int
+    signal: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetFence:
     """Unless fed again: SIGTERM at ``term_at_ms``, SIGKILL at ``kill_at_ms``, whatever happens to the agent."""
 
@@ -107,7 +117,19 @@ class Say:
     message: str
 
 
-Effect = HoldPort | Report | SetIdentity | Reattach | StartWorkers | StopWorkers | SetFence | Leave | Finish | Say
+Effect = (
+    HoldPort
+    | Report
+    | SetIdentity
+    | Reattach
+    | StartWorkers
+    | StopWorkers
+    | KillWorker
+    | SetFence
+    | Leave
+    | Finish
+    | Say
+)
 
 
 @dataclass(slots=True)

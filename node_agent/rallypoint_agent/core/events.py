@@ -119,6 +119,16 @@ class WatchdogChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TimerExpired:
+    """A timer of this worker's has expired, and ``signal`` is what its owner wants to end it by."""
+
+    round: int
+    local_rank: int
+    scope: str
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
 class SignalReceived:
     """A signal that ends the agent."""
 
@@ -144,6 +154,7 @@ Event = (
     | WorkersStuck
     | PortHeld
     | WatchdogChanged
+    | TimerExpired
     | SignalReceived
     | TimeAdvanced
 )

@@ -34,6 +34,7 @@ from rallypoint_agent.core.effects import (
     Finish,
     FinishKind,
     HoldPort,
+    KillWorker,
     Leave,
     Output,
     Reattach,
@@ -57,6 +58,7 @@ from rallypoint_agent.core.events import (
     PortHeld,
     SignalReceived,
     TimeAdvanced,
+    TimerExpired,
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
@@ -428,8 +430,19 @@ class AgentCore:
     # --- the watchdog
 
     def _watchdog_changed(self, event: WatchdogChanged) -> None:
-        self.state.watchdog = event.status
-        self._report()
+        """Timers come and go all the time: what matters goes out at once, the rest with whatever is said next."""
+        before, self.state.watchdog = self.state.watchdog, event.status
+        if (before.enabled, before.last_expiry) != (event.status.enabled, event.status.last_expiry):
+            self._report()
+
+    def _timer_expired(self, event: TimerExpired) -> None:
+        """The worker has failed, only it does not know. All else follows from its end. A round that ends is ended."""
+        s = self.state
+        if event.round != s.round or s.phase is not AgentPhase.RUNNING or event.local_rank not in s.workers:
+            return
+        reason = f"its timer expired, scope {event.scope}"
+        self._say(f"round {s.round}: rank {s.workers[event.local_rank].rank} is to be killed: {reason}")
+        self._effect(KillWorker(s.round, event.local_rank, event.signal, reason))
 
     # --- time
 
@@ -604,6 +617,7 @@ _HANDLERS: Mapping[type[Event], Callable[[AgentCore, Any], None]] = {
     WorkersStuck: AgentCore._workers_stuck,
     PortHeld: AgentCore._port_held,
     WatchdogChanged: AgentCore._watchdog_changed,
+    TimerExpired: AgentCore._timer_expired,
     SignalReceived: AgentCore._signal,
     TimeAdvanced: AgentCore._time_advanced,
 }

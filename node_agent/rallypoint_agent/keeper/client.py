@@ -128,6 +128,10 @@ class Keeper:
             raise KeeperMisuseError(f"a grace period of {grace} s")
         self._send({"do": "stop", "signal": int(death_signal), "grace_ns": int(grace * 1e9)})
 
+    def kill_worker(self, round_number: int, local_rank: int, number: int) -> None:
+        """Send this signal to one worker, and to nothing that it started. If it has ended nothing happens."""
+        self._send({"do": "kill", "round": round_number, "local_rank": local_rank, "signal": int(number)})
+
     def fence(self, *, term_at_ns: int, kill_at_ns: int) -> None:
         """Unless fed again: SIGTERM to the workers, later SIGKILL to all, whatever the agent does.
 

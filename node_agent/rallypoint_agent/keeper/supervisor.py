@@ -279,6 +279,8 @@ class Supervisor:
                 self._spawn(message["round"], message["workers"])
             case "stop":
                 self._stop(message["signal"], message["grace_ns"])
+            case "kill":
+                self._kill_worker(message["round"], message["local_rank"], message["signal"])
             case "fence":
                 self._fence = (message["term_at_ns"], message["kill_at_ns"])
             case "ask":
@@ -309,6 +311,10 @@ class Supervisor:
             self._channel.send(self._gone)
             return
         self._tear_down(number, boot_ns() + (0 if number == signal.SIGKILL else grace_ns))
+
+    def _kill_worker(self, number: int, local_rank: int, signal_number: int) -> None:
+        if self._round is not None and self._round.number == number:
+            self._round.signal_worker(local_rank, signal_number)
 
     def _answer(self) -> None:
         number = self._round.number if self._round else _NO_ROUND

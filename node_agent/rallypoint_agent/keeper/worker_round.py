@@ -65,6 +65,13 @@ class WorkerRound:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, number)
 
+    def signal_worker(self, local_rank: int, number: int) -> None:
+        """To this worker alone, unless it was reaped."""
+        for pid, rank in self.live.items():
+            if rank == local_rank:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+
 
 class Teardown:
     """The end of a round that was asked for, or that the fence made necessary."""

@@ -77,3 +77,33 @@ def test_whoever_ran_died_with_the_keeper() -> None:
     (failure,) = round_.take_failures()
     assert (failure.rank, failure.pid, failure.exit_code) == (5, 101, -9)
     assert failure.message == "SIGKILL; the keeper died (exit code -9), and the worker with it"
+
+
+def test_whoever_the_watchdog_kills_failed_for_its_reason() -> None:
+    round_ = round_of(3)
+    round_.condemn(0, 100, 9, "its timer expired, scope s")
+    round_.condemn(0, 200, 15, "a second reason")
+    round_.exited(exited(1, 1, at_ns=150))
+    round_.exited(exited(0, -9, at_ns=150))
+    messages = [failure.message for failure in round_.take_failures()]
+    assert messages == ["exit code 1", "SIGKILL; its timer expired, scope s"]
+
+
+def test_to_be_killed_and_to_exit_with_0_is_a_failure() -> None:
+    round_ = round_of()
+    round_.condemn(0, 100, 15, "its timer expired, scope s")
+    round_.exited(exited(0, 0, at_ns=100))
+    round_.exited(exited(1, 0, at_ns=100))
+    assert not round_.has_succeeded(2)
+    (failure,) = round_.take_failures()
+    assert (failure.exit_code, failure.message) == (-15, "SIGTERM; its timer expired, scope s")
+
+
+def test_what_ended_before_the_watchdog_struck_ended_by_itself() -> None:
+    round_ = round_of()
+    round_.condemn(0, 100, 9, "its timer expired, scope s")
+    round_.condemn(1, 100, 9, "its timer expired, scope s")
+    round_.exited(exited(0, 0, at_ns=99))
+    round_.exited(exited(1, 3, at_ns=99))
+    (failure,) = round_.take_failures()
+    assert (failure.rank, failure.exit_code, failure.message) == (5, 3, "exit code 3")

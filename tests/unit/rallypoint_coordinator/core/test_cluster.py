@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, Blame, Endpoint, EndpointOffer, JobSpec, JobState, ScaleUp, Version
+from rallypoint.model import (
+    AgentPhase,
+    Blame,
+    Endpoint,
+    EndpointOffer,
+    JobSpec,
+    JobState,
+    ScaleUp,
+    Version,
+    WatchdogStatus,
+)
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -488,6 +498,17 @@ class TestEvidence:
         script.advance(6_000)
         out = a.heartbeat(version=Version(1, 1))
         assert [effect.directive.reason for effect in effects_of(out, SendDirective)] == ["ROUND_FORMED"]
+
+    def test_a_heartbeat_brings_news_of_the_watchdog_alone(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        (life,) = script.cluster.lives.values()
+        before = life.presences[a.lease_id].observed
+        status = WatchdogStatus(enabled=True, live_timers=3)
+        assert kinds(a.heartbeat(watchdog=status)) == []
+        assert life.presences[a.lease_id].observed == replace(before, watchdog=status)
+        a.heartbeat()
+        assert life.presences[a.lease_id].observed.watchdog == status
+        assert life.presences[b.lease_id].observed.watchdog == WatchdogStatus()
 
 
 class TestEnd:
