@@ -53,6 +53,10 @@ from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_a
 _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
 
+_LONGEST_WAIT_S = 5.0
+"""However long the monitor interval: a main loop that only sleeps must not look like one that hangs, to the link
+or to whoever asks for its health."""
+
 _SWEEP_S = 0.5
 
 _OBITUARY_MARGIN_S = 10.0
@@ -91,7 +95,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config)
         self._program = _program(spec)
         # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.
-        self._longest_wait = max(spec.monitor_interval, _PUMP_S)
+        self._longest_wait = min(max(spec.monitor_interval, _PUMP_S), _LONGEST_WAIT_S)
         self._logs_specs = logs_specs
         self._prefix_template = log_line_prefix_template
         self._run_id = run_id

@@ -22,6 +22,7 @@ from rallypoint_agent.keeper import Keeper
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.local_elastic_agent import LocalElasticAgent
 from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, Std
+from rallypoint_agent.simple_elastic_agent import PULSE_MS
 from support.fake_link import FakeLink
 from support.processes import MARK_VARIABLE, new_mark, pids_with_mark, wait_until
 
@@ -107,6 +108,12 @@ def test_a_start_that_hangs_can_be_stopped(mark: str, tmp_path: Path) -> None:
     agent_of(link, mark, "true", logs_specs=Fifo(tmp_path / "fifo")).run()
     assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.STOPPING, AgentPhase.READY]
     assert link.reports[-1].failures == ()
+
+
+def test_an_agent_that_seldom_monitors_is_seen_to_be_alive() -> None:
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    spec = WorkerSpec("default", 1, link, entrypoint="true", monitor_interval=3600)
+    assert LocalElasticAgent(spec, DefaultLogsSpecs())._longest_wait * 1000 < PULSE_MS
 
 
 def test_health_checks_are_served_from_the_start_to_the_end(mark: str) -> None:
