@@ -17,6 +17,7 @@ from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import KillWorker, SetIdentity
 from rallypoint_agent.core.events import TimerExpired
 from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.entrypoint import ReturnValueError, entrypoint_of
 from rallypoint_agent.file_timer import ENABLE_VARIABLE, FILE_VARIABLE, FileTimerServer
 from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.file_timer_table import Timer
@@ -48,7 +49,7 @@ from rallypoint_agent.simple_elastic_agent import (
     WorkerStartError,
 )
 from rallypoint_agent.tail_log import MAX_BEHIND_BYTES, FilteredFile, StreamOutput, TailLogs, console
-from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_args, worker_env
+from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_env
 
 _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
@@ -66,7 +67,10 @@ logger = logging.getLogger(__name__)
 
 
 class LocalElasticAgent(SimpleElasticAgent):
-    """Runs ``spec.entrypoint``, a program, once per local rank. Timeouts are in seconds.
+    """Runs ``spec.entrypoint``, a program or a function, once per local rank. Timeouts are in seconds.
+
+    A function is called in a fresh interpreter of its own, which ``start_method`` "spawn" and "forkserver" have in
+    common. "fork" is refused: a process with threads in it cannot be forked safely. For a program it has no meaning.
 
     The workers inherit ``environ`` (default: the environment of this process). ``run_id`` is the
     job's name. ``obituary``: what to report should this process be killed; who it is about is
@@ -93,7 +97,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         keep_children: Collection[int] = (),
     ) -> None:
         super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config)
-        self._program = _program(spec)
+        _refuse_what_is_missing(spec, start_method)
+        self._entrypoint = entrypoint_of(spec)
         # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.
         self._longest_wait = min(max(spec.monitor_interval, _PUMP_S), _LONGEST_WAIT_S)
         self._logs_specs = logs_specs
@@ -140,6 +145,7 @@ class LocalElasticAgent(SimpleElasticAgent):
             # One that was made for torch has nothing to close.
             closing.callback(getattr(self._logs_specs, "close", lambda: None))
             closing.callback(self._copies.close)
+            closing.callback(self._entrypoint.close)
             closing.callback(self._tails.close)
             if self._watchdog is not None:
                 closing.callback(self._watchdog.close)
@@ -206,9 +212,19 @@ class LocalElasticAgent(SimpleElasticAgent):
         if round_.gone:
             return RunResult(WorkerState.STOPPED)
         if round_.has_succeeded(worker_group.spec.local_world_size):
-            ranks = (worker.global_rank for worker in worker_group.workers)
-            return RunResult(WorkerState.SUCCEEDED, return_values=dict.fromkeys(ranks))
+            return self._succeeded(round_, worker_group)
         return RunResult(WorkerState.HEALTHY)
+
+    def _succeeded(self, round_: LocalRound, worker_group: WorkerGroup) -> RunResult:
+        """It has not if what a worker returned is lost."""
+        values, number = {}, round_.assignment.round
+        for worker in worker_group.workers:
+            try:
+                values[worker.global_rank] = self._entrypoint.return_value(number, worker.local_rank)
+            except ReturnValueError as error:
+                failure = round_.failure_after_success(worker.local_rank, str(error))
+                return RunResult(WorkerState.FAILED, failures={failure.rank: failure})
+        return RunResult(WorkerState.SUCCEEDED, return_values=values)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
         self._drain()
@@ -434,7 +450,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         return [
             WorkerCommand(
                 local_rank=rank,
-                argv=(self._program, *worker_args(spec.args, rank)),
+                argv=self._entrypoint.argv(assignment.round, rank),
                 env=env,
                 stdout=dest.stdouts.get(rank) or None,
                 stderr=dest.stderrs.get(rank) or None,
@@ -467,10 +483,11 @@ class LocalElasticAgent(SimpleElasticAgent):
                 self._copies.follow(path, prefix, filtered)
 
 
-def _program(spec: WorkerSpec) -> str:
-    """What to run. Nothing that was asked for is left out unsaid."""
-    if not isinstance(spec.entrypoint, str):
-        raise ValueError(f"the entrypoint {spec.get_entrypoint_name()} is a function: only a program can be run yet")
+def _refuse_what_is_missing(spec: WorkerSpec, start_method: str) -> None:
+    """Nothing that was asked for is left out unsaid."""
+    if start_method not in ("spawn", "fork", "forkserver"):
+        raise ValueError(f"start_method must be spawn, fork or forkserver, not {start_method!r}")
+    if start_method == "fork" and not isinstance(spec.entrypoint, str):
+        raise ValueError("start_method 'fork' cannot be used: the agent has threads; a function is always spawned")
     if spec.numa_options:
         raise ValueError("numa_options cannot be used yet")
-    return spec.entrypoint

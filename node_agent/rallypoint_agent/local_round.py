@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rallypoint.model import Assignment, WorkerFailure
@@ -101,6 +101,10 @@ class LocalRound:
         """Whether all workers exited with 0, none of them because it was told to."""
         endings = self._exits.values()
         return len(endings) == local_world_size and not any(ending.exit_code or ending.after_stop for ending in endings)
+
+    def failure_after_success(self, local_rank: int, trouble: str) -> WorkerFailure:
+        """Of a worker that exited with 0, all the same."""
+        return replace(self._failure(self._exits[local_rank]), message=trouble)
 
     def take_failures(self, late: bool = False) -> tuple[WorkerFailure, ...]:
         """The failures not taken yet, in the order of their exits; ``late``: collateral ones too."""

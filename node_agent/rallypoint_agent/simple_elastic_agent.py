@@ -133,6 +133,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._effects: deque[Effect] = deque()
         self._deadline_ms: int | None = None
         self._held_port: HeldPort | None = None
+        self._return_values: dict[int, Any] = {}
+        """Of the last round, by global rank."""
         self._job_uid = ""
         self._address = ""
         self._longest_wait = spec.monitor_interval
@@ -284,7 +286,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             failures[outcome.culprit.rank] = outcome.culprit
         if finish.kind is FinishKind.BARRIER_TIMEOUT or (outcome and outcome.state is JobState.SUCCEEDED):
             ranks = (worker.global_rank for worker in self._worker_group.workers)
-            return RunResult(WorkerState.SUCCEEDED, return_values=dict.fromkeys(ranks))
+            return RunResult(
+                WorkerState.SUCCEEDED, return_values={rank: self._return_values.get(rank) for rank in ranks}
+            )
         return RunResult(WorkerState.FAILED, failures=failures)
 
     # --- one turn: wait, look, think, act
@@ -321,6 +325,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             self._round_timer.waiting()
             self._step(WorkersGone(self._round, self._late_failures()))
         elif result.state not in (WorkerState.HEALTHY, WorkerState.UNHEALTHY):
+            self._return_values = dict(result.return_values)
             failures = tuple(result.failures.values())
             self._step(GroupMonitored(self._round, result.state, failures))
 

@@ -62,9 +62,9 @@ def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int) -> dict
     return env
 
 
-def worker_args(args: Iterable[object], local_rank: int) -> list[str]:
-    """The arguments with every ``${local_rank}`` replaced. All else, ``$$`` too, stays as it is."""
-    return [str(arg).replace(_LOCAL_RANK_MACRO, str(local_rank)) for arg in args]
+def worker_args(args: Iterable[object], local_rank: int) -> list[object]:
+    """The arguments with every ``${local_rank}`` in a string replaced. All else, ``$$`` too, stays as it is."""
+    return [arg.replace(_LOCAL_RANK_MACRO, str(local_rank)) if isinstance(arg, str) else arg for arg in args]
 
 
 def sets_omp_num_threads(base: Mapping[str, str], local_world_size: int) -> bool:

@@ -73,12 +73,6 @@ def test_each_rounds_failure_is_its_own(mark: str) -> None:
     assert [failure.exit_code for failure in result.failures.values()] == [8]
 
 
-def test_a_function_is_refused() -> None:
-    spec = WorkerSpec("default", 1, FakeLink(lambda link, observed: None), entrypoint=print)
-    with pytest.raises(ValueError, match="print is a function"):
-        LocalElasticAgent(spec, DefaultLogsSpecs())
-
-
 def test_what_cannot_be_done_yet_is_refused() -> None:
     link = FakeLink(lambda link, observed: None)
     with pytest.raises(ValueError, match="numa_options"):

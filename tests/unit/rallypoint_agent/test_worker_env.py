@@ -85,7 +85,7 @@ def test_a_virtual_local_rank_needs_a_device() -> None:
 
 
 def test_the_local_rank_can_stand_in_an_argument() -> None:
-    assert worker_args(["--rank=${local_rank}", 7], 3) == ["--rank=3", "7"]
+    assert worker_args(["--rank=${local_rank}", 7], 3) == ["--rank=3", 7]
 
 
 @pytest.mark.parametrize("text", ["$$", "$", "${other}", "$local_rank", "{local_rank}", "${"])

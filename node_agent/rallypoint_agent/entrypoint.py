@@ -1,0 +1,110 @@
+"""What a worker runs: a program, or a function of the program that the agent is part of."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from multiprocessing import spawn
+from typing import Any, Protocol
+
+from rallypoint_agent.api import WorkerSpec
+from rallypoint_agent.worker_env import worker_args
+
+
+class ReturnValueError(Exception):
+    """A worker's function returned what cannot be read here; its text says why."""
+
+
+class Entrypoint(Protocol):
+    """How each worker of a node is started, and what it returned."""
+
+    def argv(self, round_number: int, local_rank: int) -> tuple[str, ...]:
+        """The worker's command line in this round. Raises OSError if it cannot be prepared."""
+
+    def return_value(self, round_number: int, local_rank: int) -> Any:
+        """Of a worker that has exited with 0. Raises ReturnValueError."""
+
+    def close(self) -> None:
+        """Remove what was prepared; no worker is alive any more."""
+
+
+def entrypoint_of(spec: WorkerSpec) -> Entrypoint:
+    """Raises ValueError for a function that no other process could find."""
+    if isinstance(spec.entrypoint, str):
+        return Program(spec.entrypoint, spec.args)
+    assert spec.entrypoint is not None
+    return Function(spec.entrypoint, spec.args, spec.get_entrypoint_name())
+
+
+class Program:
+    """A program on the PATH or by its path. Its workers return None."""
+
+    def __init__(self, path: str, args: Sequence[object]) -> None:
+        self._path = path
+        self._args = args
+
+    def argv(self, round_number: int, local_rank: int) -> tuple[str, ...]:
+        return (self._path, *map(str, worker_args(self._args, local_rank)))
+
+    def return_value(self, round_number: int, local_rank: int) -> Any:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Function:
+    """A function, called in a fresh interpreter: it has to be found by its module and name, and its arguments pickled.
+
+    Calls and return values are files of a temporary folder that only this user can read; nothing pickled comes from
+    elsewhere.
+    """
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[object], name: str) -> None:
+        self._function = function
+        self._args = args
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        try:
+            self._pickled(local_rank=0)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the function {name} cannot be called by a worker, a process of its own: {error};"
+                " give one that is defined at the top of a module, with arguments that can be pickled"
+            ) from None
+
+    def argv(self, round_number: int, local_rank: int) -> tuple[str, ...]:
+        call, result = self._path("call", round_number, local_rank), self._path("result", round_number, local_rank)
+        with open(call, "wb") as file:
+            file.write(self._pickled(local_rank))
+        return (sys.executable, "-u", "-m", "rallypoint.worker.function", call, result)
+
+    def return_value(self, round_number: int, local_rank: int) -> Any:
+        try:
+            with open(self._path("result", round_number, local_rank), "rb") as file:
+                return pickle.load(file)
+        except FileNotFoundError:
+            return None  # It ended its process itself, with 0.
+        except Exception as error:  # Whatever unpickling runs.
+            raise ReturnValueError(
+                f"the return value cannot be read by the agent: {type(error).__name__}: {error}"
+            ) from error
+
+    def close(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _pickled(self, local_rank: int) -> bytes:
+        preparation = spawn.get_preparation_data(f"worker {local_rank}")
+        # The key of multiprocessing's own connections, which a worker has none of, is not to be written to a file.
+        preparation.pop("authkey", None)
+        args = worker_args(self._args, local_rank)
+        return pickle.dumps(preparation) + pickle.dumps((self._function, tuple(args)))
+
+    def _path(self, what: str, round_number: int, local_rank: int) -> str:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="rallypoint-function-")
+        return os.path.join(self._folder.name, f"{what}-{round_number}-{local_rank}")
