@@ -175,7 +175,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         assert assignment is not None
         envs = self._worker_envs(worker_group.spec, assignment)
         dest = self._logs_specs.reify(envs)
-        commands = self._commands(worker_group.spec, envs, dest)
+        commands = self._commands(assignment.round, envs, dest)
         error_files = {rank: dest.error_files.get(rank, "") for rank in envs}
         round_ = LocalRound(self._core.config.node, assignment, error_files)
         round_.fence_ns = self._fence_ns
@@ -446,11 +446,11 @@ class LocalElasticAgent(SimpleElasticAgent):
         )
         return {rank: worker_env(group, assignment, rank) for rank in range(spec.local_world_size)}
 
-    def _commands(self, spec: WorkerSpec, envs: Mapping[int, Mapping[str, str]], dest: LogsDest) -> list[WorkerCommand]:
+    def _commands(self, number: int, envs: Mapping[int, Mapping[str, str]], dest: LogsDest) -> list[WorkerCommand]:
         return [
             WorkerCommand(
                 local_rank=rank,
-                argv=self._entrypoint.argv(assignment.round, rank),
+                argv=self._entrypoint.argv(number, rank),
                 env=env,
                 stdout=dest.stdouts.get(rank) or None,
                 stderr=dest.stderrs.get(rank) or None,

@@ -40,7 +40,7 @@ async def test_cancel(coordinator: Coordinator) -> None:
         assert isinstance(end.action, Exit)
     job = (await coordinator.jobs.GetJob(pb.GetJobRequest(name="jobs/train"))).job
     assert job.state == types_pb2.JOB_STATE_CANCELLED
-    assert job.message == "cancelled by 127.0.0.1"
+    assert job.message == "cancelled by 127.0.0.1: wrong data"
 
 
 async def test_restart(coordinator: Coordinator) -> None:

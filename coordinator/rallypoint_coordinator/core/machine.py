@@ -213,7 +213,11 @@ def _gather(step: Step) -> bool:
 
 
 def _cancelled(facts: Facts) -> Outcome:
-    return Outcome(state=JobState.CANCELLED, reason="CANCELLED", message=f"cancelled by {facts.cancelled_by}")
+    current = facts.round
+    stopped_for_it = current is not None and current.stop_cause is StopCause.CANCELLED
+    # What stopped a round says why, too.
+    message = current.stop_message if current and stopped_for_it else f"cancelled by {facts.cancelled_by}"
+    return Outcome(state=JobState.CANCELLED, reason="CANCELLED", message=message)
 
 
 def _arm_last_call(life: Life, now_ms: int) -> None:
