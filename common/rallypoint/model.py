@@ -80,6 +80,7 @@ class WorkerState(StrEnum):
 
 class JobState(StrEnum):
     GATHERING = "GATHERING"
+    RECOVERING = "RECOVERING"
     RUNNING = "RUNNING"
     STOPPING = "STOPPING"
     SUCCEEDED = "SUCCEEDED"
@@ -249,6 +250,8 @@ class Observed:
     unsupported_version: Version = NO_VERSION
     fenced: bool = False
     unkillable_pids: tuple[int, ...] = ()
+    assignment: Assignment | None = None
+    """That of ``round``, as it was told."""
 
     @property
     def may_have_workers(self) -> bool:
@@ -285,11 +288,17 @@ class Welcome:
     heartbeat_interval_ms: int
     job_spec: JobSpec
     coordinator_version: str = ""
+    takes_over_cluster_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Have no worker; wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep what runs, start nothing; wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +330,7 @@ class Exit:
     outcome: Outcome
 
 
-Action = Hold | Run | Stop | Drain | Exit
+Action = Hold | Keep | Run | Stop | Drain | Exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,9 +249,21 @@ _WORKER_FAILURE: Shape = {
     "fail_clock": WhenSet(DURATION),
 }
 
-_OFFER: Shape = {
-    "offer_id": Always(ID),
-    "endpoint": Required({"host": Always(HOST), "port": Always(_between(1, 65535))}),
+_ENDPOINT: Shape = {"host": Always(HOST), "port": Always(_between(1, 65535))}
+
+_OFFER: Shape = {"offer_id": Always(ID), "endpoint": Required(_ENDPOINT)}
+
+_ASSIGNMENT: Shape = {
+    "round": Always(COUNTER),
+    "restart_count": Always(NOT_NEGATIVE),
+    "group_rank": Always(_between(0, NODES_MAX - 1)),
+    "group_world_size": Always(_between(1, NODES_MAX)),
+    "first_rank": Always(NOT_NEGATIVE),
+    "world_size": Always(_between(1, INT32_MAX)),
+    "first_role_rank": Always(NOT_NEGATIVE),
+    "role_world_size": Always(_between(1, INT32_MAX)),
+    "endpoint": Required(_ENDPOINT),
+    "offer_id": Always(COUNTER),
 }
 
 _WATCHDOG = WhenSet({"live_timers": Always(NOT_NEGATIVE)})
@@ -266,6 +278,7 @@ _OBSERVED: Shape = {
     "unsupported_version": WhenSet(_VERSION),
     "unkillable_pids": Each(UNKILLABLE_PIDS_MAX, NOT_NEGATIVE),
     "watchdog": _WATCHDOG,
+    "assignment": WhenSet(_ASSIGNMENT),
 }
 
 _HELLO: Shape = {
@@ -314,13 +327,13 @@ def validate_hello(hello: pb.Hello) -> Refusal | None:
     violation = _first(hello, _HELLO, "hello")
     if violation is not None:
         return _refusal(violation)
-    without_round = _phase_without_round(hello.observed, "hello.observed")
-    return without_round or check_job_spec(job_spec_from_proto(hello.job_spec), "hello.job_spec")
+    wrong_round = _wrong_round(hello.observed, "hello.observed")
+    return wrong_round or check_job_spec(job_spec_from_proto(hello.job_spec), "hello.job_spec")
 
 
 def validate_observed(observed: pb.Observed) -> Refusal | None:
     violation = _first(observed, _OBSERVED, "observed")
-    return _refusal(violation) if violation else _phase_without_round(observed, "observed")
+    return _refusal(violation) if violation else _wrong_round(observed, "observed")
 
 
 def validate_heartbeat(heartbeat: pb.Heartbeat) -> Refusal | None:
@@ -346,12 +359,20 @@ def validate_report_gone(request: pb.ReportGoneRequest) -> Refusal | None:
     return _refusal(violation) if violation else None
 
 
-def _phase_without_round(observed: pb.Observed, at: str) -> Refusal | None:
-    """Every phase but READY speaks of the workers of a round."""
-    if observed.phase == AGENT_PHASE_READY or observed.HasField("round"):
-        return None
-    phase = AGENT_PHASES.member(observed.phase)
-    return _refusal(Violation(f"{at}.round", f"be set in phase {phase}", "missing"))
+def _wrong_round(observed: pb.Observed, at: str) -> Refusal | None:
+    """Every phase but READY speaks of the workers of a round, and an assignment is that round's."""
+    has_round = observed.HasField("round")
+    if observed.phase != AGENT_PHASE_READY and not has_round:
+        phase = AGENT_PHASES.member(observed.phase)
+        return _refusal(Violation(f"{at}.round", f"be set in phase {phase}", "missing"))
+    held = observed.assignment
+    if observed.HasField("assignment") and (not has_round or held.round != observed.round):
+        ran = f"that of the round, {observed.round}" if has_round else "missing if there is no round"
+        return _refusal(Violation(f"{at}.assignment.round", f"be {ran}", str(held.round)))
+    if observed.HasField("assignment") and held.group_rank >= held.group_world_size:
+        must = f"be below group_world_size, {held.group_world_size}"
+        return _refusal(Violation(f"{at}.assignment.group_rank", must, str(held.group_rank)))
+    return None
 
 
 def _unsupported_version(theirs: int) -> Refusal:

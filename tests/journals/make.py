@@ -1,10 +1,11 @@
 """Makes a journal of the present format, to be replayed by every later release.
 
-    PYTHONPATH=tests .venv/bin/python tests/journals/make.py NAME
+    PYTHONPATH=tests .venv/bin/python tests/journals/make.py NAME STORY
 
-Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` is the same for people), ``NAME.db`` (the same
-records as the coordinator keeps them: a snapshot, the last few records before it, and those after it) and ``NAME.json``
-(the state that both lead to). What a release wrote is never written again; when a format changes, a new name is added.
+STORY is every-record or recovery. Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` the same for
+people), ``NAME.db`` (the same records as the coordinator keeps them: a snapshot, the last few records before it, and
+those after it) and ``NAME.json`` (the state that both lead to). What a release wrote is never written again; when a
+format changes, a new name is added.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from rallypoint.model import AgentPhase, Capability, JobSpec, WorkerStatus
+from rallypoint.model import AgentPhase, Capability, JobSpec, Version, WorkerStatus
 from rallypoint.v1 import journal_pb2
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
@@ -48,6 +49,58 @@ def story() -> Script:
     third_life(script, a, b)
     fourth_life(script)
     return script
+
+
+def recovery_story() -> Script:
+    """Three lives that come back from what their agents hold; then an old backup is restored, and it happens again."""
+    script = Script()
+    agents = {node: script.agent(node, SPEC, local_world_size=2) for node in "abcd"}
+    a, b, c, d = agents.values()
+    for agent in (a, b, c):
+        agent.attach()
+    for agent in (a, b, c):
+        agent.run()
+    b.fail()
+    a.clear()
+    c.clear()
+    for agent in (a, b, c):
+        agent.run()
+    d.attach()
+    script.lose()
+    script.agent("e", SPEC).attach(job=JOB)
+    comes_back_whole(script, a, b, c, d)
+    comes_back_in_part(script, a, b)
+    stands_by_alone(script)
+    return script
+
+
+def comes_back_whole(script: Script, a: Agent, b: Agent, c: Agent, d: Agent) -> None:
+    """It takes the place of a life that a fresh agent had begun."""
+    for agent in (c, d, a):
+        agent.attach()
+    script.restart()
+    for agent in (c, d, a, b):
+        agent.attach()
+    a.report(AgentPhase.SUCCEEDED)
+
+
+def comes_back_in_part(script: Script, a: Agent, b: Agent) -> None:
+    """The records are those of another round than the one that runs, and c does not come back."""
+    script.restart()
+    a.attach(highest_version=Version(script.cluster.epoch + 2, 900))
+    b.attach()
+    for _ in range(7):
+        script.advance(5_000)
+        a.heartbeat()
+        b.heartbeat()
+
+
+def stands_by_alone(script: Script) -> None:
+    """Nobody of this job holds a round."""
+    seen = Version(script.cluster.epoch, 2_000)
+    lone = script.agent("lone", SPEC)
+    lone.attach(job="lone", job_uid="lost", cluster_id="lost-cluster", highest_version=seen)
+    script.advance(32_000)
 
 
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
@@ -148,11 +201,14 @@ def beat(script: Script, agents: Sequence[Agent], for_ms: int) -> None:
             agent.heartbeat()
 
 
-def write(name: str) -> None:
+STORIES = {"every-record": story, "recovery": recovery_story}
+
+
+def write(name: str, tell: Callable[[], Script]) -> None:
     targets = [FOLDER / f"{name}.{suffix}" for suffix in ("jsonl", "db", "json")]
     if any(target.exists() for target in targets):
         sys.exit(f"{name} is there already, and is never made again: choose another name")
-    journal = story().journal
+    journal = tell().journal
     text, database, state = targets
     text.write_text("".join(f"{json.dumps(line)}\n" for line in lines(journal)))
     asyncio.run(write_database(database, journal))
@@ -182,6 +238,6 @@ async def write_database(path: Path, journal: list[Entry]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3 or sys.argv[2] not in STORIES:
         sys.exit(__doc__)
-    write(sys.argv[1])
+    write(sys.argv[1], STORIES[sys.argv[2]])

@@ -6,12 +6,14 @@ what the steps before it led to. :mod:`.round_truth` judges the records, :mod:`.
 
 from __future__ import annotations
 
+from property import recovery_truth
 from property.demand import demand
 from property.directive_truth import Told
 from property.lease_truth import FromHolder, Leases, LeaseTruth
+from property.recovery_truth import History
 from property.round_truth import LifeTruth
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Hello, Version
+from rallypoint.model import NO_ROUND, Hello, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -50,10 +52,14 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    RecoveryBegan,
+    RecoveryEnded,
     RestartAsked,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
+    StateLost,
 )
 
 STOP_MARGIN_MS = 20_000
@@ -65,13 +71,13 @@ class Truth:
         self.leases = Leases()
         self.told = Told()
         self.revision = 0
-        self.epoch = 0
-        self.cluster_id = ""
-        self.began_revision = 0
+        self.history = History()
         self.clock_is_steady = True
         """Whether the coordinator's clock never went back since it started."""
         self._attach: AgentAttached | None = None
         """The Hello of this step, if it was welcomed."""
+        self._lost: Hello | None = None
+        """The Hello of this step, if it is from a history that was lost."""
         self._misnamed: int | None = None
         """The stream of this step's message, if it named another's lease: its own lease is none the worse for it."""
 
@@ -82,18 +88,17 @@ class Truth:
         self.clock_is_steady = True
         self.leases.restarted(stamp.at_ms)
         for life in self.lives.values():
-            life.gathering_since_ms = stamp.at_ms
+            life.gathering_since_ms = life.recovering_since_ms = stamp.at_ms
             if life.current is not None:
                 life.current.failures.clear()
                 life.current.stop_since_ms = life.current.start_since_ms = stamp.at_ms
                 life.current.started.clear()
                 life.current.all_gone_ms = None
-        self.began_revision = self.revision + 1
         self._came_out(out, stamp)
 
     def stepped(self, event: Event, stamp: Stamp, out: Output, *, heard: bool) -> None:
         """``heard`` is False if the coordinator stopped before any effect got out."""
-        self._attach = self._misnamed = None
+        self._attach = self._lost = self._misnamed = None
         self._came(event, stamp, out)
         self._note_time(stamp)
         self._records(out.records, stamp)
@@ -150,13 +155,14 @@ class Truth:
     def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
         hello = event.hello
         welcome = next((effect.welcome for effect in out.effects if isinstance(effect, SendWelcome)), None)
+        self._lost = hello if self.history.is_lost(hello, stamp.revision) else None
         objection = self._objection(hello, stamp)
         if welcome is None:
             demand(not out.records or not objection, "C2", f"{objection}, yet {out.records}")
             return
         demand(not objection, "C2", f"{objection}, yet {welcome}")
         self._attach = event
-        self.leases.hello(welcome.job_uid, hello)
+        self.leases.hello(welcome.job_uid, hello, lost=self._lost is not None)
         life = self.lives.get(welcome.job_uid)
         if life is not None:
             demand(life.spec == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
@@ -172,16 +178,10 @@ class Truth:
 
     def _objection(self, hello: Hello, stamp: Stamp) -> str:
         """Why the Hello must be refused whatever the state of its job; "" if nothing says so."""
-        if hello.cluster_id not in ("", self.cluster_id):
-            return "another cluster's agent"
-        if hello.job_uid and hello.job_uid not in self.lives:
+        known = not hello.job_uid or hello.job_uid in self.lives
+        if not known and self._lost is None and hello.observed.round != NO_ROUND:
             return "a life that is not known"
-        seen = hello.highest_version
-        if seen > Version(self.epoch, stamp.revision):
-            return "the agent has seen more than there is"
-        if seen.epoch < self.epoch and seen.revision >= self.began_revision:
-            return "the agent has seen what this coordinator's journal forgot"
-        return ""
+        return self.history.objection(hello, stamp.wall_ms)
 
     def _from_holder(self, event: FromHolder, stamp: Stamp, out: Output) -> None:
         """C2: heard and acknowledged if it is sent under the lease of its stream; else nothing comes of it."""
@@ -207,7 +207,8 @@ class Truth:
         if current is None:
             return
         current.note_report(lease, event.observed)
-        old = event.observed.round < current.formed.round and current.seats_lease(lease)
+        seated = current.seats_lease(lease) and not life.recovering
+        old = event.observed.round < current.formed.round and seated
         spends = [entry for entry in out.records if isinstance(entry.record, RoundStopping | NodeSucceeded)]
         drawn = [entry for entry in spends if current.stopping is None and old]
         demand(not drawn, "C2", f"{event.observed} is of an old round, yet {drawn}")
@@ -248,10 +249,19 @@ class Truth:
         uid, record = entry.job_uid, entry.record
         match record:
             case CoordinatorStarted():
-                self._epoch(record)
+                self._epoch(record, revision)
+            case StateLost():
+                self._state_lost(record, revision)
             case JobCreated():
                 demand(uid not in self.lives, "C1", f"life {uid} is created twice")
                 self.lives[uid] = LifeTruth(uid=uid, job=entry.job, spec=record.spec, gathering_since_ms=stamp.at_ms)
+            case RecoveryBegan():
+                demand(self._lost is not None, "C1", f"{record} for {self._attach}")
+                recovery_truth.began(self.lives[uid], record, stamp.at_ms)
+            case RoundAdopted():
+                recovery_truth.adopted(self.lives[uid], record, revision, self.leases, stamp.at_ms)
+            case RecoveryEnded():
+                recovery_truth.ended(self.lives[uid], record, stamp.at_ms)
             case MemberJoined():
                 self._joined(uid, record, revision, stamp)
             case MemberGone():
@@ -266,8 +276,7 @@ class Truth:
                 demand(lease.expelled and not lease.report.may_have_workers, "C4", f"{record}: {lease}")
                 lease.expelled = ()
             case LifeForgotten():
-                demand(self.lives.pop(uid).outcome is not None, "C9", f"{uid} is forgotten undecided")
-                demand(all(lease.gone for lease in self.leases.attached(uid)), "C9", f"{uid} still has agents")
+                self._forgotten(uid)
             case JobCancelled():
                 self.lives[uid].cancelled_by = record.by
             case RestartAsked():
@@ -294,10 +303,33 @@ class Truth:
             case JobDecided():
                 life.decided(record, now_ms)
 
-    def _epoch(self, record: CoordinatorStarted) -> None:
-        demand(record.epoch == self.epoch + 1, "C1", f"epoch {record.epoch} after {self.epoch}")
-        demand(self.cluster_id in ("", record.cluster_id), "C1", f"{record} was {self.cluster_id}")
-        self.epoch, self.cluster_id = record.epoch, record.cluster_id
+    def _epoch(self, record: CoordinatorStarted, revision: int) -> None:
+        ours = self.history
+        demand(record.epoch == ours.epoch + 1, "C1", f"epoch {record.epoch} after {ours.epoch}")
+        demand(ours.cluster_id in ("", record.cluster_id), "C1", f"{record} was {ours.cluster_id}")
+        demand(bool(record.born_wall_ms) == (record.epoch == 1), "C1", f"{record} in epoch {record.epoch}")
+        ours.epoch, ours.cluster_id, ours.began_revision = record.epoch, record.cluster_id, revision
+        ours.born_wall_ms = ours.born_wall_ms or record.born_wall_ms
+
+    def _state_lost(self, record: StateLost, revision: int) -> None:
+        """C1: from here on the epoch is above all that was seen."""
+        ours, seen = self.history, self._lost.highest_version if self._lost else None
+        demand(seen is not None and record.epoch > seen.epoch, "C1", f"{record}, and {self._lost} was seen")
+        demand(record.epoch >= ours.epoch, "C1", f"{record} after {ours.epoch}")
+        if record.epoch > ours.epoch:
+            ours.epoch, ours.began_revision = record.epoch, revision
+        if record.former_cluster_id:
+            ours.former.add(record.former_cluster_id)
+
+    def _forgotten(self, uid: str) -> None:
+        """Decided, and without agents; or without a round ever, and an earlier life comes back."""
+        life = self.lives.pop(uid)
+        if life.outcome is not None:
+            demand(all(lease.gone for lease in self.leases.attached(uid)), "C9", f"{uid} still has agents")
+            return
+        gives_way = self._lost is not None and self._lost.job == life.job and not life.rounds
+        demand(gives_way, "C9", f"{uid} is forgotten undecided")
+        self.leases.gave_way(uid)
 
     def _joined(self, uid: str, record: MemberJoined, lease_id: int, stamp: Stamp) -> None:
         hello = self._attach.hello if self._attach is not None else None
@@ -305,7 +337,9 @@ class Truth:
         demand(own, "C2", f"{record}, the Hello is {hello}")
         assert hello is not None
         assert self._attach is not None
-        demand(not hello.observed.may_have_workers, "C4", f"{record} has workers of another lease: {hello}")
+        brings_round = self._lost is not None and hello.observed.assignment and self.lives[uid].recovering
+        has_others = hello.observed.may_have_workers and not brings_round
+        demand(not has_others, "C4", f"{record} has workers of another lease: {hello}")
         self.leases.joined(uid, record, lease_id, self.lives[uid].spec.lease_ttl_ms, stamp.at_ms)
         self.leases.by_id[lease_id].note_report(hello.observed)
         self.leases.welcomed(self._attach.stream, lease_id, hello, stamp.at_ms)
@@ -319,7 +353,7 @@ class Truth:
                 demand(bound, "C6", f"stream {stream} is welcomed with lease {welcome.lease_id}, which is not durable")
             case SendDirective(stream, directive):
                 lease = self._lease_on(stream)
-                self.told.went_out(lease, directive, stream, Version(self.epoch, self.revision))
+                self.told.went_out(lease, directive, stream, Version(self.history.epoch, self.revision))
             case SendLeaseStale(stream) | RefuseStream(stream) | EndStream(stream):
                 if stream != self._misnamed:
                     self.leases.end(stream)
@@ -350,6 +384,8 @@ class Truth:
             demand(not over, "C8", f"time passed, and these leases still last: {over}")
             self._stopped_in_time(stamp.at_ms)
             self._started_in_time(stamp.at_ms)
+            for life in self.lives.values():
+                recovery_truth.in_time(life, stamp.at_ms)
 
     def _started_in_time(self, now_ms: int) -> None:
         """C8: a round whose workers do not all start is ended."""
@@ -363,7 +399,7 @@ class Truth:
         """C8: who does not end its workers in time is renewed no more: its stream has ended, or never was there."""
         for life in self.lives.values():
             current = life.current
-            if current is None or current.stopping is None:
+            if current is None or current.stopping is None or life.recovering:
                 continue
             end_ms = current.stop_since_ms + life.spec.shutdown_timeout_ms + STOP_MARGIN_MS
             for lease in self.leases.attached(life.uid):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from property.demand import demand
 from property.lease_truth import LeaseTruth
 from property.round_truth import LifeTruth, RoundTruth
-from rallypoint.model import Action, Assignment, Directive, Drain, Exit, Hold, Run, Stop, Version
+from rallypoint.model import Action, Assignment, Directive, Drain, Exit, Hold, Keep, Run, Stop, Version
 
 
 def expected_action(life: LifeTruth, lease: LeaseTruth) -> Action:
@@ -16,6 +16,8 @@ def expected_action(life: LifeTruth, lease: LeaseTruth) -> Action:
         return Drain(life.spec.shutdown_timeout_ms)
     if lease.expelled:
         return Hold()
+    if life.recovering:
+        return Keep()
     current = life.current
     if current is None or not current.seats_lease(lease):
         return Hold()

@@ -15,7 +15,9 @@ from rallypoint.model import (
     Exit,
     Hold,
     JobSpec,
+    Keep,
     NodeSpec,
+    Observed,
     Run,
     Stop,
     WorkerFailure,
@@ -49,6 +51,8 @@ class FleetAgent(Agent):
         match action:
             case Run():
                 self.report(AgentPhase.RUNNING)
+            case Keep():
+                self.heartbeat()
             case Hold() | Stop():
                 self.clear()
             case Exit() | Drain():
@@ -68,7 +72,7 @@ class FleetAgent(Agent):
     def begin_anew(self) -> None:
         """It never heard of a life or a lease."""
         self.welcome = self.directive = None
-        self.observed = replace(self.observed, phase=AgentPhase.READY, failures=(), offer=self.next_offer())
+        self.observed = Observed(offer=self.next_offer())
         self.attach()
 
 

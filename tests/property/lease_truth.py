@@ -5,10 +5,10 @@ Nothing here reads the machine's state, and nothing of the core is called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from property.demand import demand
-from rallypoint.model import NO_ROUND, Capability, Hello, NodeSpec, Observed
+from rallypoint.model import NO_ROUND, Capability, Hello, NodeSpec, Observed, Version
 from rallypoint_coordinator.core.events import AgentHeartbeat, AgentLeft, AgentObserved, GoneReported
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 
@@ -40,23 +40,24 @@ class LeaseTruth:
     """Why no worker of it can be alive, whatever the round; "" while there may be."""
     clear_round: int = NO_ROUND
     """It ran this round, or a later one, and said that no worker is alive."""
-    clear_revision: int = 0
-    """It said that no worker is alive after it had seen the directive of this revision."""
+    clear_versions: set[Version] = field(default_factory=set)
+    """It said that no worker is alive after it had seen directives of these versions."""
 
     def note_report(self, report: Observed) -> None:
         self.report = report
         if not report.phase.may_have_workers and not report.unkillable_pids:
             self.clear_round = max(self.clear_round, report.round)
-            self.clear_revision = max(self.clear_revision, report.version.revision)
+            self.clear_versions.add(report.version)
 
     def is_over(self, now_ms: int) -> bool:
         """Whether it ran out, on the holder's side too."""
         unfenced_ms = 0 if Capability.SELF_FENCES in self.capabilities else UNFENCED_MS
         return now_ms >= self.heard_ms + self.ttl_ms + self.ttl_ms * DRIFT_PER_MILLE // 1_000 + MARGIN_MS + unfenced_ms
 
-    def is_gone_from(self, number: int, stop_revision: int) -> bool:
+    def is_gone_from(self, number: int, stop: Version) -> bool:
         """Whether it is proven that no worker of a round that is being stopped is alive, or ever will be."""
-        return bool(self.proof) or self.clear_round >= number or self.clear_revision >= stop_revision
+        seen = any(it.epoch >= stop.epoch and it.revision >= stop.revision for it in self.clear_versions)
+        return bool(self.proof) or self.clear_round >= number or seen
 
 
 class Leases:
@@ -69,6 +70,8 @@ class Leases:
         """Streams that were told that they end: nothing on them counts."""
         self._without_lease: int | None = None
         """Whose agent attaches right now, saying that it has neither a lease nor workers."""
+        self._followed: int | None = None
+        """On whose node a later agent attaches right now, with a round of a history that was lost."""
 
     def restarted(self, now_ms: int) -> None:
         self.of_stream.clear()
@@ -105,10 +108,14 @@ class Leases:
         if lease is not None and (lease.uid, lease.incarnation) == (event.job_uid, event.incarnation):
             lease.proof = lease.proof or "its obituary came"
 
-    def hello(self, uid: str, hello: Hello) -> None:
+    def hello(self, uid: str, hello: Hello, *, lost: bool) -> None:
         """Without a lease an agent starts no worker. It proves something only if a new lease is given for the old."""
         lease, has_workers = self.live_of(uid, hello.node), hello.observed.may_have_workers
-        self._without_lease = None
+        self._without_lease = self._followed = None
+        if lease is not None and lease.incarnation != hello.incarnation and lost and hello.observed.assignment:
+            self._followed = lease.lease_id if lease.stream is None else None
+        if lost:
+            hello = replace(hello, lease_id=0)
         if lease is not None and lease.incarnation == hello.incarnation and hello.lease_id == 0 and not has_workers:
             self._without_lease = lease.lease_id
 
@@ -146,9 +153,17 @@ class Leases:
         assert lease is not None
         if record.lease_id == self._without_lease:
             lease.proof = lease.proof or "it attached without a lease and without workers"
+        if record.lease_id == self._followed:
+            lease.proof = lease.proof or "a later agent of its node ran a round"
         demand(lease.proof, "C4", f"nothing proves that {record.node} is gone: {record}, {lease}")
         demand(_fits(record.reason, lease.proof), "C4", f"{record}, yet {lease.proof}")
         lease.gone, lease.stream = True, None
+
+    def gave_way(self, uid: str) -> None:
+        """The life is no more, and never had a worker."""
+        for lease in self.by_id.values():
+            if lease.uid == uid:
+                lease.gone, lease.stream = True, None
 
     # --- what went out
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from property.demand import demand
 from property.lease_truth import Leases, LeaseTruth
 from rallypoint.model import (
+    NO_ROUND,
+    NO_VERSION,
     AgentPhase,
     Blame,
     Capability,
@@ -16,6 +18,7 @@ from rallypoint.model import (
     JobState,
     Observed,
     Outcome,
+    Version,
     WorkerFailure,
     WorkerState,
 )
@@ -41,13 +44,14 @@ class RoundTruth:
     """When it was formed, or the coordinator started after that."""
     started: set[int] = field(default_factory=set)
     """Leases that said since then that their workers run, or ran."""
+    is_whole: bool = True
     failures: dict[int, tuple[WorkerFailure, ...]] = field(default_factory=dict)
     """What participants said of this very round last, by lease; a coordinator that starts has to be told again."""
     has_failed: bool = False
     """A participant said that a worker of its own failed, before any stop was decided."""
     succeeded: set[str] = field(default_factory=set)
     stopping: RoundStopping | None = None
-    stop_revision: int = 0
+    stop_version: Version = NO_VERSION
     stop_since_ms: int = 0
     """When it was decided, or the coordinator started after that."""
     all_gone_ms: int | None = None
@@ -75,7 +79,7 @@ class RoundTruth:
 
     def is_gone(self, lease: LeaseTruth) -> bool:
         """By evidence, or as the named exception: it was expelled for what it cannot end."""
-        return bool(lease.expelled) or lease.is_gone_from(self.formed.round, self.stop_revision)
+        return bool(lease.expelled) or lease.is_gone_from(self.formed.round, self.stop_version)
 
     def note_time(self, leases: Leases, now_ms: int) -> None:
         """When the last participant was gone."""
@@ -106,6 +110,10 @@ class LifeTruth:
     """Node -> the highest offer of it that a round has used."""
     endpoints: set[Endpoint] = field(default_factory=set)
     cancelled_by: str = ""
+    recovering: bool = False
+    recovering_since_ms: int = 0
+    floor: int = NO_ROUND
+    """A round that agents held when the records were lost."""
     outcome: Outcome | None = None
 
     @property
@@ -121,7 +129,9 @@ class LifeTruth:
 
     def formed(self, record: RoundFormed, revision: int, leases: Leases, now_ms: int) -> None:
         demand(self.outcome is None, "C9", f"a round of a decided life: {record}")
-        demand(record.round == len(self.rounds), "C1", f"round {record.round} is formed, {len(self.rounds)} is next")
+        expected = max(self.last.formed.round if self.last else NO_ROUND, self.floor) + 1
+        demand(record.round == expected, "C1", f"round {record.round} is formed, {expected} is next")
+        demand(not self.recovering, "C4", f"{record} while the life is being recovered")
         demand(self.current is None, "C4", f"{record} while {self.current} has not ended")
         self._check_members(record, leases)
         self._check_order(record)
@@ -191,7 +201,8 @@ class LifeTruth:
         demand(current.stopping is None, "C5", f"{record} after {current.stopping}")
         if record.cause is StopCause.WORKER_FAILED:
             demand(current.has_failed, "C5", f"nobody said that a worker of round {record.round} failed: {record}")
-        current.stopping, current.stop_revision, current.stop_since_ms = record, revision, now_ms
+        current.stopping, current.stop_since_ms = record, now_ms
+        current.stop_version = Version(record.epoch, revision)
 
     def ended(self, record: RoundEnded, leases: Leases, now_ms: int, *, steady: bool) -> None:
         current = self._current(record.round, "C5")
@@ -284,7 +295,7 @@ def _may_be_an_echo(current: RoundTruth, leases: Leases) -> bool:
     lost = {lease.node for lease in ended if lease.gone and lease.proof != "it left"}
     said = [failure for failures in current.failures.values() for failure in failures]
     own = [failure for failure in said if failure.node in lost or _is_own(failure)]
-    return bool(lost) and not own
+    return bool(lost or not current.is_whole) and not own
 
 
 def _is_own(failure: WorkerFailure) -> bool:

@@ -277,6 +277,25 @@ class CoordinatorMachine(RuleBasedStateMachine):
         self.world.now_ms = self.world.now_ms if clock_ms is None else clock_ms
         self.world.restart(snapshot)
 
+    @rule()
+    def the_journal_is_backed_up(self) -> None:
+        self.world.back_up()
+
+    @rule(back=st.integers(0, 4), silent=st.booleans())
+    def records_are_lost(self, back: int, silent: bool) -> None:
+        """And most of the agents find the coordinator again, each in its turn."""
+        self.world.lose_records()
+        for node in NODES[:back]:
+            self.fleet[node].attach()
+        if not silent:
+            self.everybody_obeys_for_a_while(2)
+
+    @rule(node=nodes, cluster=st.sampled_from(("", "elsewhere", "cluster-1")), epochs=st.integers(-1, 2))
+    def come_from_a_lost_history(self, node: str, cluster: str, epochs: int) -> None:
+        """With whatever it holds."""
+        version = Version(max(0, self.world.cluster.epoch + epochs), self.world.stamp.revision + 1)
+        self.fleet[node].attach(cluster_id=cluster, highest_version=version)
+
     @rule(crash=st.sampled_from(Crash))
     def the_next_step_is_its_last(self, crash: Crash) -> None:
         self.world.crash = crash

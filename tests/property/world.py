@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import fields, replace
+import copy
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 from property.coordinator_truth import Truth
@@ -27,11 +27,20 @@ class Crash(Enum):
     BEFORE_HEARD = "the records are durable, no effect got out"
 
 
+@dataclass(frozen=True)
+class Backup:
+    """``records`` of the journal, and what is true of them. Nobody knew any agent when there was none."""
+
+    records: int
+    truth: Truth
+
+
 class World(Script):
     """Every event passes ``feed``, and is remembered, so that it can come again."""
 
     def __init__(self) -> None:
         self.truth = Truth()
+        self.backup = Backup(0, Truth())
         self.replica = Cluster()
         self.stored: list[bytes] = []
         self.history: list[Event] = []
@@ -40,7 +49,6 @@ class World(Script):
         self.is_broken = False
         """Within a step, and after one that failed."""
         self.wall_offset_ms = 0
-        self._streams = itertools.count(1)
         super().__init__()
 
     # --- what a script needs
@@ -50,12 +58,9 @@ class World(Script):
         stamp = super().stamp
         return replace(stamp, wall_ms=max(0, stamp.wall_ms + self.wall_offset_ms))
 
-    def next_stream(self) -> int:
-        return next(self._streams)
-
     def keep(self, out: Output) -> None:
         """Of a start or of retention: nobody asked for it."""
-        began = not self.journal or self.cluster.epoch != self.truth.epoch
+        began = not self.journal or self.cluster.epoch != self.truth.history.epoch
         self._make_durable(out)
         (self.truth.started if began else self.truth.retained)(self._stamp_before(out), out)
         self._check_state()
@@ -104,6 +109,21 @@ class World(Script):
         self._must_equal(self.cluster, self.replica)
         self.crash = None
         self.keep(self.cluster.start(self.stamp, "another-cluster"))
+
+    def back_up(self) -> None:
+        """Copy what is durable now, with the truth about it."""
+        self.backup = Backup(len(self.stored), copy.deepcopy(self.truth))
+
+    def lose_records(self) -> None:
+        """The coordinator starts again from the last backup; without one from nothing, as another cluster."""
+        backup = self.backup
+        self.truth = copy.deepcopy(backup.truth)
+        del self.journal[backup.records :], self.stored[backup.records :]
+        self.replica = self._read_back(None)
+        self.cluster = self._read_back(None)
+        self.losses += 1
+        self.crash = None
+        self.keep(self.cluster.start(self.stamp, f"cluster-{self.losses + 1}"))
 
     def jump(self, ms: int) -> None:
         """The clock jumps, and only then is it looked at. A coordinator's own never goes back, but for a restart."""

@@ -19,10 +19,14 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    RecoveryBegan,
+    RecoveryEnded,
     RestartAsked,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
+    StateLost,
     StopCause,
 )
 from simulation.options import Options
@@ -120,6 +124,8 @@ class JournalOracle:
                 pass  # who asked; what it leads to has records of its own
             case LifeForgotten():
                 self._forgotten(uid, self.lives[uid])
+            case StateLost() | RecoveryBegan() | RoundAdopted() | RecoveryEnded():
+                raise Violation("C1", f"nothing was lost, and yet {record}")
 
     def _started(self, record: CoordinatorStarted) -> None:
         if record.epoch <= self._epoch:

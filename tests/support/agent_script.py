@@ -51,6 +51,7 @@ class AgentScript:
         self.core = AgentCore(config)
         self.now_ms = 0
         self.revision = 0
+        self.job_uid = "uid"
         self.next_deadline_ms: int | None = None
         self.effects: list[Effect] = []
         self.reported = Observed()
@@ -86,11 +87,21 @@ class AgentScript:
         self.now_ms = end_ms
         return self.effects[before:]
 
-    def attach(self, *, lease_id: int = 7, sent_ms: int | None = None) -> list[Effect]:
+    def attach(
+        self,
+        *,
+        lease_id: int = 7,
+        sent_ms: int | None = None,
+        cluster_id: str = "cluster-1",
+        takes_over: str = "",
+        job_uid: str = "uid",
+    ) -> list[Effect]:
         spec = self.core.config.job_spec
+        self.job_uid = job_uid
         welcome = Welcome(
-            cluster_id="cluster-1",
-            job_uid="uid",
+            cluster_id=cluster_id,
+            takes_over_cluster_id=takes_over,
+            job_uid=job_uid,
             lease_id=lease_id,
             lease_ttl_ms=spec.lease_ttl_ms,
             heartbeat_interval_ms=spec.heartbeat_interval_ms,
@@ -101,7 +112,7 @@ class AgentScript:
     def direct(self, action: Action | None, **changes: object) -> list[Effect]:
         self.revision += 1
         directive = Directive(
-            version=Version(1, self.revision), job_uid="uid", reason="R", message="why", action=action
+            version=Version(1, self.revision), job_uid=self.job_uid, reason="R", message="why", action=action
         )
         return self.feed(DirectiveReceived(replace(directive, **changes)))  # type: ignore[arg-type]
 

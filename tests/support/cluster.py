@@ -201,7 +201,10 @@ class ProcessCluster:
 
     def wait_for_state(self, job: str, state: types_pb2.JobState.ValueType, timeout: float = 60) -> job_service_pb2.Job:
         def reached() -> job_service_pb2.Job | None:
-            found = self.job(job)
+            try:
+                found = self.job(job)
+            except grpc.RpcError:
+                return None
             return found if found.state == state else None
 
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from rallypoint.model import AgentPhase, JobSpec
+from rallypoint.model import NO_ROUND, AgentPhase, Assignment, Endpoint, JobSpec, Observed, Version
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
 from support.coordinator_script import JOB, Agent, Script
@@ -32,6 +32,7 @@ class Walk:
             lambda agent: agent.leave(),
             self._obituary,
             self._be_reborn,
+            self._now_and_then_come_from_a_lost_history,
             lambda agent: self.script.advance(self._rng.choice((100, 6_000, 40_000))),
             lambda agent: self.script.restart(),
             lambda agent: self._retain(),
@@ -50,6 +51,45 @@ class Walk:
         if self._rng.random() < 0.5:
             agent.welcome = agent.directive = None
         agent.attach(fresh=agent.welcome is None)
+
+    def _now_and_then_come_from_a_lost_history(self, agent: Agent) -> None:
+        if self._rng.random() < 0.4:
+            self._come_from_a_lost_history(agent)
+
+    def _come_from_a_lost_history(self, agent: Agent) -> None:
+        """Of this cluster's, or of another one; of this life or of one that nobody knows; with a round or without."""
+        life, cluster = self.script.cluster.current(JOB), self.script.cluster
+        known = life.facts.uid if life is not None else "lost-life"
+        rounds = life.facts.next_round if life is not None else 0
+        phase = self._rng.choice((AgentPhase.RUNNING, AgentPhase.READY))
+        held = self._claim(agent.node, rounds + self._rng.choice((-1, 0, 0, 1))) if self._rng.random() < 0.8 else None
+        has_held = held is not None and held.round >= 0
+        agent.observed = Observed(
+            phase=phase if has_held else AgentPhase.READY,
+            round=held.round if held is not None and has_held else NO_ROUND,
+            assignment=held if has_held else None,
+            offer=agent.next_offer(),
+        )
+        agent.attach(
+            cluster_id=self._rng.choice(("", "lost-cluster")),
+            job_uid=self._rng.choice((known, known, known, "lost-life")),
+            highest_version=Version(cluster.epoch + self._rng.choice((-1, 0, 1)), len(self.script.journal) + 1),
+        )
+
+    def _claim(self, node: str, number: int) -> Assignment:
+        """A round of a and b, and sometimes of c."""
+        size = 2 + (node == "c")
+        return Assignment(
+            round=number,
+            restart_count=0,
+            group_rank=NODES.index(node) % size,
+            group_world_size=size,
+            first_rank=NODES.index(node) % size,
+            world_size=size,
+            first_role_rank=0,
+            role_world_size=1,
+            endpoint=Endpoint("10.0.0.7", 7_000 + number),
+        )
 
     def _report(self, agent: Agent) -> None:
         agent.report(self._rng.choice(list(AgentPhase)), offer=agent.next_offer())

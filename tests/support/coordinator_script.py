@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from rallypoint.errors import Refusal
 from rallypoint.model import (
+    NO_VERSION,
     AgentPhase,
     Assignment,
     Capability,
@@ -116,10 +118,11 @@ class Agent:
             job_uid="" if fresh or self.welcome is None else self.welcome.job_uid,
             cluster_id=self.welcome.cluster_id if self.welcome else "",
             lease_id=0 if fresh else self.lease_id,
+            highest_version=self.directive.version if self.directive else NO_VERSION,
         )
         hello = replace(hello, **changes)
         self.script.by_stream[self.stream] = self
-        uid = f"uid{self.script.lives_begun}"
+        uid = f"uid{self.script.lives_begun}" + "'" * self.script.losses
         return self.script.feed(
             AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid, clock=self.reading)
         )
@@ -130,6 +133,8 @@ class Agent:
             changes.setdefault("version", self.directive.version)
             if isinstance(self.directive.action, Run):
                 changes.setdefault("round", self.directive.action.assignment.round)
+                if changes["round"] == self.directive.action.assignment.round:
+                    changes.setdefault("assignment", self.directive.action.assignment)
         if phase is not None:
             changes.setdefault("phase", phase)
         changes.setdefault("unkillable_pids", ())
@@ -150,7 +155,8 @@ class Agent:
 
     def fail(self, **changes: Any) -> Output:
         """Workers failed and are gone; a new port is held."""
-        rank = self.script.life.facts.round.places[self.node].first_rank  # type: ignore[union-attr]
+        held, current = self.observed.assignment, self.script.life.facts.round
+        rank = held.first_rank if held is not None else current.places[self.node].first_rank  # type: ignore[union-attr]
         return self.report(AgentPhase.FAILED, failure(self.node, rank=rank, **changes), offer=self.next_offer())
 
     def clear(self) -> Output:
@@ -206,6 +212,8 @@ class Script:
         self.now_ms = 1_000
         self.by_stream: dict[int, Agent] = {}
         self.next_deadline_ms: int | None = None
+        self.losses = 0
+        self._streams = itertools.count(1)
         self.keep(self.cluster.start(self.stamp, "cluster-1"))
 
     @property
@@ -223,7 +231,7 @@ class Script:
         return sum(isinstance(entry.record, JobCreated) for entry in self.journal)
 
     def next_stream(self) -> int:
-        return len(self.by_stream) + 1
+        return next(self._streams)
 
     def agent(self, node: str, spec: JobSpec, *, incarnation: str = "", **node_spec: object) -> Agent:
         made = NodeSpec(**node_spec)  # type: ignore[arg-type]
@@ -276,6 +284,14 @@ class Script:
         self.cluster = replayed(self.journal)
         self.by_stream.clear()
         self.keep(self.cluster.start(self.stamp, "another-cluster"))
+
+    def lose(self, records: int = 0) -> None:
+        """The coordinator starts again, and all but the first records are lost."""
+        del self.journal[records:]
+        self.cluster = replayed(self.journal)
+        self.by_stream.clear()
+        self.losses += 1
+        self.keep(self.cluster.start(self.stamp, f"cluster-{self.losses + 1}"))
 
     def _deliver(self, effect: Effect) -> None:
         if isinstance(effect, SendWelcome):

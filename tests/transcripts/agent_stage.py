@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Action, Drain, Exit, Hold, JobSpec, JobState, Outcome, Run, Stop
+from rallypoint.model import Action, Drain, Exit, Hold, JobSpec, JobState, Keep, Outcome, Run, Stop
 from rallypoint_agent.core.effects import Effect
 from rallypoint_agent.core.events import (
     AttachRefused,
@@ -26,6 +26,7 @@ from transcripts.language import Command, UnknownCommand, duration_ms
 
 _WHY = {
     "hold": "waiting for nodes",
+    "keep": "the records are lost",
     "run": "the round is formed",
     "stop": "rank 5 on b exited with 1",
     "drain": "drained by ops",
@@ -65,7 +66,12 @@ class AgentStage:
     # --- the coordinator
 
     def attach(self, command: Command) -> list[Effect]:
-        return self.script.attach(lease_id=command.number("lease", 7))
+        return self.script.attach(
+            lease_id=command.number("lease", 7),
+            cluster_id=command.options.get("cluster", "cluster-1"),
+            takes_over=command.options.get("for", ""),
+            job_uid=command.options.get("life", "uid"),
+        )
 
     def told(self, command: Command) -> list[Effect]:
         return self.script.direct(_action(command), message=_WHY[command.word(1)])
@@ -116,6 +122,7 @@ def _action(command: Command) -> Action | None:
     number = int(command.word(2, "0"))
     actions: dict[str, Action | None] = {
         "hold": Hold(),
+        "keep": Keep(),
         "run": Run(assignment(number, offer_id=command.number("offer", 0))),
         "stop": Stop(number, command.duration_ms("grace", 30_000)),
         "drain": Drain(30_000),

@@ -151,6 +151,10 @@ class CoordinatorStage:
     def restart(self, command: Command) -> None:
         self.script.restart()
 
+    def lose(self, command: Command) -> None:
+        """Its records are lost, but for as many of the first as are named."""
+        self.script.lose(int(command.word(1, "0")))
+
     def operator(self, command: Command) -> None:
         request = Request(command.word(1).upper())
         self.script.feed(
@@ -240,6 +244,7 @@ _SCENE: Mapping[str, Callable[[CoordinatorStage, Command], None]] = {
     "running": CoordinatorStage.running,
     "advance": CoordinatorStage.advance,
     "restart": CoordinatorStage.restart,
+    "lose": CoordinatorStage.lose,
     "operator": CoordinatorStage.operator,
     "show": CoordinatorStage.show,
 }

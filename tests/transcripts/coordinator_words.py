@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rallypoint.errors import Refusal
-from rallypoint.model import Action, Assignment, Directive, Drain, Exit, Hold, Run, Stop, WorkerFailure
+from rallypoint.model import Action, Assignment, Directive, Drain, Exit, Hold, Keep, Run, Stop, WorkerFailure
 from rallypoint_coordinator.core.effects import (
     Answer,
     Effect,
@@ -33,10 +33,14 @@ from rallypoint_coordinator.core.records import (
     NodeReadmitted,
     NodeSucceeded,
     Record,
+    RecoveryBegan,
+    RecoveryEnded,
     RestartAsked,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
+    StateLost,
 )
 
 
@@ -73,6 +77,19 @@ def _decided(record: Record) -> str:
     match record:
         case CoordinatorStarted():
             return f"epoch {record.epoch} of {record.cluster_id}"
+        case StateLost():
+            former = f", it answers for {record.former_cluster_id}" if record.former_cluster_id else ""
+            return f"epoch {record.epoch}{former}"
+        case RecoveryBegan():
+            floor = (
+                f", round {record.round} and {record.restart_count} restarts are known of" if record.round >= 0 else ""
+            )
+            return f"epoch {record.epoch}{floor}"
+        case RoundAdopted():
+            nodes = ", ".join(f"{place.seat.node} ({place.group_rank})" for place in record.places)
+            return f"round {record.round}, restart {record.restart_count}: {nodes}; at {_at(record)}"
+        case RecoveryEnded():
+            return ""
         case JobCreated(spec=spec):
             return f"{spec.min_nodes} to {spec.max_nodes} nodes, {spec.max_restarts} restarts"
         case MemberJoined():
@@ -104,7 +121,7 @@ def _decided(record: Record) -> str:
             return ""
 
 
-def _at(record: RoundFormed) -> str:
+def _at(record: RoundFormed | RoundAdopted) -> str:
     return f"{record.endpoint.host}:{record.endpoint.port}"
 
 
@@ -131,6 +148,8 @@ def _action(action: Action | None) -> str:
             return f"STOP round {number} within {grace_ms / 1_000:g} s"
         case Hold():
             return "HOLD"
+        case Keep():
+            return "KEEP"
         case Drain():
             return "DRAIN"
         case Exit(outcome):

@@ -18,6 +18,7 @@ from rallypoint.model import (
     Hold,
     JobSpec,
     JobState,
+    Keep,
     NodeSpec,
     Observed,
     Outcome,
@@ -141,6 +142,7 @@ observations = st.builds(
     unsupported_version=versions,
     fenced=st.booleans(),
     unkillable_pids=st.lists(ids, max_size=3).map(tuple),
+    assignment=st.none() | assignments,
 )
 hellos = st.builds(
     Hello,
@@ -168,10 +170,12 @@ welcomes = st.builds(
     heartbeat_interval_ms=durations_ms,
     job_spec=job_specs,
     coordinator_version=texts,
+    takes_over_cluster_id=texts,
 )
 actions = (
     st.none()
     | st.just(Hold())
+    | st.just(Keep())
     | st.builds(Run, assignments)
     | st.builds(Stop, ids, durations_ms)
     | st.builds(Drain, durations_ms)

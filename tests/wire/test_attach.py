@@ -29,6 +29,9 @@ from rallypoint_coordinator.server.agent_servicer import AgentService
 from rallypoint_coordinator.server.peers import peer_address
 from support.wire_client import SPEC, Coordinator, WireAgent, hello, ready, refusal_of, running_coordinator
 
+TOO_FAR = Version(2_000_000, 1)
+"""More epochs than a cluster can have lost."""
+
 
 @pytest.fixture
 async def coordinator() -> AsyncIterator[Coordinator]:
@@ -122,13 +125,13 @@ async def test_a_refusal_carries_standard_details(coordinator: Coordinator) -> N
             "hello.job_spec.min_nodes",
         ),
         (
-            pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(cluster_id="another"))),
+            pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(cluster_id="another", highest_version=TOO_FAR))),
             "WRONG_CLUSTER",
             "hello.cluster_id",
         ),
         (pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(job_uid="none"))), "UNKNOWN_LIFE", "hello.job_uid"),
         (
-            pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(highest_version=Version(2, 0)))),
+            pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(highest_version=TOO_FAR))),
             "JOURNAL_BEHIND",
             "",
         ),

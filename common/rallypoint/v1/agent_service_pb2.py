@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rallypoint.v1 import types_pb2 as rallypoint_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rallypoint/v1/agent_service.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xa3\x02\n\rAttachRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\x03\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.rallypoint.v1.HelloH\x00\x12+\n\x08observed\x18\x04 \x01(\x0b\x32\x17.rallypoint.v1.ObservedH\x00\x12-\n\theartbeat\x18\x05 \x01(\x0b\x32\x18.rallypoint.v1.HeartbeatH\x00\x12)\n\x07goodbye\x18\x06 \x01(\x0b\x32\x16.rallypoint.v1.GoodbyeH\x00\x12*\n\x05\x63lock\x18\n \x01(\x0b\x32\x1b.rallypoint.v1.ClockReadingB\t\n\x07messageJ\x04\x08\x07\x10\nR\x08\x61nnounce\"t\n\x0c\x43lockReading\x12\'\n\x04send\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tacked_seq\x18\x02 \x01(\x03\x12(\n\x05\x61\x63ked\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa8\x03\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12/\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x0b\n\x03job\x18\x06 \x01(\t\x12\x0f\n\x07job_uid\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x13\n\x0bincarnation\x18\t \x01(\t\x12\x12\n\nattach_seq\x18\n \x01(\x03\x12\x10\n\x08lease_id\x18\x0b \x01(\x03\x12(\n\x08job_spec\x18\x0c \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12*\n\tnode_spec\x18\r \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12)\n\x08observed\x18\x0e \x01(\x0b\x32\x17.rallypoint.v1.Observed\x12/\n\x0fhighest_version\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Version\"\xc7\x03\n\x08Observed\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12(\n\x05phase\x18\x02 \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x12\n\x05round\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07workers\x18\x04 \x03(\x0b\x32\x1b.rallypoint.v1.WorkerStatus\x12.\n\x08\x66\x61ilures\x18\x05 \x03(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12+\n\x05offer\x18\x06 \x01(\x0b\x32\x1c.rallypoint.v1.EndpointOffer\x12/\n\x08watchdog\x18\x07 \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x30\n\x0cobserve_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x13unsupported_version\x18\t \x01(\x0b\x32\x16.rallypoint.v1.Version\x12\x17\n\x0funkillable_pids\x18\n \x03(\x03\x12\x0e\n\x06\x66\x65nced\x18\x0c \x01(\x08\x42\x08\n\x06_round\"e\n\tHeartbeat\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x08watchdog\x18\x02 \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\"*\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xda\x01\n\x0e\x41ttachResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.WelcomeH\x00\x12-\n\tdirective\x18\x02 \x01(\x0b\x32\x18.rallypoint.v1.DirectiveH\x00\x12!\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x12.rallypoint.v1.AckH\x00\x12\x30\n\x0blease_stale\x18\x04 \x01(\x0b\x32\x19.rallypoint.v1.LeaseStaleH\x00\x42\t\n\x07messageJ\x04\x08\x05\x10\x08R\x08\x61nnounce\"\xfe\x01\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\t\x12\x1b\n\x13\x63oordinator_version\x18\x07 \x01(\t\x12(\n\x08job_spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\"\x12\n\x03\x41\x63k\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"\xc4\x02\n\tDirective\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12#\n\x04hold\x18\x05 \x01(\x0b\x32\x13.rallypoint.v1.HoldH\x00\x12!\n\x03run\x18\x06 \x01(\x0b\x32\x12.rallypoint.v1.RunH\x00\x12#\n\x04stop\x18\x07 \x01(\x0b\x32\x13.rallypoint.v1.StopH\x00\x12#\n\x04\x65xit\x18\x08 \x01(\x0b\x32\x13.rallypoint.v1.ExitH\x00\x12%\n\x05\x64rain\x18\n \x01(\x0b\x32\x14.rallypoint.v1.DrainH\x00\x12\x19\n\x11\x63onsumed_offer_id\x18\t \x01(\x03\x42\x08\n\x06\x61\x63tion\"\x06\n\x04Hold\"4\n\x03Run\x12-\n\nassignment\x18\x01 \x01(\x0b\x32\x19.rallypoint.v1.Assignment\"F\n\x04Stop\x12\r\n\x05round\x18\x01 \x01(\x03\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x05\x44rain\x12/\n\x0cgrace_period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x04\x45xit\x12\'\n\x07outcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Outcome\"\x1d\n\nLeaseStale\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x87\x01\n\x11ReportGoneRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12\x12\n\x05round\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\tB\x08\n\x06_round\"&\n\x12ReportGoneResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\x32\xac\x01\n\x0c\x41gentService\x12I\n\x06\x41ttach\x12\x1c.rallypoint.v1.AttachRequest\x1a\x1d.rallypoint.v1.AttachResponse(\x01\x30\x01\x12Q\n\nReportGone\x12 .rallypoint.v1.ReportGoneRequest\x1a!.rallypoint.v1.ReportGoneResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rallypoint/v1/agent_service.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xa3\x02\n\rAttachRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\x03\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12%\n\x05hello\x18\x03 \x01(\x0b\x32\x14.rallypoint.v1.HelloH\x00\x12+\n\x08observed\x18\x04 \x01(\x0b\x32\x17.rallypoint.v1.ObservedH\x00\x12-\n\theartbeat\x18\x05 \x01(\x0b\x32\x18.rallypoint.v1.HeartbeatH\x00\x12)\n\x07goodbye\x18\x06 \x01(\x0b\x32\x16.rallypoint.v1.GoodbyeH\x00\x12*\n\x05\x63lock\x18\n \x01(\x0b\x32\x1b.rallypoint.v1.ClockReadingB\t\n\x07messageJ\x04\x08\x07\x10\nR\x08\x61nnounce\"t\n\x0c\x43lockReading\x12\'\n\x04send\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tacked_seq\x18\x02 \x01(\x03\x12(\n\x05\x61\x63ked\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa8\x03\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12/\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x12\n\ncluster_id\x18\x05 \x01(\t\x12\x0b\n\x03job\x18\x06 \x01(\t\x12\x0f\n\x07job_uid\x18\x07 \x01(\t\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x13\n\x0bincarnation\x18\t \x01(\t\x12\x12\n\nattach_seq\x18\n \x01(\x03\x12\x10\n\x08lease_id\x18\x0b \x01(\x03\x12(\n\x08job_spec\x18\x0c \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12*\n\tnode_spec\x18\r \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12)\n\x08observed\x18\x0e \x01(\x0b\x32\x17.rallypoint.v1.Observed\x12/\n\x0fhighest_version\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Version\"\xf6\x03\n\x08Observed\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12(\n\x05phase\x18\x02 \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x12\n\x05round\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07workers\x18\x04 \x03(\x0b\x32\x1b.rallypoint.v1.WorkerStatus\x12.\n\x08\x66\x61ilures\x18\x05 \x03(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12+\n\x05offer\x18\x06 \x01(\x0b\x32\x1c.rallypoint.v1.EndpointOffer\x12/\n\x08watchdog\x18\x07 \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x30\n\x0cobserve_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x13unsupported_version\x18\t \x01(\x0b\x32\x16.rallypoint.v1.Version\x12\x17\n\x0funkillable_pids\x18\n \x03(\x03\x12-\n\nassignment\x18\x0b \x01(\x0b\x32\x19.rallypoint.v1.Assignment\x12\x0e\n\x06\x66\x65nced\x18\x0c \x01(\x08\x42\x08\n\x06_round\"e\n\tHeartbeat\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x08watchdog\x18\x02 \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\"*\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xda\x01\n\x0e\x41ttachResponse\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.WelcomeH\x00\x12-\n\tdirective\x18\x02 \x01(\x0b\x32\x18.rallypoint.v1.DirectiveH\x00\x12!\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x12.rallypoint.v1.AckH\x00\x12\x30\n\x0blease_stale\x18\x04 \x01(\x0b\x32\x19.rallypoint.v1.LeaseStaleH\x00\x42\t\n\x07messageJ\x04\x08\x05\x10\x08R\x08\x61nnounce\"\x9d\x02\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x66\x65\x61tures\x18\x06 \x03(\t\x12\x1b\n\x13\x63oordinator_version\x18\x07 \x01(\t\x12(\n\x08job_spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12\x1d\n\x15takes_over_cluster_id\x18\t \x01(\t\"\x12\n\x03\x41\x63k\x12\x0b\n\x03seq\x18\x01 \x01(\x03\"\xe9\x02\n\tDirective\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12#\n\x04hold\x18\x05 \x01(\x0b\x32\x13.rallypoint.v1.HoldH\x00\x12!\n\x03run\x18\x06 \x01(\x0b\x32\x12.rallypoint.v1.RunH\x00\x12#\n\x04stop\x18\x07 \x01(\x0b\x32\x13.rallypoint.v1.StopH\x00\x12#\n\x04\x65xit\x18\x08 \x01(\x0b\x32\x13.rallypoint.v1.ExitH\x00\x12%\n\x05\x64rain\x18\n \x01(\x0b\x32\x14.rallypoint.v1.DrainH\x00\x12#\n\x04keep\x18\x0b \x01(\x0b\x32\x13.rallypoint.v1.KeepH\x00\x12\x19\n\x11\x63onsumed_offer_id\x18\t \x01(\x03\x42\x08\n\x06\x61\x63tion\"\x06\n\x04Hold\"\x06\n\x04Keep\"4\n\x03Run\x12-\n\nassignment\x18\x01 \x01(\x0b\x32\x19.rallypoint.v1.Assignment\"F\n\x04Stop\x12\r\n\x05round\x18\x01 \x01(\x03\x12/\n\x0cgrace_period\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x05\x44rain\x12/\n\x0cgrace_period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"/\n\x04\x45xit\x12\'\n\x07outcome\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Outcome\"\x1d\n\nLeaseStale\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x87\x01\n\x11ReportGoneRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07job_uid\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\x03\x12\x12\n\x05round\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\tB\x08\n\x06_round\"&\n\x12ReportGoneResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\x32\xac\x01\n\x0c\x41gentService\x12I\n\x06\x41ttach\x12\x1c.rallypoint.v1.AttachRequest\x1a\x1d.rallypoint.v1.AttachResponse(\x01\x30\x01\x12Q\n\nReportGone\x12 .rallypoint.v1.ReportGoneRequest\x1a!.rallypoint.v1.ReportGoneResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,35 +41,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_start=557
   _globals['_HELLO']._serialized_end=981
   _globals['_OBSERVED']._serialized_start=984
-  _globals['_OBSERVED']._serialized_end=1439
-  _globals['_HEARTBEAT']._serialized_start=1441
-  _globals['_HEARTBEAT']._serialized_end=1542
-  _globals['_GOODBYE']._serialized_start=1544
-  _globals['_GOODBYE']._serialized_end=1586
-  _globals['_ATTACHRESPONSE']._serialized_start=1589
-  _globals['_ATTACHRESPONSE']._serialized_end=1807
-  _globals['_WELCOME']._serialized_start=1810
-  _globals['_WELCOME']._serialized_end=2064
-  _globals['_ACK']._serialized_start=2066
-  _globals['_ACK']._serialized_end=2084
-  _globals['_DIRECTIVE']._serialized_start=2087
-  _globals['_DIRECTIVE']._serialized_end=2411
-  _globals['_HOLD']._serialized_start=2413
-  _globals['_HOLD']._serialized_end=2419
-  _globals['_RUN']._serialized_start=2421
-  _globals['_RUN']._serialized_end=2473
-  _globals['_STOP']._serialized_start=2475
-  _globals['_STOP']._serialized_end=2545
-  _globals['_DRAIN']._serialized_start=2547
-  _globals['_DRAIN']._serialized_end=2603
-  _globals['_EXIT']._serialized_start=2605
-  _globals['_EXIT']._serialized_end=2652
-  _globals['_LEASESTALE']._serialized_start=2654
-  _globals['_LEASESTALE']._serialized_end=2683
-  _globals['_REPORTGONEREQUEST']._serialized_start=2686
-  _globals['_REPORTGONEREQUEST']._serialized_end=2821
-  _globals['_REPORTGONERESPONSE']._serialized_start=2823
-  _globals['_REPORTGONERESPONSE']._serialized_end=2861
-  _globals['_AGENTSERVICE']._serialized_start=2864
-  _globals['_AGENTSERVICE']._serialized_end=3036
+  _globals['_OBSERVED']._serialized_end=1486
+  _globals['_HEARTBEAT']._serialized_start=1488
+  _globals['_HEARTBEAT']._serialized_end=1589
+  _globals['_GOODBYE']._serialized_start=1591
+  _globals['_GOODBYE']._serialized_end=1633
+  _globals['_ATTACHRESPONSE']._serialized_start=1636
+  _globals['_ATTACHRESPONSE']._serialized_end=1854
+  _globals['_WELCOME']._serialized_start=1857
+  _globals['_WELCOME']._serialized_end=2142
+  _globals['_ACK']._serialized_start=2144
+  _globals['_ACK']._serialized_end=2162
+  _globals['_DIRECTIVE']._serialized_start=2165
+  _globals['_DIRECTIVE']._serialized_end=2526
+  _globals['_HOLD']._serialized_start=2528
+  _globals['_HOLD']._serialized_end=2534
+  _globals['_KEEP']._serialized_start=2536
+  _globals['_KEEP']._serialized_end=2542
+  _globals['_RUN']._serialized_start=2544
+  _globals['_RUN']._serialized_end=2596
+  _globals['_STOP']._serialized_start=2598
+  _globals['_STOP']._serialized_end=2668
+  _globals['_DRAIN']._serialized_start=2670
+  _globals['_DRAIN']._serialized_end=2726
+  _globals['_EXIT']._serialized_start=2728
+  _globals['_EXIT']._serialized_end=2775
+  _globals['_LEASESTALE']._serialized_start=2777
+  _globals['_LEASESTALE']._serialized_end=2806
+  _globals['_REPORTGONEREQUEST']._serialized_start=2809
+  _globals['_REPORTGONEREQUEST']._serialized_end=2944
+  _globals['_REPORTGONERESPONSE']._serialized_start=2946
+  _globals['_REPORTGONERESPONSE']._serialized_end=2984
+  _globals['_AGENTSERVICE']._serialized_start=2987
+  _globals['_AGENTSERVICE']._serialized_end=3159
 # @@protoc_insertion_point(module_scope)

@@ -145,14 +145,17 @@ class Hello(_message.Message):
     agent_version: _builtins.str
     """The agent's software and its release, for people: "rallypoint-agent/0.1.0". At most 128 bytes."""
     cluster_id: _builtins.str
-    """The cluster from an earlier Welcome; empty on first contact. At most 128 bytes. Another coordinator's cluster is refused with
-    WRONG_CLUSTER: two coordinators must never run one job.
+    """The cluster from the newest Welcome; empty on first contact. At most 128 bytes. Another coordinator's cluster is refused
+    with WRONG_CLUSTER: two coordinators must never run one job. A coordinator whose own cluster began less than
+    coordinator_outage + lease_ttl ago takes it instead for the one whose place it has taken, without its records, and
+    recovers them from what the agents hold: see Welcome.takes_over_cluster_id.
     """
     job: _builtins.str
     """REQUIRED. The job's name (--rdzv-id): 1 to 128 characters of [A-Za-z0-9._-], starting with a letter or digit."""
     job_uid: _builtins.str
-    """The life of the job, from an earlier Welcome; empty on first contact. At most 128 bytes. With a uid the agent is attached to that life
-    or learns its outcome. Without one it joins the current life, or starts a new one if that is decided.
+    """The life of the job, from the newest Welcome; empty on first contact. At most 128 bytes. With a uid the agent is attached to
+    that life or learns its outcome. Without one it joins the current life, or starts a new one if that is decided. An agent
+    that never ran a round and names a life that is not known joins the current one, if there is one that is not decided.
     """
     node: _builtins.str
     """REQUIRED. The node's name, unique in the job: 1 to 253 characters of [A-Za-z0-9._-]."""
@@ -184,7 +187,9 @@ class Hello(_message.Message):
 
     @_builtins.property
     def highest_version(self) -> _types_pb2.Version:
-        """The highest version ever seen. If it is above the coordinator's own, the coordinator's journal went backwards."""
+        """The highest version ever seen. If it is above the coordinator's own, the coordinator's journal went backwards: it then
+        recovers what the journal lacks from what the agents hold.
+        """
 
     def __init__(
         self,
@@ -229,6 +234,7 @@ class Observed(_message.Message):
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_VERSION_FIELD_NUMBER: _builtins.int
     UNKILLABLE_PIDS_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_FIELD_NUMBER: _builtins.int
     FENCED_FIELD_NUMBER: _builtins.int
     phase: _types_pb2.AgentPhase.ValueType
     """REQUIRED. Every phase but READY needs `round`."""
@@ -279,6 +285,12 @@ class Observed(_message.Message):
         that is told to end meanwhile ends without a Goodbye, and must not let an obituary come before they are gone.
         """
 
+    @_builtins.property
+    def assignment(self) -> _types_pb2.Assignment:
+        """The assignment of that round, just as the directive said it, whatever has become of its workers. Its round must be `round`. A
+        coordinator that lost its records adopts the round from these. An agent that leaves it out loses its workers then.
+        """
+
     def __init__(
         self,
         *,
@@ -292,11 +304,12 @@ class Observed(_message.Message):
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         unsupported_version: _types_pb2.Version | None = ...,
         unkillable_pids: _abc.Iterable[_builtins.int] | None = ...,
+        assignment: _types_pb2.Assignment | None = ...,
         fenced: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "assignment", b"assignment", "observe_time", b"observe_time", "offer", b"offer", "round", b"round", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "failures", b"failures", "fenced", b"fenced", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unkillable_pids", b"unkillable_pids", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "assignment", b"assignment", "failures", b"failures", "fenced", b"fenced", "observe_time", b"observe_time", "offer", b"offer", "phase", b"phase", "round", b"round", "unkillable_pids", b"unkillable_pids", "unsupported_version", b"unsupported_version", "version", b"version", "watchdog", b"watchdog", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
@@ -422,14 +435,21 @@ class Welcome(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     COORDINATOR_VERSION_FIELD_NUMBER: _builtins.int
     JOB_SPEC_FIELD_NUMBER: _builtins.int
+    TAKES_OVER_CLUSTER_ID_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
-    """The cluster: pin it, and send it in every later Hello."""
+    """The cluster: pin it, and send it in every later Hello. An agent that has pinned another one accepts this one only if
+    takes_over_cluster_id is the one it has pinned. Else it ends its workers and exits with status 4.
+    """
     job_uid: _builtins.str
-    """The life of the job: pin it likewise."""
+    """The life of the job: pin it likewise. It may differ from the one that is pinned only for an agent that never ran a round:
+    the life it had joined gave way to an earlier one that came back. Any other agent treats it as another cluster's.
+    """
     lease_id: _builtins.int
     """The lease: REQUIRED in every later message."""
     coordinator_version: _builtins.str
     """The coordinator's release, for people."""
+    takes_over_cluster_id: _builtins.str
+    """The cluster that the Hello named, if that is another one: this cluster answers for its jobs now."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """How long the lease lasts from when the newest acknowledged message was SENT."""
@@ -457,10 +477,11 @@ class Welcome(_message.Message):
         features: _abc.Iterable[_builtins.str] | None = ...,
         coordinator_version: _builtins.str = ...,
         job_spec: _types_pb2.JobSpec | None = ...,
+        takes_over_cluster_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "coordinator_version", b"coordinator_version", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "job_uid", b"job_uid", "lease_id", b"lease_id", "lease_ttl", b"lease_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "coordinator_version", b"coordinator_version", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "job_uid", b"job_uid", "lease_id", b"lease_id", "lease_ttl", b"lease_ttl", "takes_over_cluster_id", b"takes_over_cluster_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -505,11 +526,12 @@ class Directive(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     EXIT_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
     job_uid: _builtins.str
     """REQUIRED. The life of the job."""
     reason: _builtins.str
-    """Why, as a machine word: WAITING_FOR_NODES, STANDBY, QUARANTINED, ROUND_FORMED, WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED ..."""
+    """Why, as a machine word: WAITING_FOR_NODES, RECOVERING, STANDBY, QUARANTINED, ROUND_FORMED, WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED ..."""
     message: _builtins.str
     """Why, as a sentence."""
     consumed_offer_id: _builtins.int
@@ -540,6 +562,10 @@ class Directive(_message.Message):
     def drain(self) -> Global___Drain:
         """The node is drained: end the workers as by Stop, say Goodbye, exit."""
 
+    @_builtins.property
+    def keep(self) -> Global___Keep:
+        """Keep the workers that run; start none."""
+
     def __init__(
         self,
         *,
@@ -552,13 +578,14 @@ class Directive(_message.Message):
         stop: Global___Stop | None = ...,
         exit: Global___Exit | None = ...,
         drain: Global___Drain | None = ...,
+        keep: Global___Keep | None = ...,
         consumed_offer_id: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "drain", b"drain", "exit", b"exit", "hold", b"hold", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "drain", b"drain", "exit", b"exit", "hold", b"hold", "keep", b"keep", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consumed_offer_id", b"consumed_offer_id", "drain", b"drain", "exit", b"exit", "hold", b"hold", "job_uid", b"job_uid", "message", b"message", "reason", b"reason", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "consumed_offer_id", b"consumed_offer_id", "drain", b"drain", "exit", b"exit", "hold", b"hold", "job_uid", b"job_uid", "keep", b"keep", "message", b"message", "reason", b"reason", "run", b"run", "stop", b"stop", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["hold", "run", "stop", "exit", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["hold", "run", "stop", "exit", "drain", "keep"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -580,6 +607,25 @@ class Hold(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class Keep(_message.Message):
+    """The job's records are lost: keep the workers that run, start none, and wait. The round is adopted, with a Run of the
+    same round, or ended, with a Stop of it, at most one lease later.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Keep: _TypeAlias = Keep  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):

@@ -50,7 +50,7 @@ class AgentServiceStub:
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
       UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
-                                              retry with backoff.
+                                              retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
     Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
@@ -93,7 +93,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
       UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
-                                              retry with backoff.
+                                              retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
     Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
@@ -139,7 +139,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
           RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
           UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
-                                                  retry with backoff.
+                                                  retry with backoff. JOURNAL_BEHIND: a million epochs or more.
           CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
           NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
         Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".

@@ -123,6 +123,10 @@ class JournalRecord(_message.Message):
     NODE_DRAINED_FIELD_NUMBER: _builtins.int
     NODE_EXPELLED_FIELD_NUMBER: _builtins.int
     NODE_READMITTED_FIELD_NUMBER: _builtins.int
+    STATE_LOST_FIELD_NUMBER: _builtins.int
+    RECOVERY_BEGAN_FIELD_NUMBER: _builtins.int
+    ROUND_ADOPTED_FIELD_NUMBER: _builtins.int
+    RECOVERY_ENDED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -161,6 +165,14 @@ class JournalRecord(_message.Message):
     def node_expelled(self) -> Global___NodeExpelled: ...
     @_builtins.property
     def node_readmitted(self) -> Global___NodeReadmitted: ...
+    @_builtins.property
+    def state_lost(self) -> Global___StateLost: ...
+    @_builtins.property
+    def recovery_began(self) -> Global___RecoveryBegan: ...
+    @_builtins.property
+    def round_adopted(self) -> Global___RoundAdopted: ...
+    @_builtins.property
+    def recovery_ended(self) -> Global___RecoveryEnded: ...
     def __init__(
         self,
         *,
@@ -182,12 +194,16 @@ class JournalRecord(_message.Message):
         node_drained: Global___NodeDrained | None = ...,
         node_expelled: Global___NodeExpelled | None = ...,
         node_readmitted: Global___NodeReadmitted | None = ...,
+        state_lost: Global___StateLost | None = ...,
+        recovery_began: Global___RecoveryBegan | None = ...,
+        round_adopted: Global___RoundAdopted | None = ...,
+        recovery_ended: Global___RecoveryEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "restart_asked", b"restart_asked", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted", "state_lost", "recovery_began", "round_adopted", "recovery_ended"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -201,25 +217,57 @@ class CoordinatorStarted(_message.Message):
 
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    BORN_TIME_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     epoch: _builtins.int
+    @_builtins.property
+    def born_time(self) -> _timestamp_pb2.Timestamp:
+        """When the cluster began: set in its first record, and only there. Not set at all: longer ago than matters."""
+
     def __init__(
         self,
         *,
         cluster_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        born_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "epoch", b"epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time", "cluster_id", b"cluster_id", "epoch", b"epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CoordinatorStarted: _TypeAlias = CoordinatorStarted  # noqa: Y015
 
 @_typing.final
+class StateLost(_message.Message):
+    """An agent has seen what this journal does not know: it went backwards, or is another one than the agent's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMER_CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    former_cluster_id: _builtins.str
+    """The agent's cluster, for which this one answers from here on; empty if it is this one."""
+    epoch: _builtins.int
+    """The coordinator's epoch from here on: above all that the agent has seen."""
+    def __init__(
+        self,
+        *,
+        former_cluster_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "former_cluster_id", b"former_cluster_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateLost: _TypeAlias = StateLost  # noqa: Y015
+
+@_typing.final
 class JobCreated(_message.Message):
-    """A life of a job began."""
+    """A life of a job began; or, if RecoveryBegan follows, its agents brought it back under the uid that it had."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -365,6 +413,136 @@ class RoundFormed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RoundFormed: _TypeAlias = RoundFormed  # noqa: Y015
+
+@_typing.final
+class RecoveryBegan(_message.Message):
+    """What was decided of this life is lost, or part of it: its agents are asked what they hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch from which on the agents have this journal's directives."""
+    round: _builtins.int
+    """The highest round that an agent holds, if that is above all that are known: no number up to it is used again. Not set:
+    it is not above.
+    """
+    restart_count: _builtins.int
+    """The highest restart count that an agent holds, if it is above the one that is known."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        round: _builtins.int | None = ...,
+        restart_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "round", b"round"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "epoch", b"epoch", "restart_count", b"restart_count", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
+    _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round) -> _WhichOneofReturnType__round | None: ...
+
+Global___RecoveryBegan: _TypeAlias = RecoveryBegan  # noqa: Y015
+
+@_typing.final
+class RoundAdopted(_message.Message):
+    """A round that agents hold is this life's round again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    WORLD_SIZE_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    OFFER_NODE_FIELD_NUMBER: _builtins.int
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    restart_count: _builtins.int
+    """The restarts spent before it began, as its workers were told."""
+    world_size: _builtins.int
+    offer_node: _builtins.str
+    """Which node's offer the endpoint was; empty if that node is not known."""
+    offer_id: _builtins.int
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Place]:
+        """Those that are known, in group rank order. If some are missing the round is ended at once."""
+
+    @_builtins.property
+    def endpoint(self) -> _types_pb2.Endpoint: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        restart_count: _builtins.int = ...,
+        places: _abc.Iterable[Global___Place] | None = ...,
+        world_size: _builtins.int = ...,
+        endpoint: _types_pb2.Endpoint | None = ...,
+        offer_node: _builtins.str = ...,
+        offer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "offer_id", b"offer_id", "offer_node", b"offer_node", "places", b"places", "restart_count", b"restart_count", "round", b"round", "world_size", b"world_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoundAdopted: _TypeAlias = RoundAdopted  # noqa: Y015
+
+@_typing.final
+class Place(_message.Message):
+    """A seat with its ranks, which do not follow from an order in which some are missing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEAT_FIELD_NUMBER: _builtins.int
+    GROUP_RANK_FIELD_NUMBER: _builtins.int
+    FIRST_RANK_FIELD_NUMBER: _builtins.int
+    FIRST_ROLE_RANK_FIELD_NUMBER: _builtins.int
+    ROLE_WORLD_SIZE_FIELD_NUMBER: _builtins.int
+    group_rank: _builtins.int
+    first_rank: _builtins.int
+    first_role_rank: _builtins.int
+    role_world_size: _builtins.int
+    @_builtins.property
+    def seat(self) -> Global___Seat: ...
+    def __init__(
+        self,
+        *,
+        seat: Global___Seat | None = ...,
+        group_rank: _builtins.int = ...,
+        first_rank: _builtins.int = ...,
+        first_role_rank: _builtins.int = ...,
+        role_world_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seat", b"seat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_rank", b"first_rank", "first_role_rank", b"first_role_rank", "group_rank", b"group_rank", "role_world_size", b"role_world_size", "seat", b"seat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Place: _TypeAlias = Place  # noqa: Y015
+
+@_typing.final
+class RecoveryEnded(_message.Message):
+    """Nobody holds a round that has not ended: nodes are gathered as if the last one had ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryEnded: _TypeAlias = RecoveryEnded  # noqa: Y015
 
 @_typing.final
 class NodeSucceeded(_message.Message):
@@ -532,19 +710,23 @@ class RoundStopping(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     cause: Global___StopCause.ValueType
     message: _builtins.str
+    epoch: _builtins.int
+    """The coordinator's epoch then: who has seen this or a newer version can no longer begin the round. 0: not kept then."""
     def __init__(
         self,
         *,
         round: _builtins.int = ...,
         cause: Global___StopCause.ValueType = ...,
         message: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "message", b"message", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "message", b"message", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -614,7 +796,9 @@ Global___JobDecided: _TypeAlias = JobDecided  # noqa: Y015
 
 @_typing.final
 class LifeForgotten(_message.Message):
-    """A decided life is not kept any longer: what its name and its uid stood for is unknown from here on."""
+    """A decided life is not kept any longer, or one without a round gave way to an earlier one that came back: what its uid
+    stood for is unknown from here on.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -638,11 +822,21 @@ class ClusterSnapshot(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     LIVES_FIELD_NUMBER: _builtins.int
+    BORN_TIME_FIELD_NUMBER: _builtins.int
+    FORMER_CLUSTER_IDS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     epoch: _builtins.int
     @_builtins.property
     def lives(self) -> _containers.RepeatedCompositeFieldContainer[Global___LifeSnapshot]:
         """In the order in which they began."""
+
+    @_builtins.property
+    def born_time(self) -> _timestamp_pb2.Timestamp:
+        """When the cluster began; not set if that is not known."""
+
+    @_builtins.property
+    def former_cluster_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The clusters that it answers for."""
 
     def __init__(
         self,
@@ -650,10 +844,12 @@ class ClusterSnapshot(_message.Message):
         cluster_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         lives: _abc.Iterable[Global___LifeSnapshot] | None = ...,
+        born_time: _timestamp_pb2.Timestamp | None = ...,
+        former_cluster_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "epoch", b"epoch", "lives", b"lives"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time", "cluster_id", b"cluster_id", "epoch", b"epoch", "former_cluster_ids", b"former_cluster_ids", "lives", b"lives"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -680,6 +876,8 @@ class LifeSnapshot(_message.Message):
     DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CANCELLED_BY_FIELD_NUMBER: _builtins.int
+    RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
+    ROUND_FLOOR_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     uid: _builtins.str
     state: _types_pb2.JobState.ValueType
@@ -689,6 +887,10 @@ class LifeSnapshot(_message.Message):
     revision: _builtins.int
     """The last record of this life."""
     cancelled_by: _builtins.str
+    recovery_epoch: _builtins.int
+    """The epoch of its last recovery; 0: none."""
+    round_floor: _builtins.int
+    """A round that agents held when its records were lost: no number up to it is used again. Not set: there is none."""
     @_builtins.property
     def spec(self) -> _types_pb2.JobSpec: ...
     @_builtins.property
@@ -733,12 +935,16 @@ class LifeSnapshot(_message.Message):
         directive_revision: _builtins.int = ...,
         revision: _builtins.int = ...,
         cancelled_by: _builtins.str = ...,
+        recovery_epoch: _builtins.int = ...,
+        round_floor: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "recovery_epoch", b"recovery_epoch", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__round_floor: _TypeAlias = _typing.Literal["round_floor"]  # noqa: Y015
+    _WhichOneofArgType__round_floor: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round_floor) -> _WhichOneofReturnType__round_floor | None: ...
 
 Global___LifeSnapshot: _TypeAlias = LifeSnapshot  # noqa: Y015
 
@@ -821,6 +1027,9 @@ class RoundSnapshot(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     LEAVES_REMAINS_FIELD_NUMBER: _builtins.int
+    STOP_EPOCH_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    WORLD_SIZE_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     offer_id: _builtins.int
     restart_count: _builtins.int
@@ -832,6 +1041,10 @@ class RoundSnapshot(_message.Message):
     ended: _builtins.bool
     leaves_remains: _builtins.bool
     """Whether some participant's agent does not end what its workers started."""
+    stop_epoch: _builtins.int
+    """0: not kept when it was stopped."""
+    world_size: _builtins.int
+    """Set with the places."""
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___Seat]: ...
     @_builtins.property
@@ -843,6 +1056,10 @@ class RoundSnapshot(_message.Message):
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerFailure]:
         """Once it has ended: what failed in it, without tracebacks, the root cause first."""
+
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Place]:
+        """In place of the seats if some are missing."""
 
     def __init__(
         self,
@@ -859,10 +1076,13 @@ class RoundSnapshot(_message.Message):
         ended: _builtins.bool = ...,
         failures: _abc.Iterable[_types_pb2.WorkerFailure] | None = ...,
         leaves_remains: _builtins.bool = ...,
+        stop_epoch: _builtins.int = ...,
+        places: _abc.Iterable[Global___Place] | None = ...,
+        world_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "failures", b"failures", "leaves_remains", b"leaves_remains", "offer_id", b"offer_id", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "endpoint", b"endpoint", "failures", b"failures", "leaves_remains", b"leaves_remains", "offer_id", b"offer_id", "places", b"places", "restart_count", b"restart_count", "round", b"round", "seats", b"seats", "stop_cause", b"stop_cause", "stop_epoch", b"stop_epoch", "stop_message", b"stop_message", "stop_revision", b"stop_revision", "succeeded", b"succeeded", "world_size", b"world_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

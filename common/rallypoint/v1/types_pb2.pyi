@@ -241,6 +241,8 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     """Decided: the job failed."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 6
     """Decided: an operator cancelled it."""
+    JOB_STATE_RECOVERING: _JobState.ValueType  # 7
+    """The coordinator's records of the job are lost, and what its agents hold tells what was decided. What runs goes on."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """The state of one job's life."""
@@ -259,6 +261,8 @@ JOB_STATE_FAILED: JobState.ValueType  # 5
 """Decided: the job failed."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 6
 """Decided: an operator cancelled it."""
+JOB_STATE_RECOVERING: JobState.ValueType  # 7
+"""The coordinator's records of the job are lost, and what its agents hold tells what was decided. What runs goes on."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final

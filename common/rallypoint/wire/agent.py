@@ -17,6 +17,7 @@ from rallypoint.model import (
     Exit,
     Hello,
     Hold,
+    Keep,
     Observed,
     Run,
     Stop,
@@ -156,6 +157,7 @@ def observed_to_proto(observed: Observed) -> pb.Observed:
         unsupported_version=version_to_proto(observed.unsupported_version),
         fenced=observed.fenced,
         unkillable_pids=observed.unkillable_pids[:UNKILLABLE_PIDS_MAX],
+        assignment=assignment_to_proto(observed.assignment) if observed.assignment else None,
     )
 
 
@@ -173,6 +175,7 @@ def observed_from_proto(message: pb.Observed) -> Observed:
         unsupported_version=version_from_proto(message.unsupported_version),
         fenced=message.fenced,
         unkillable_pids=tuple(message.unkillable_pids),
+        assignment=assignment_from_proto(message.assignment) if message.HasField("assignment") else None,
     )
 
 
@@ -259,6 +262,7 @@ def welcome_to_proto(welcome: Welcome) -> pb.Welcome:
         lease_ttl=duration_to_proto(welcome.lease_ttl_ms),
         heartbeat_interval=duration_to_proto(welcome.heartbeat_interval_ms),
         coordinator_version=welcome.coordinator_version,
+        takes_over_cluster_id=welcome.takes_over_cluster_id,
         job_spec=job_spec_to_proto(welcome.job_spec),
     )
 
@@ -271,6 +275,7 @@ def welcome_from_proto(message: pb.Welcome) -> Welcome:
         lease_ttl_ms=duration_from_proto(message.lease_ttl),
         heartbeat_interval_ms=duration_from_proto(message.heartbeat_interval),
         coordinator_version=message.coordinator_version,
+        takes_over_cluster_id=message.takes_over_cluster_id,
         job_spec=job_spec_from_proto(message.job_spec),
     )
 
@@ -287,6 +292,8 @@ def directive_to_proto(directive: Directive) -> pb.Directive:
     match directive.action:
         case Hold():
             message.hold.SetInParent()
+        case Keep():
+            message.keep.SetInParent()
         case Run(assignment):
             message.run.assignment.CopyFrom(assignment_to_proto(assignment))
         case Stop(number, grace_ms):
@@ -318,6 +325,8 @@ def _action_from_proto(message: pb.Directive) -> Action | None:
     match message.WhichOneof("action"):
         case "hold":
             return Hold()
+        case "keep":
+            return Keep()
         case "run":
             return Run(assignment_from_proto(message.run.assignment))
         case "stop":

@@ -13,8 +13,7 @@ from typing import assert_never
 import rallypoint
 from rallypoint.errors import Reason, Refusal
 from rallypoint.limits import DAY_MS
-from rallypoint.model import Hello, Version
-from rallypoint_coordinator.core import handlers, requests
+from rallypoint_coordinator.core import handlers, lineage, requests
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.effects import Answer, Output, RefuseStream, SendLeaseStale
 from rallypoint_coordinator.core.events import (
@@ -31,9 +30,11 @@ from rallypoint_coordinator.core.events import (
     TimeAdvanced,
 )
 from rallypoint_coordinator.core.evolve import evolve
+from rallypoint_coordinator.core.history import History, Known, Lost
+from rallypoint_coordinator.core.lineage import Begin, Enter, Revive, unknown_life
 from rallypoint_coordinator.core.machine import settle
 from rallypoint_coordinator.core.membership import lease_expiry_ms
-from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobCreated, LifeForgotten
+from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobCreated, LifeForgotten, Record, StateLost
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot, copy_of
 from rallypoint_coordinator.core.state import Facts, Life, Presence, Watch
 from rallypoint_coordinator.core.step import Identity, Step
@@ -66,14 +67,20 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        self.cluster_id = ""
-        self.epoch = 0
-        self._began_revision = 0
+        self._history = History()
         self.lives: dict[str, Life] = {}
         self._current: dict[str, str] = {}
         self._decided: dict[str, None] = {}
         self._streams: dict[int, Binding] = {}
         self._deadlines: Deadlines[str] = Deadlines()
+
+    @property
+    def cluster_id(self) -> str:
+        return self._history.cluster_id
+
+    @property
+    def epoch(self) -> int:
+        return self._history.epoch
 
     def current(self, job: str) -> Life | None:
         """The newest life of a job's name."""
@@ -87,7 +94,12 @@ class Cluster:
 
     def restore(self, snapshot: ClusterSnapshot) -> None:
         """Begin with what a snapshot says; once, before all else. The cluster takes its lives over, uncopied."""
-        self.cluster_id, self.epoch = snapshot.cluster_id, snapshot.epoch
+        self._history = History(
+            cluster_id=snapshot.cluster_id,
+            epoch=snapshot.epoch,
+            born_wall_ms=snapshot.born_wall_ms,
+            former=dict.fromkeys(snapshot.former_cluster_ids),
+        )
         for facts in snapshot.lives:
             self.lives[facts.uid] = Life(facts)
             self._current[facts.job] = facts.uid
@@ -97,13 +109,21 @@ class Cluster:
     def snapshot(self) -> ClusterSnapshot:
         """The durable facts, copied: O(members), and quick, since the records to come have to wait for it."""
         lives = tuple(copy_of(life.facts) for life in self.lives.values())
-        return ClusterSnapshot(cluster_id=self.cluster_id, epoch=self.epoch, lives=lives)
+        return ClusterSnapshot(
+            cluster_id=self.cluster_id,
+            epoch=self.epoch,
+            born_wall_ms=self._history.born_wall_ms,
+            former_cluster_ids=tuple(self._history.former),
+            lives=lives,
+        )
 
     def apply(self, entry: Entry, revision: int) -> None:
         """Replay one durable record. Raises IllegalTransition if the journal is damaged."""
         record = entry.record
         if isinstance(record, CoordinatorStarted):
-            self.cluster_id, self.epoch = record.cluster_id, record.epoch
+            self._history.started(record, revision)
+        elif isinstance(record, StateLost):
+            self._history.lost(record, revision)
         elif isinstance(record, JobCreated):
             self._create(entry, record, revision)
         else:
@@ -115,11 +135,12 @@ class Cluster:
     def start(self, stamp: Stamp, fresh_cluster_id: str) -> Output:
         """Begin an epoch, after replay: every live lease gets a whole lease_ttl, no loss is decided before that."""
         out = Output()
-        started = CoordinatorStarted(cluster_id=self.cluster_id or fresh_cluster_id, epoch=self.epoch + 1)
-        entry = Entry(job="", job_uid="", wall_ms=stamp.wall_ms, record=started)
-        self._began_revision = stamp.revision + 1
-        self.apply(entry, self._began_revision)
-        out.records.append(entry)
+        started = CoordinatorStarted(
+            cluster_id=self.cluster_id or fresh_cluster_id,
+            epoch=self.epoch + 1,
+            born_wall_ms=0 if self.cluster_id else stamp.wall_ms,
+        )
+        self._record(stamp, out, started)
         for life in self.lives.values():
             self._rearm(life, stamp)
             self._finish(Step(life, stamp, self._identity(), out))
@@ -170,82 +191,56 @@ class Cluster:
         return out
 
     def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
-        refusal = self._refuse_hello(event.hello, stamp.revision)
+        hello = event.hello
+        known = self._history.judge(hello, stamp)
+        refusal = known if isinstance(known, Refusal) else self._enter(event, known, stamp, out)
         if refusal is not None:
             out.effects.append(RefuseStream(event.stream, refusal))
-            return
-        life = self._life_for(event, stamp, out)
+
+    def _enter(self, event: AgentAttached, known: Known | Lost, stamp: Stamp, out: Output) -> Refusal | None:
+        """Take the Hello to its life. Returns why not, if there is none for it."""
+        hello, lost = event.hello, isinstance(known, Lost)
+        verdict = lineage.life_for(hello, self.lives.get(hello.job_uid), self.current(hello.job), lost=lost)
+        if isinstance(verdict, Refusal):
+            return verdict
+        begins = not isinstance(verdict, Enter)
+        if begins and len(self.lives) - len(self._decided) >= LIVES_MAX:
+            return _too_many_jobs()
+        if isinstance(known, Lost) and known.record is not None:
+            self._record(stamp, out, known.record)
+        life = verdict.life if isinstance(verdict, Enter) else self._begin_life(event, verdict, stamp, out)
         step = Step(life, stamp, self._identity(), out)
-        lease_id = handlers.attach(step, event.stream, event.hello, event.peer, event.clock)
+        if lost and hello.job_uid == life.facts.uid:
+            handlers.recover(step, hello)
+        lease_id = handlers.attach(step, event.stream, hello, event.peer, event.clock, lost=lost)
         if lease_id is not None:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)
-
-    def _refuse_hello(self, hello: Hello, revision: int) -> Refusal | None:
-        """What is wrong with a Hello before it reaches a life."""
-        if hello.cluster_id not in ("", self.cluster_id):
-            return Refusal(
-                reason=Reason.WRONG_CLUSTER,
-                message=(
-                    f"the agent belongs to cluster {hello.cluster_id}, this coordinator is {self.cluster_id}:"
-                    " was it started anew without its data?"
-                ),
-                field="hello.cluster_id",
-                metadata={"ours": self.cluster_id, "theirs": hello.cluster_id},
-            )
-        if self._is_ahead(hello.highest_version, revision):
-            ours, theirs = Version(self.epoch, revision), hello.highest_version
-            return Refusal(
-                reason=Reason.JOURNAL_BEHIND,
-                message=(
-                    f"the agent has seen epoch {theirs.epoch}, revision {theirs.revision}, which this coordinator"
-                    f" (epoch {ours.epoch}, revision {ours.revision}) does not know: was an old backup restored?"
-                ),
-                metadata={"ours": f"{ours.epoch}.{ours.revision}", "theirs": f"{theirs.epoch}.{theirs.revision}"},
-            )
-        if hello.job_uid and hello.job_uid not in self.lives:
-            return Refusal(
-                reason=Reason.UNKNOWN_LIFE,
-                message=f"job {hello.job} has no life {hello.job_uid} here",
-                field="hello.job_uid",
-                metadata={"job": hello.job, "job_uid": hello.job_uid},
-            )
-        if self._begins_life(hello) and len(self.lives) - len(self._decided) >= LIVES_MAX:
-            return Refusal(
-                reason=Reason.LIMIT_REACHED,
-                message=f"this coordinator has {LIVES_MAX} jobs, which is the limit",
-                metadata={"limit": str(LIVES_MAX)},
-            )
         return None
 
-    def _is_ahead(self, seen: Version, revision: int) -> bool:
-        """Whether the journal went backwards: what an earlier epoch showed to an agent came before this one began."""
-        if seen.epoch < self.epoch:
-            return seen.revision >= self._began_revision
-        return seen > Version(self.epoch, revision)
-
-    def _begins_life(self, hello: Hello) -> bool:
-        life = self.current(hello.job)
-        return not hello.job_uid and (life is None or (life.facts.outcome is not None and not _is_member(life, hello)))
-
-    def _life_for(self, event: AgentAttached, stamp: Stamp, out: Output) -> Life:
-        """The life that the Hello names, else the job's current one, else, if that is decided, a new one."""
-        hello = event.hello
-        if hello.job_uid:
-            return self.lives[hello.job_uid]
-        life = self.current(hello.job)
-        if life is not None and (life.facts.outcome is None or _is_member(life, hello)):
-            return life
+    def _begin_life(self, event: AgentAttached, verdict: Begin | Revive, stamp: Stamp, out: Output) -> Life:
+        hello, uid = event.hello, event.fresh_uid
+        if isinstance(verdict, Revive):
+            uid = hello.job_uid
+            if verdict.instead_of is not None:
+                self._give_way(verdict.instead_of, stamp, out)
         if len(self.lives) >= LIVES_MAX:
             self._record_forgotten(next(iter(self._decided)), stamp, out)
-        entry = Entry(
-            job=hello.job, job_uid=event.fresh_uid, wall_ms=stamp.wall_ms, record=JobCreated(spec=hello.job_spec)
-        )
-        out.records.append(entry)
-        self.apply(entry, stamp.revision + len(out.records))
-        created = self.lives[event.fresh_uid]
+        self._record(stamp, out, JobCreated(spec=hello.job_spec), hello.job, uid)
+        created = self.lives[uid]
         created.watch.gathering_since_ms = stamp.at_ms
         return created
+
+    def _give_way(self, life: Life, stamp: Stamp, out: Output) -> None:
+        """An earlier life of the name comes back: the agents of this one, which has had no round, join that one."""
+        refusal = Refusal(
+            reason=Reason.RECOVERING,
+            message=f"an earlier life of job {life.facts.job} came back: attach again to join it",
+            metadata={"job": life.facts.job, "job_uid": life.facts.uid},
+        )
+        streams = (presence.stream for presence in life.presences.values())
+        out.effects.extend(RefuseStream(stream, refusal) for stream in streams if stream is not None)
+        self._record_forgotten(life.facts.uid, stamp, out)
 
     def _from_holder(
         self,
@@ -293,13 +288,7 @@ class Cluster:
     def _gone_reported(self, event: GoneReported, stamp: Stamp, out: Output) -> None:
         life = self.lives.get(event.job_uid)
         if life is None or life.facts.job != event.job:
-            refusal = Refusal(
-                reason=Reason.UNKNOWN_LIFE,
-                message=f"job {event.job} has no life {event.job_uid} here",
-                field="job_uid",
-                metadata={"job": event.job, "job_uid": event.job_uid},
-            )
-            out.effects.append(Answer(event.call, refusal))
+            out.effects.append(Answer(event.call, unknown_life(event.job, event.job_uid, "job_uid")))
             return
         step = Step(life, stamp, self._identity(), out)
         was_news = handlers.gone_reported(step, event.lease_id, event.incarnation, event.message)
@@ -362,8 +351,11 @@ class Cluster:
         return out
 
     def _record_forgotten(self, uid: str, stamp: Stamp, out: Output) -> None:
-        job = self.lives[uid].facts.job
-        entry = Entry(job=job, job_uid=uid, wall_ms=stamp.wall_ms, record=LifeForgotten())
+        self._record(stamp, out, LifeForgotten(), self.lives[uid].facts.job, uid)
+
+    def _record(self, stamp: Stamp, out: Output, record: Record, job: str = "", uid: str = "") -> None:
+        """Decide something that is not a step of one life."""
+        entry = Entry(job=job, job_uid=uid, wall_ms=stamp.wall_ms, record=record)
         out.records.append(entry)
         self.apply(entry, stamp.revision + len(out.records))
 
@@ -388,16 +380,18 @@ class Cluster:
 
     def _forget(self, uid: str) -> None:
         life = self.lives.pop(uid)
-        del self._decided[uid]
+        self._decided.pop(uid, None)
         self._deadlines.clear(uid)
         if self._current.get(life.facts.job) == uid:
             del self._current[life.facts.job]
 
 
-def _is_member(life: Life, hello: Hello) -> bool:
-    """Whether the Hello is from the holder of a live lease, whose Welcome must have been lost."""
-    member = life.facts.members.get(hello.node)
-    return member is not None and member.gone is None and member.incarnation == hello.incarnation
+def _too_many_jobs() -> Refusal:
+    return Refusal(
+        reason=Reason.LIMIT_REACHED,
+        message=f"this coordinator has {LIVES_MAX} jobs, which is the limit",
+        metadata={"limit": str(LIVES_MAX)},
+    )
 
 
 def _ask(step: Step, event: OperatorAsked) -> bool | Refusal:

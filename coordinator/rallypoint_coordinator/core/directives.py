@@ -10,11 +10,13 @@ from rallypoint.model import (
     Exit,
     Hold,
     JobState,
+    Keep,
     Run,
     Stop,
     Version,
 )
-from rallypoint_coordinator.core.state import Facts, Member, Place, Round
+from rallypoint_coordinator.core.records import Place
+from rallypoint_coordinator.core.state import Facts, Member, Round
 
 
 def version_for(facts: Facts, member: Member, epoch: int) -> Version:
@@ -48,6 +50,8 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return "DRAINED", f"drained by {member.drained_by}", Drain(facts.spec.shutdown_timeout_ms)
     if member.unkillable_pids:
         return "QUARANTINED", describe_quarantine(member), Hold()
+    if facts.state == JobState.RECOVERING:
+        return "RECOVERING", "the job's records are lost: keep what runs until its nodes are back", Keep()
     current, place = facts.round, place_of(facts, member)
     if facts.state == JobState.GATHERING:
         return "WAITING_FOR_NODES", _waiting(facts), Hold()

@@ -23,18 +23,23 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    Place,
+    RecoveryBegan,
+    RecoveryEnded,
     RestartAsked,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
     Seat,
 )
-from rallypoint_coordinator.core.state import Facts, Member, Place, Round
+from rallypoint_coordinator.core.state import Facts, Member, Round
 
 GONE_NODES_MAX = 1_000
 """So many gone nodes are remembered in a life; the earliest gone is forgotten first."""
 
 _MEMBERSHIP: dict[type[LifeRecord], tuple[JobState, ...]] = {MemberJoined: (), MemberGone: ()}
+_RECOVERY: dict[type[LifeRecord], tuple[JobState, ...]] = {RecoveryBegan: (JobState.RECOVERING,)}
 _REQUESTS: dict[type[LifeRecord], tuple[JobState, ...]] = {JobCancelled: (), NodeDrained: ()}
 _QUARANTINE: dict[type[LifeRecord], tuple[JobState, ...]] = {NodeReadmitted: ()}
 
@@ -43,13 +48,25 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
         **_MEMBERSHIP,
         **_REQUESTS,
         **_QUARANTINE,
+        **_RECOVERY,
         RoundFormed: (JobState.RUNNING,),
         JobDecided: (JobState.FAILED, JobState.CANCELLED),
+        LifeForgotten: (),
+    },
+    JobState.RECOVERING: {
+        **_MEMBERSHIP,
+        **_QUARANTINE,
+        JobCancelled: (),
+        RecoveryBegan: (),
+        RoundAdopted: (JobState.RUNNING,),
+        RecoveryEnded: (JobState.GATHERING,),
+        LifeForgotten: (),
     },
     JobState.RUNNING: {
         **_MEMBERSHIP,
         **_REQUESTS,
         **_QUARANTINE,
+        **_RECOVERY,
         RestartAsked: (),
         NodeSucceeded: (),
         RoundStopping: (JobState.STOPPING,),
@@ -60,6 +77,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
         **_REQUESTS,
         **_QUARANTINE,
         NodeExpelled: (),
+        **_RECOVERY,
         RoundEnded: (JobState.GATHERING,),
     },
     JobState.SUCCEEDED: {**_MEMBERSHIP, LifeForgotten: ()},
@@ -68,7 +86,9 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
 }
 """State -> record -> next state, which an outcome chooses among several; none: it stays. What is missing is illegal."""
 
-CHANGES_DIRECTIVES = frozenset({RoundFormed, RoundStopping, RoundEnded, JobDecided})
+CHANGES_DIRECTIVES = frozenset(
+    {RoundFormed, RoundStopping, RoundEnded, JobDecided, RecoveryBegan, RoundAdopted, RecoveryEnded}
+)
 """Records after which every member is told something new."""
 
 
@@ -137,8 +157,8 @@ def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
 
 
 def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
-    if record.round != facts.round_number + 1:
-        raise IllegalTransition(facts, record, f"round {record.round} after {facts.round_number}")
+    if record.round != facts.next_round:
+        raise IllegalTransition(facts, record, f"round {record.round} instead of {facts.next_round}")
     facts.round = Round(
         number=record.round,
         places=places_of(record.seats),
@@ -151,6 +171,41 @@ def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
         ),
     )
     facts.members[record.seats[0].node].consumed_offer_id = record.offer_id
+
+
+def _recovery_began(facts: Facts, record: RecoveryBegan, revision: int) -> None:
+    facts.recovery_epoch = max(facts.recovery_epoch, record.epoch)
+    facts.round_floor = max(facts.round_floor, record.round)
+    facts.restart_count = max(facts.restart_count, record.restart_count)
+
+
+def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
+    earlier = facts.round
+    if earlier is not None and record.round < earlier.number + earlier.ended:
+        raise IllegalTransition(facts, record, f"round {earlier.number} is known, ended: {earlier.ended}")
+    places = {place.seat.node: place for place in record.places}
+    is_same = earlier is not None and earlier.number == record.round
+    facts.round = Round(
+        number=record.round,
+        places=places,
+        world_size=record.world_size,
+        endpoint=record.endpoint,
+        offer_id=record.offer_id,
+        restart_count=record.restart_count,
+        succeeded=earlier.succeeded & places.keys() if earlier is not None and is_same else set(),
+        leaves_remains=any(
+            node in facts.members and Capability.KILLS_TREES not in facts.members[node].capabilities for node in places
+        ),
+    )
+    facts.restart_count = max(facts.restart_count, record.restart_count)
+    holder = facts.members.get(record.offer_node)
+    if holder is not None:
+        holder.consumed_offer_id = max(holder.consumed_offer_id, record.offer_id)
+
+
+def _recovery_ended(facts: Facts, record: RecoveryEnded, revision: int) -> None:
+    if facts.round is not None and not facts.round.ended:
+        raise IllegalTransition(facts, record, f"round {facts.round.number} has not ended")
 
 
 def places_of(seats: tuple[Seat, ...]) -> dict[str, Place]:
@@ -189,7 +244,7 @@ def _round_stopping(facts: Facts, record: RoundStopping, revision: int) -> None:
     current = _round_of(facts, record)
     current.stop_cause = record.cause
     current.stop_message = record.message
-    current.stop_revision = revision
+    current.stop_revision, current.stop_epoch = revision, record.epoch
 
 
 def _round_ended(facts: Facts, record: RoundEnded, revision: int) -> None:
@@ -240,6 +295,9 @@ def _life_forgotten(facts: Facts, record: LifeForgotten, revision: int) -> None:
 _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
     MemberJoined: _member_joined,
     MemberGone: _member_gone,
+    RecoveryBegan: _recovery_began,
+    RoundAdopted: _round_adopted,
+    RecoveryEnded: _recovery_ended,
     RoundFormed: _round_formed,
     NodeSucceeded: _node_succeeded,
     RoundStopping: _round_stopping,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from rallypoint.model import JobState
-from rallypoint_coordinator.core import rendezvous
+from rallypoint_coordinator.core import recovery, rendezvous
 from rallypoint_coordinator.core.effects import Explain
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.core.step import Step
@@ -39,6 +39,18 @@ def _gathering(life: Life, now_ms: int) -> Explanation:
     verdict = rendezvous.consider(life.facts, life.watch, now_ms)
     assert isinstance(verdict, rendezvous.Wait), "settle has taken every step that is due"
     return Explanation(verdict.reason, verdict.headline, verdict.progress, verdict.until_ms)
+
+
+def _recovering(life: Life, now_ms: int) -> Explanation:
+    claims = life.watch.claims
+    assert claims is not None
+    found = claims.newest(recovery.first_adoptable(life.facts))
+    progress = f"{len(life.presences)} nodes are back, none of a round that runs"
+    if found is not None:
+        progress = f"{len(found.claims)} of {found.key.group_world_size} nodes of round {found.key.round} are back"
+    return Explanation(
+        "RECOVERING", "recovering: the records of this job are lost", progress, life.watch.recovery_ends_ms
+    )
 
 
 def _running(life: Life, now_ms: int) -> Explanation:
@@ -76,6 +88,7 @@ def _decided(life: Life, now_ms: int) -> Explanation:
 
 EXPLAIN: Mapping[JobState, Callable[[Life, int], Explanation]] = {
     JobState.GATHERING: _gathering,
+    JobState.RECOVERING: _recovering,
     JobState.RUNNING: _running,
     JobState.STOPPING: _stopping,
     JobState.SUCCEEDED: _decided,

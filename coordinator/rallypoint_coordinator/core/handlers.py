@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
-from rallypoint_coordinator.core import quarantine, starts
+from rallypoint_coordinator.core import quarantine, recovery, starts
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentHeartbeat
@@ -21,9 +21,16 @@ from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
 
 
-def attach(step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading | None) -> int | None:
-    """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused."""
-    verdict = admit(step.life, hello, step.stamp.at_ms)
+def attach(
+    step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading | None, *, lost: bool = False
+) -> int | None:
+    """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused.
+
+    ``lost``: it comes from a history that was lost, so the lease that it names means nothing here.
+    """
+    if lost:
+        hello = replace(hello, lease_id=0)
+    verdict = admit(step.life, hello, step.stamp.at_ms, lost=lost)
     if isinstance(verdict, Refusal):
         step.effect(RefuseStream(stream, verdict))
         return None
@@ -35,13 +42,24 @@ def attach(step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading
     if presence.stream is not None:
         step.effect(RefuseStream(presence.stream, _superseded(member)))
     presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, peer
-    step.effect(SendWelcome(stream, _welcome(step, member)))
+    step.effect(SendWelcome(stream, _welcome(step, member, hello.cluster_id)))
     presence.clock.acked_seq = 0
     _heard(step, member, presence, clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
     _observe(step, member, presence, hello.observed)
     step.tell(member, presence)
     return member.lease_id
+
+
+def recover(step: Step, hello: Hello) -> None:
+    """The Hello tells of decisions that are lost: ask all agents what they hold, unless that is being done."""
+    began = recovery.beginning(step.life.facts, hello, step.identity.epoch)
+    if began is None:
+        return
+    is_new = step.life.facts.state is not JobState.RECOVERING
+    step.record(began)
+    if is_new:
+        recovery.begin(step.life, step.stamp.at_ms)
 
 
 def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: ClockReading | None) -> None:
@@ -153,12 +171,13 @@ def rearm(life: Life, now_ms: int) -> None:
         starts.await_starts(life, now_ms)
     elif life.facts.state is JobState.GATHERING:
         life.watch.expected = expected_back(life)
+    elif life.facts.state is JobState.RECOVERING:
+        recovery.begin(life, now_ms)
 
 
 def _join(step: Step, hello: Hello, verdict: Join) -> Member:
     if verdict.replaces is not None:
-        message = "its revoked lease is over: the agent attached without workers"
-        member_gone(step, verdict.replaces, GoneReason.EXPIRED, message)
+        member_gone(step, verdict.replaces, GoneReason.EXPIRED, verdict.why)
     lease_id = step.record(
         MemberJoined(
             node=hello.node,
@@ -204,7 +223,8 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
     else:
         watch.ready.discard(member.lease_id)
     react(step, Trigger.OBSERVED, member, presence)
-    presence.observed = replace(report, failures=())
+    recovers = step.life.facts.state is JobState.RECOVERING
+    presence.observed = replace(report, failures=recovery.in_short(report.failures) if recovers else ())
 
 
 def _is_ready(member: Member, presence: Presence) -> bool:
@@ -223,7 +243,7 @@ def _repeat_if_behind(step: Step, member: Member, presence: Presence, seen: Vers
         step.tell(member, presence)
 
 
-def _welcome(step: Step, member: Member) -> Welcome:
+def _welcome(step: Step, member: Member, cluster_id: str) -> Welcome:
     facts = step.life.facts
     return Welcome(
         cluster_id=step.identity.cluster_id,
@@ -233,6 +253,7 @@ def _welcome(step: Step, member: Member) -> Welcome:
         heartbeat_interval_ms=facts.spec.heartbeat_interval_ms,
         job_spec=facts.spec,
         coordinator_version=step.identity.release,
+        takes_over_cluster_id=cluster_id if cluster_id != step.identity.cluster_id else "",
     )
 
 

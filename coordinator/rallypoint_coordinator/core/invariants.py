@@ -58,11 +58,15 @@ def _state(facts: Facts) -> None:
     if facts.state is JobState.GATHERING:
         _demand(not runs, "C4", facts, "the last round has not ended")
     stopping = facts.round is not None and facts.round.stop_cause is not None and not facts.round.ended
-    _demand(stopping == (facts.state is JobState.STOPPING), "C4", facts, "a round is stopping, or is not")
+    if facts.state is not JobState.RECOVERING:
+        _demand(stopping == (facts.state is JobState.STOPPING), "C4", facts, "a round is stopping, or is not")
 
 
 def _seats(facts: Facts, current: Round) -> None:
     """Ranks are 0..n-1 in the order of the seats, contiguous on each node, and as many as are allowed."""
+    if not current.is_whole:
+        _adopted_in_part(facts, current)
+        return
     low, high = facts.spec.min_nodes, facts.spec.max_nodes
     _demand(low <= len(current.places) <= high, "C3", facts, f"{len(current.places)} nodes of {low} to {high}")
     next_rank = 0
@@ -72,12 +76,27 @@ def _seats(facts: Facts, current: Round) -> None:
         next_rank += place.seat.local_world_size
     _demand(current.world_size == next_rank, "C3", facts, f"{current.world_size} ranks said, {next_rank} given")
     _demand(current.succeeded <= current.places.keys(), "C3", facts, "a node succeeded that has no place")
-    charged = facts.restart_count - current.restart_count
-    _demand(charged in (0, int(current.ended)), "C5", facts, f"round {current.number} spent {charged} restarts")
+    _price(facts, current)
     rank_0 = next(iter(current.places.values())).seat
     holder = facts.members.get(rank_0.node)
     consumed = holder is None or holder.lease_id != rank_0.lease_id or holder.consumed_offer_id >= current.offer_id
     _demand(consumed, "C10", facts, f"offer {current.offer_id} of {rank_0.node} can be used again")
+
+
+def _price(facts: Facts, current: Round) -> None:
+    """A recovery may have learned of restarts that the round on record did not know of."""
+    charged = facts.restart_count - current.restart_count
+    fits = charged in (0, int(current.ended)) or (charged > 0 and facts.recovery_epoch > 0)
+    _demand(fits, "C5", facts, f"round {current.number} spent {charged} restarts")
+
+
+def _adopted_in_part(facts: Facts, current: Round) -> None:
+    """Only a recovery makes such a round, and only to end it. What is known of the ranks is in order."""
+    ends = facts.state in (JobState.STOPPING, JobState.RECOVERING) or current.ended
+    _demand(facts.recovery_epoch > 0 and ends, "C3", facts, f"round {current.number} runs with places missing")
+    ranks = [place.group_rank for place in current.places.values()]
+    _demand(ranks == sorted(set(ranks)), "C3", facts, f"group ranks {ranks}")
+    _price(facts, current)
 
 
 def _waiting(life: Life) -> None:
@@ -87,6 +106,10 @@ def _waiting(life: Life) -> None:
     _demand(watch.remaining <= life.presences.keys(), "C4", facts, f"waiting for the gone: {watch.remaining}")
     if facts.state is JobState.GATHERING:
         _demand(watch.until_ms is not None, "C8", facts, "gathering without end")
+    recovers = facts.state is JobState.RECOVERING
+    _demand(recovers == (watch.claims is not None), "C8", facts, "claims outside of a recovery, or none in it")
+    if recovers:
+        _demand(watch.until_ms == watch.recovery_ends_ms, "C8", facts, "recovering without end")
     if facts.state is JobState.STOPPING:
         waits = bool(watch.remaining) or watch.remains_until_ms is not None
         _demand(waits, "C8", facts, "everybody is gone, the round has not ended")

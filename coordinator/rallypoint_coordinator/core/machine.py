@@ -7,10 +7,11 @@ which decisions are legal at all. An event is first noted by :mod:`.handlers`, t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 
 from rallypoint.model import KILL_PATIENCE_MS, AgentPhase, JobState, Observed, Outcome
-from rallypoint_coordinator.core import quarantine, rendezvous, scaling, starts
+from rallypoint_coordinator.core import quarantine, recovery, rendezvous, scaling, starts
 from rallypoint_coordinator.core.causes import describe
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import SendLeaseStale
@@ -19,6 +20,7 @@ from rallypoint_coordinator.core.records import (
     GoneReason,
     JobDecided,
     NodeSucceeded,
+    RecoveryEnded,
     RoundEnded,
     RoundFormed,
     RoundStopping,
@@ -113,6 +115,8 @@ def _stopping_observed(step: Step, member: Member, presence: Presence | None) ->
     assert facts.round is not None
     assert presence is not None
     if place_of(facts, member) is None:
+        if not presence.observed.phase.may_have_workers:
+            step.life.watch.remaining.discard(member.lease_id)
         return
     if presence.observed.round == facts.round.number:
         _note_failures(step, member, presence)
@@ -127,8 +131,18 @@ def _stopping_gone(step: Step, member: Member, presence: Presence | None) -> Non
         _note_loss(step, member)
 
 
+def _recovering_observed(step: Step, member: Member, presence: Presence | None) -> None:
+    assert presence is not None
+    recovery.note(step.life, member, presence)
+
+
+def _recovering_gone(step: Step, member: Member, presence: Presence | None) -> None:
+    recovery.forget(step.life, member.node)
+
+
 REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {
     JobState.GATHERING: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
+    JobState.RECOVERING: {Trigger.OBSERVED: _recovering_observed, Trigger.GONE: _recovering_gone},
     JobState.RUNNING: {Trigger.OBSERVED: _running_observed, Trigger.GONE: _running_gone},
     JobState.STOPPING: {Trigger.OBSERVED: _stopping_observed, Trigger.GONE: _stopping_gone},
     JobState.SUCCEEDED: {Trigger.OBSERVED: _nothing, Trigger.GONE: _nothing},
@@ -145,7 +159,7 @@ def is_clear_of(current: Round, report: Observed) -> bool:
     """
     if report.may_have_workers:
         return False
-    return report.round >= current.number or report.version.revision >= current.stop_revision
+    return report.round >= current.number or current.is_after_stop(report.version)
 
 
 def _note_failures(step: Step, member: Member, presence: Presence) -> None:
@@ -158,7 +172,7 @@ def stop_round(step: Step, cause: StopCause, message: str) -> None:
     life = step.life
     current = life.facts.round
     assert current is not None
-    step.record(RoundStopping(round=current.number, cause=cause, message=message))
+    step.record(RoundStopping(round=current.number, cause=cause, message=message, epoch=step.identity.epoch))
     starts.forget(life)
     await_participants(life, step.stamp.at_ms)
     quarantine.expel_those_stuck(step)
@@ -176,6 +190,8 @@ def await_participants(life: Life, now_ms: int) -> None:
         and lease_id not in life.watch.quarantined
         and not is_clear_of(current, life.presences[lease_id].observed)
     }
+    if life.facts.recovery_epoch:
+        life.watch.remaining |= recovery.of_other_rounds(life, current)
     life.watch.stop_deadline_ms = now_ms + life.facts.spec.shutdown_timeout_ms + STOP_MARGIN_MS
 
 
@@ -244,7 +260,7 @@ def _form(step: Step) -> None:
     life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
     step.record(
         RoundFormed(
-            round=life.facts.round_number + 1,
+            round=life.facts.next_round,
             seats=tuple(rendezvous.seat_of(member) for member in chosen),
             endpoint=offer.endpoint,
             offer_id=offer.offer_id,
@@ -252,6 +268,57 @@ def _form(step: Step) -> None:
     )
     life.watch.ready.discard(chosen[0].lease_id)
     starts.await_starts(life, step.stamp.at_ms)
+
+
+def _recover(step: Step) -> bool:
+    """Go on with what the agents hold, or without it."""
+    life = step.life
+    verdict = recovery.consider(life, step.stamp.at_ms)
+    match verdict:
+        case recovery.Wait():
+            return False
+        case recovery.Abandon():
+            step.record(RecoveryEnded())
+            life.watch.claims = None
+            _gather_anew(life, step.stamp.at_ms)
+        case recovery.Adopt(record, missing):
+            if record.round != life.facts.round_number:
+                life.watch.failures.clear()
+                life.watch.lost.clear()
+            step.record(record)
+            life.watch.claims = None
+            recovery.withdraw_offer(life, record.offer_node)
+            starts.await_starts(life, step.stamp.at_ms)
+            _look_anew(step)
+            _stop_adopted(step, missing)
+    return True
+
+
+def _look_anew(step: Step) -> None:
+    """What the members said while their round was not known means something now."""
+    life = step.life
+    for presence in list(life.presences.values()):
+        react(step, Trigger.OBSERVED, life.facts.members[presence.node], presence)
+        presence.observed = replace(presence.observed, failures=())
+
+
+def _stop_adopted(step: Step, missing: str) -> None:
+    """An adopted round that cannot go on is ended, unless what its members said ends it already."""
+    facts = step.life.facts
+    if facts.state is not JobState.RUNNING:
+        return
+    if facts.cancelled_by:
+        stop_round(step, StopCause.CANCELLED, f"cancelled by {facts.cancelled_by}")
+    elif missing:
+        stop_round(step, StopCause.NODE_LOST, missing)
+
+
+def _gather_anew(life: Life, now_ms: int) -> None:
+    """A gathering begins: known members are waited for a moment, lost ones as long as the job wants it."""
+    watch = life.watch
+    watch.gathering_since_ms, watch.stop_deadline_ms, watch.remains_until_ms = now_ms, None, None
+    watch.expected = expected_back(life)
+    watch.rejoin_ends_ms = now_ms + life.facts.spec.rejoin_wait_ms
 
 
 def _run(step: Step) -> bool:
@@ -310,9 +377,7 @@ def _stop(step: Step) -> bool:
         )
     )
     watch.failures.clear()
-    watch.gathering_since_ms, watch.stop_deadline_ms, watch.remains_until_ms = step.stamp.at_ms, None, None
-    watch.expected = expected_back(life)
-    watch.rejoin_ends_ms = step.stamp.at_ms + life.facts.spec.rejoin_wait_ms
+    _gather_anew(life, step.stamp.at_ms)
     if verdict.outcome is not None:
         step.record(JobDecided(outcome=verdict.outcome))
     return True
@@ -348,7 +413,8 @@ def expected_back(life: Life) -> set[int]:
 def _lost_in(current: Round, life: Life) -> list[str]:
     """The participants whose loss the others may have noticed."""
     watch = life.watch
-    return [
+    unknown = [] if current.is_whole else ["a node that did not come back"]
+    return unknown + [
         node
         for node in current.places
         if node in watch.lost and node not in current.succeeded and node not in watch.overdue
@@ -388,6 +454,7 @@ def _rest(step: Step) -> bool:
 
 SETTLE: Mapping[JobState, Callable[[Step], bool]] = {
     JobState.GATHERING: _gather,
+    JobState.RECOVERING: _recover,
     JobState.RUNNING: _run,
     JobState.STOPPING: _stop,
     JobState.SUCCEEDED: _rest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Capability, Hello, JobSpec
+from rallypoint.model import Capability, Hello, JobSpec, JobState
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
 
 MEMBERS_MAX = 200_000
@@ -22,9 +22,10 @@ UNFENCED_WAIT_MS = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Give it a new lease. ``replaces``: its own earlier, revoked lease, which this Hello proves to be over."""
+    """Give it a new lease. ``replaces``: the node's earlier lease, which this Hello proves to be over, and ``why``."""
 
     replaces: Member | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Stale:
     message: str
 
 
+SELF_FENCING = frozenset({Capability.SELF_FENCES})
+"""What is assumed of an agent of which nothing is on record."""
+
+
 def lease_expiry_ms(spec: JobSpec, received_ms: int, capabilities: frozenset[Capability]) -> int:
     """When a lease renewed now is over on the holder's side too: drift below 0.1 % and one second are allowed for.
 
@@ -51,22 +56,26 @@ def lease_expiry_ms(spec: JobSpec, received_ms: int, capabilities: frozenset[Cap
     return received_ms + spec.lease_ttl_ms + drift_ms + LEASE_MARGIN_MS + unfenced_ms
 
 
-def admit(life: Life, hello: Hello, now_ms: int) -> Join | Resume | Stale | Refusal:
-    """Judge a Hello to this life."""
+def admit(life: Life, hello: Hello, now_ms: int, *, lost: bool = False) -> Join | Resume | Stale | Refusal:
+    """Judge a Hello to this life. ``lost``: it comes from a history that was lost; then it must name no lease."""
     mismatch = spec_mismatch(life.facts.spec, hello.job_spec)
     if mismatch is not None:
         return mismatch
+    brings_round = lost and life.facts.state is JobState.RECOVERING and hello.observed.assignment is not None
     member = life.facts.members.get(hello.node)
     if member is None or member.gone is not None:
-        return _newcomer(life.facts, hello)
+        return _newcomer(life.facts, hello, brings_round)
     presence = life.presences[member.lease_id]
     if member.incarnation != hello.incarnation:
+        if brings_round and presence.stream is None:
+            # A node has one agent: this one ran a round after the one on record was gone.
+            return Join(replaces=member, why="a later agent of the node holds a round that is not on record")
         return _name_taken(life, member, presence, now_ms)
     return _returning(member, presence, hello)
 
 
-def _newcomer(facts: Facts, hello: Hello) -> Join | Stale | Refusal:
-    if hello.observed.may_have_workers:
+def _newcomer(facts: Facts, hello: Hello, brings_round: bool) -> Join | Stale | Refusal:
+    if hello.observed.may_have_workers and not brings_round:
         return Stale("the lease has ended")
     if facts.live_count >= MEMBERS_MAX:
         return Refusal(
@@ -88,7 +97,7 @@ def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resum
         # Only a Hello that has dropped the lease is from after LeaseStale, and so can start no worker under it.
         if hello.lease_id != 0 or hello.observed.may_have_workers:
             return Stale("the lease was revoked")
-        return Join(replaces=member)
+        return Join(replaces=member, why="its revoked lease is over: the agent attached without workers")
     if hello.lease_id not in (0, member.lease_id):
         return Stale(f"lease {hello.lease_id} is not the node's live lease")
     return Resume(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec, Outcome, WorkerFailure
+from rallypoint.model import NO_ROUND, Capability, Endpoint, JobSpec, NodeSpec, Outcome, WorkerFailure
 
 
 class GoneReason(StrEnum):
@@ -34,13 +34,27 @@ class StopCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorStarted:
+    """``born_wall_ms``: when the cluster began, in its first record only; 0 else."""
+
     cluster_id: str
+    epoch: int
+    born_wall_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateLost:
+    """An agent has seen what this journal does not know; the epoch is above all of that from here on.
+
+    ``former_cluster_id``: its cluster, for which this one answers now; "" if it is this one.
+    """
+
+    former_cluster_id: str
     epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCreated:
-    """A life of a job began."""
+    """A life of a job began; or, if RecoveryBegan follows, its agents brought it back."""
 
     spec: JobSpec
 
@@ -77,6 +91,47 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A seat with its ranks."""
+
+    seat: Seat
+    group_rank: int
+    first_rank: int
+    first_role_rank: int
+    role_world_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryBegan:
+    """What was decided is lost: the agents are asked what they hold. ``epoch``: from when they have ours.
+
+    ``round`` and ``restart_count``: the highest that an agent holds, where that is above what is known.
+    """
+
+    epoch: int
+    round: int = NO_ROUND
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundAdopted:
+    """A round that agents hold is the life's round again. Places are in group rank order; some may be missing."""
+
+    round: int
+    restart_count: int
+    places: tuple[Place, ...]
+    world_size: int
+    endpoint: Endpoint
+    offer_node: str
+    offer_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryEnded:
+    """Nobody holds a round that has not ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFormed:
     """A round began. Seats are in group rank order."""
 
@@ -96,11 +151,12 @@ class NodeSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundStopping:
-    """A round is being ended, by the first cause seen."""
+    """A round is being ended, by the first cause seen. ``epoch``: the coordinator's; 0: not kept then."""
 
     round: int
     cause: StopCause
     message: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,13 +224,16 @@ class JobDecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifeForgotten:
-    """A decided life is not kept any longer."""
+    """A decided life is not kept any longer; or one without a round gave way to one that came back."""
 
 
 LifeRecord = (
     JobCreated
     | MemberJoined
     | MemberGone
+    | RecoveryBegan
+    | RoundAdopted
+    | RecoveryEnded
     | RoundFormed
     | NodeSucceeded
     | RoundStopping
@@ -187,7 +246,7 @@ LifeRecord = (
     | JobDecided
     | LifeForgotten
 )
-Record = CoordinatorStarted | LifeRecord
+Record = CoordinatorStarted | StateLost | LifeRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,12 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
         )
     if member.drained_by:
         return False
+    if facts.state is JobState.RECOVERING:
+        return Refusal(
+            reason=Reason.RECOVERING,
+            message=f"job {facts.job} is being recovered from its agents; try again in a moment",
+            metadata={"job": facts.job},
+        )
     step.record(NodeDrained(node=node, lease_id=member.lease_id, by=by, reason=reason))
     step.life.watch.ready.discard(member.lease_id)
     step.tell(member, step.life.presences[member.lease_id])

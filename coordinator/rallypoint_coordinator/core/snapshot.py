@@ -13,6 +13,8 @@ class ClusterSnapshot:
 
     cluster_id: str
     epoch: int
+    born_wall_ms: int = 0
+    former_cluster_ids: tuple[str, ...] = ()
     lives: tuple[Facts, ...]
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rallypoint.model import (
     NO_ROUND,
@@ -23,7 +24,10 @@ from rallypoint.model import (
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.failures import FailureLog
-from rallypoint_coordinator.core.records import GoneReason, Seat, StopCause
+from rallypoint_coordinator.core.records import GoneReason, Place, StopCause
+
+if TYPE_CHECKING:
+    from rallypoint_coordinator.core.recovery import Claims
 
 
 @dataclass(slots=True)
@@ -48,20 +52,12 @@ class Member:
     gone_message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A seat with the ranks that follow from its position."""
-
-    seat: Seat
-    group_rank: int
-    first_rank: int
-    first_role_rank: int
-    role_world_size: int
-
-
 @dataclass(slots=True, kw_only=True)
 class Round:
-    """One agreed worker group. ``places`` is by node, in group rank order."""
+    """One agreed worker group. ``places`` is by node, in group rank order.
+
+    Of an adopted round some may be missing: it is then being ended, or has ended.
+    """
 
     number: int
     places: dict[str, Place]
@@ -73,11 +69,21 @@ class Round:
     stop_cause: StopCause | None = None
     stop_message: str = ""
     stop_revision: int = 0
+    stop_epoch: int = 0
+    """0: not kept when it was stopped."""
     ended: bool = False
     failures: tuple[WorkerFailure, ...] = ()
     """Once it has ended: what failed in it, without tracebacks, the root cause first."""
     leaves_remains: bool = False
     """Some participant's agent does not end what its workers started."""
+
+    @property
+    def is_whole(self) -> bool:
+        return sum(place.seat.local_world_size for place in self.places.values()) == self.world_size
+
+    def is_after_stop(self, seen: Version) -> bool:
+        """Whether who has seen this has seen the round's end. Of an earlier epoch it may be a lost journal's."""
+        return seen.revision >= self.stop_revision and seen.epoch >= self.stop_epoch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +108,15 @@ class Facts:
     """The last record that changed what every member is told."""
     revision: int = 0
     """The last record of this life."""
+    recovery_epoch: int = 0
+    """From which epoch on its agents have directives of this journal alone; 0: they have no others."""
+    round_floor: int = NO_ROUND
+    """A round that agents held when the records were lost."""
+
+    @property
+    def next_round(self) -> int:
+        """The number of the next round: none is used twice."""
+        return max(self.round_number, self.round_floor) + 1
 
     @property
     def round_number(self) -> int:
@@ -123,7 +138,7 @@ class Presence:
     heard_at_ms: int = 0
     heard_wall_ms: int = 0
     observed: Observed = field(default_factory=Observed)
-    """Without its failures: they are kept in the Watch."""
+    """Without its failures: they are kept in the Watch. While the life is recovered they are here, in short."""
     clock: AgentClock = field(default_factory=AgentClock)
     acked_at_ms: int = 0
     sent_version: Version | None = None
@@ -163,6 +178,10 @@ class Watch:
     stop_deadline_ms: int | None = None
     remains_until_ms: int | None = None
     """STOPPING, every participant is gone: what agents that do not kill trees left behind has until then to end."""
+    claims: Claims | None = None
+    """RECOVERING: what the agents hold."""
+    recovery_ends_ms: int = 0
+    """Until when they are waited for."""
     until_ms: int | None = None
     """When what the message waits for runs out, on the stamp's clock."""
     reason: str = ""

@@ -24,8 +24,8 @@ from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.membership import is_suspect
-from rallypoint_coordinator.core.records import GoneReason
-from rallypoint_coordinator.core.state import Facts, Life, Member, Place, Round
+from rallypoint_coordinator.core.records import GoneReason, Place
+from rallypoint_coordinator.core.state import Facts, Life, Member, Round
 
 GONE_STATES = {
     GoneReason.LEFT: pb.NODE_STATE_LEFT,

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from rallypoint import wire
-from rallypoint.model import Outcome
+from rallypoint.model import NO_ROUND, Outcome
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint.wire.scalars import EnumTable, instant_from_proto, instant_to_proto
-from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto
+from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
 from rallypoint_coordinator.core.records import (
     CoordinatorStarted,
     Entry,
@@ -27,12 +27,17 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    Place,
     Record,
+    RecoveryBegan,
+    RecoveryEnded,
     RestartAsked,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
     Seat,
+    StateLost,
     StopCause,
 )
 
@@ -88,11 +93,14 @@ def known(member: T | None, what: str, number: int) -> T:
 
 
 def _write_started(record: CoordinatorStarted) -> pb.CoordinatorStarted:
-    return pb.CoordinatorStarted(cluster_id=record.cluster_id, epoch=record.epoch)
+    born_time = instant_to_proto(record.born_wall_ms)
+    return pb.CoordinatorStarted(cluster_id=record.cluster_id, epoch=record.epoch, born_time=born_time)
 
 
 def _read_started(message: pb.CoordinatorStarted) -> CoordinatorStarted:
-    return CoordinatorStarted(cluster_id=message.cluster_id, epoch=message.epoch)
+    return CoordinatorStarted(
+        cluster_id=message.cluster_id, epoch=message.epoch, born_wall_ms=instant_from_proto(message.born_time)
+    )
 
 
 def _write_created(record: JobCreated) -> pb.JobCreated:
@@ -154,6 +162,78 @@ def seat_from_proto(message: pb.Seat) -> Seat:
     )
 
 
+def place_to_proto(place: Place) -> pb.Place:
+    return pb.Place(
+        seat=seat_to_proto(place.seat),
+        group_rank=place.group_rank,
+        first_rank=place.first_rank,
+        first_role_rank=place.first_role_rank,
+        role_world_size=place.role_world_size,
+    )
+
+
+def place_from_proto(message: pb.Place) -> Place:
+    return Place(
+        seat=seat_from_proto(message.seat),
+        group_rank=message.group_rank,
+        first_rank=message.first_rank,
+        first_role_rank=message.first_role_rank,
+        role_world_size=message.role_world_size,
+    )
+
+
+def _write_lost(record: StateLost) -> pb.StateLost:
+    return pb.StateLost(former_cluster_id=record.former_cluster_id, epoch=record.epoch)
+
+
+def _read_lost(message: pb.StateLost) -> StateLost:
+    return StateLost(former_cluster_id=message.former_cluster_id, epoch=message.epoch)
+
+
+def _write_recovery(record: RecoveryBegan) -> pb.RecoveryBegan:
+    return pb.RecoveryBegan(epoch=record.epoch, round=round_to_proto(record.round), restart_count=record.restart_count)
+
+
+def _read_recovery(message: pb.RecoveryBegan) -> RecoveryBegan:
+    return RecoveryBegan(
+        epoch=message.epoch,
+        round=message.round if message.HasField("round") else NO_ROUND,
+        restart_count=message.restart_count,
+    )
+
+
+def _write_adopted(record: RoundAdopted) -> pb.RoundAdopted:
+    return pb.RoundAdopted(
+        round=record.round,
+        restart_count=record.restart_count,
+        places=[place_to_proto(place) for place in record.places],
+        world_size=record.world_size,
+        endpoint=wire.endpoint_to_proto(record.endpoint),
+        offer_node=record.offer_node,
+        offer_id=record.offer_id,
+    )
+
+
+def _read_adopted(message: pb.RoundAdopted) -> RoundAdopted:
+    return RoundAdopted(
+        round=message.round,
+        restart_count=message.restart_count,
+        places=tuple(place_from_proto(place) for place in message.places),
+        world_size=message.world_size,
+        endpoint=wire.endpoint_from_proto(message.endpoint),
+        offer_node=message.offer_node,
+        offer_id=message.offer_id,
+    )
+
+
+def _write_recovered(record: RecoveryEnded) -> pb.RecoveryEnded:
+    return pb.RecoveryEnded()
+
+
+def _read_recovered(message: pb.RecoveryEnded) -> RecoveryEnded:
+    return RecoveryEnded()
+
+
 def _write_formed(record: RoundFormed) -> pb.RoundFormed:
     return pb.RoundFormed(
         round=record.round,
@@ -181,7 +261,9 @@ def _read_succeeded(message: pb.NodeSucceeded) -> NodeSucceeded:
 
 
 def _write_stopping(record: RoundStopping) -> pb.RoundStopping:
-    return pb.RoundStopping(round=record.round, cause=STOP_CAUSES.number(record.cause), message=record.message)
+    return pb.RoundStopping(
+        round=record.round, cause=STOP_CAUSES.number(record.cause), message=record.message, epoch=record.epoch
+    )
 
 
 def _read_stopping(message: pb.RoundStopping) -> RoundStopping:
@@ -189,6 +271,7 @@ def _read_stopping(message: pb.RoundStopping) -> RoundStopping:
         round=message.round,
         cause=known(STOP_CAUSES.member(message.cause), "StopCause", message.cause),
         message=message.message,
+        epoch=message.epoch,
     )
 
 
@@ -290,9 +373,13 @@ class _Codec(NamedTuple):
 
 _CODECS = (
     _Codec("coordinator_started", CoordinatorStarted, _write_started, _read_started),
+    _Codec("state_lost", StateLost, _write_lost, _read_lost),
     _Codec("job_created", JobCreated, _write_created, _read_created),
     _Codec("member_joined", MemberJoined, _write_joined, _read_joined),
     _Codec("member_gone", MemberGone, _write_gone, _read_gone),
+    _Codec("recovery_began", RecoveryBegan, _write_recovery, _read_recovery),
+    _Codec("round_adopted", RoundAdopted, _write_adopted, _read_adopted),
+    _Codec("recovery_ended", RecoveryEnded, _write_recovered, _read_recovered),
     _Codec("round_formed", RoundFormed, _write_formed, _read_formed),
     _Codec("node_succeeded", NodeSucceeded, _write_succeeded, _read_succeeded),
     _Codec("round_stopping", RoundStopping, _write_stopping, _read_stopping),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from rallypoint import wire
+from rallypoint.model import NO_ROUND
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.wire.scalars import instant_from_proto, instant_to_proto
-from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto
+from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
 from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
@@ -18,6 +19,8 @@ from rallypoint_coordinator.store.codec import (
     known,
     outcome_from_proto,
     outcome_to_proto,
+    place_from_proto,
+    place_to_proto,
     seat_from_proto,
     seat_to_proto,
 )
@@ -41,6 +44,8 @@ def snapshot_to_proto(snapshot: ClusterSnapshot) -> pb.ClusterSnapshot:
     return pb.ClusterSnapshot(
         cluster_id=snapshot.cluster_id,
         epoch=snapshot.epoch,
+        born_time=instant_to_proto(snapshot.born_wall_ms),
+        former_cluster_ids=snapshot.former_cluster_ids,
         lives=[_life_to_proto(facts) for facts in snapshot.lives],
     )
 
@@ -50,6 +55,8 @@ def snapshot_from_proto(message: pb.ClusterSnapshot) -> ClusterSnapshot:
     return ClusterSnapshot(
         cluster_id=message.cluster_id,
         epoch=message.epoch,
+        born_wall_ms=instant_from_proto(message.born_time),
+        former_cluster_ids=tuple(message.former_cluster_ids),
         lives=tuple(_life_from_proto(life) for life in message.lives),
     )
 
@@ -71,6 +78,8 @@ def _life_to_proto(facts: Facts) -> pb.LifeSnapshot:
         directive_revision=facts.directive_revision,
         revision=facts.revision,
         cancelled_by=facts.cancelled_by,
+        recovery_epoch=facts.recovery_epoch,
+        round_floor=round_to_proto(facts.round_floor),
     )
 
 
@@ -91,6 +100,8 @@ def _life_from_proto(message: pb.LifeSnapshot) -> Facts:
         directive_revision=message.directive_revision,
         revision=message.revision,
         cancelled_by=message.cancelled_by,
+        recovery_epoch=message.recovery_epoch,
+        round_floor=message.round_floor if message.HasField("round_floor") else NO_ROUND,
     )
 
 
@@ -129,9 +140,13 @@ def _member_from_proto(message: pb.MemberSnapshot) -> Member:
 
 
 def _round_to_proto(current: Round) -> pb.RoundSnapshot:
+    """Ranks follow from the seats, unless some are missing."""
+    places = () if current.is_whole else current.places.values()
     return pb.RoundSnapshot(
         round=current.number,
-        seats=[seat_to_proto(place.seat) for place in current.places.values()],
+        seats=[seat_to_proto(place.seat) for place in current.places.values()] if current.is_whole else (),
+        places=[place_to_proto(place) for place in places],
+        world_size=0 if current.is_whole else current.world_size,
         endpoint=wire.endpoint_to_proto(current.endpoint),
         offer_id=current.offer_id,
         restart_count=current.restart_count,
@@ -139,6 +154,7 @@ def _round_to_proto(current: Round) -> pb.RoundSnapshot:
         stop_cause=STOP_CAUSES.number(current.stop_cause) if current.stop_cause else pb.STOP_CAUSE_UNSPECIFIED,
         stop_message=current.stop_message,
         stop_revision=current.stop_revision,
+        stop_epoch=current.stop_epoch,
         ended=current.ended,
         failures=[wire.failure_to_proto(failure) for failure in current.failures],
         leaves_remains=current.leaves_remains,
@@ -147,11 +163,12 @@ def _round_to_proto(current: Round) -> pb.RoundSnapshot:
 
 def _round_from_proto(message: pb.RoundSnapshot) -> Round:
     seats = tuple(seat_from_proto(seat) for seat in message.seats)
+    in_part = {place.seat.node: place_from_proto(place) for place in message.places}
     cause = message.stop_cause
     return Round(
         number=message.round,
-        places=places_of(seats),
-        world_size=sum(seat.local_world_size for seat in seats),
+        places=in_part or places_of(seats),
+        world_size=message.world_size or sum(seat.local_world_size for seat in seats),
         endpoint=wire.endpoint_from_proto(message.endpoint),
         offer_id=message.offer_id,
         restart_count=message.restart_count,
@@ -159,6 +176,7 @@ def _round_from_proto(message: pb.RoundSnapshot) -> Round:
         stop_cause=known(STOP_CAUSES.member(cause), "StopCause", cause) if cause else None,
         stop_message=message.stop_message,
         stop_revision=message.stop_revision,
+        stop_epoch=message.stop_epoch,
         ended=message.ended,
         failures=tuple(wire.failure_from_proto(failure) for failure in message.failures),
         leaves_remains=message.leaves_remains,

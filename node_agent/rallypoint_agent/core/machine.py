@@ -22,6 +22,7 @@ from rallypoint.model import (
     EndpointOffer,
     Exit,
     Hold,
+    Keep,
     Run,
     Stop,
     WorkerFailure,
@@ -105,6 +106,10 @@ class AgentCore:
 
     def _attached(self, event: Attached) -> None:
         s, welcome = self.state, event.welcome
+        objection = s.objection_to(welcome)
+        if objection:
+            self._refuse_welcome(objection)
+            return
         if not s.attached:
             self._say(f"attached to job life {welcome.job_uid}, lease {welcome.lease_id}")
         s.attached = s.ever_attached = True
@@ -119,6 +124,11 @@ class AgentCore:
         )
         self._set_identity()
         self._set_fence()
+
+    def _refuse_welcome(self, objection: str) -> None:
+        """Nothing that comes on this stream counts, so it renews no lease either."""
+        self._detached(Detached())
+        self._end(Finish(kind=FinishKind.REFUSED, message=objection), stop_signal=None)
 
     def _detached(self, event: Detached) -> None:
         if self.state.attached:
@@ -142,7 +152,7 @@ class AgentCore:
 
     def _lease_renewed(self, event: LeaseRenewed) -> None:
         lease = self.state.lease
-        if lease.lease_id and event.sent_ms > lease.contact_ms:
+        if lease.lease_id and self.state.attached and event.sent_ms > lease.contact_ms:
             lease.contact_ms = event.sent_ms
             lease.base_ms = max(lease.base_ms, event.sent_ms)
             self._set_fence()
@@ -576,6 +586,7 @@ _Directed = Callable[[AgentCore, Directive], None]
 
 _NO_WORKERS: Mapping[type[Action], _Directed] = {
     Hold: AgentCore._note,
+    Keep: AgentCore._note,
     Run: AgentCore._start,
     Stop: AgentCore._note,
     Drain: AgentCore._drain,
@@ -586,6 +597,7 @@ ON_DIRECTIVE: Mapping[AgentPhase, Mapping[type[Action], _Directed]] = {
     AgentPhase.READY: _NO_WORKERS,
     AgentPhase.RUNNING: {
         Hold: AgentCore._stop_for,
+        Keep: AgentCore._note,
         Run: AgentCore._keep_or_switch,
         Stop: AgentCore._stop_for,
         Drain: AgentCore._drain,
@@ -593,6 +605,7 @@ ON_DIRECTIVE: Mapping[AgentPhase, Mapping[type[Action], _Directed]] = {
     },
     AgentPhase.STOPPING: {
         Hold: AgentCore._defer,
+        Keep: AgentCore._defer,
         Run: AgentCore._defer,
         Stop: AgentCore._defer,
         Drain: AgentCore._defer,

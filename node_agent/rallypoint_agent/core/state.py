@@ -16,6 +16,7 @@ from rallypoint.model import (
     Observed,
     Version,
     WatchdogStatus,
+    Welcome,
     WorkerFailure,
     WorkerStatus,
 )
@@ -103,6 +104,21 @@ class AgentState:
     """How the agent will finish once its workers are gone."""
     finished: bool = False
 
+    def objection_to(self, welcome: Welcome) -> str:
+        """Why the coordinator that says this cannot be ours; "" if it can."""
+        ours = self.lease
+        if ours.cluster_id not in ("", welcome.cluster_id, welcome.takes_over_cluster_id):
+            return (
+                f"the coordinator is cluster {welcome.cluster_id}, but this agent belongs to {ours.cluster_id}:"
+                " all addresses given to an agent must be of one cluster"
+            )
+        if self.round != NO_ROUND and ours.job_uid != welcome.job_uid:
+            return (
+                f"the coordinator says that the job's life is {welcome.job_uid}, but this agent has run workers of"
+                f" {ours.job_uid}"
+            )
+        return ""
+
     def observed(self) -> Observed:
         """The whole observed state."""
         return Observed(
@@ -116,6 +132,7 @@ class AgentState:
             unsupported_version=self.unsupported_version,
             fenced=self.fenced,
             unkillable_pids=self.unkillable_pids,
+            assignment=self.assignment,
         )
 
     def _phase_to_report(self) -> AgentPhase:

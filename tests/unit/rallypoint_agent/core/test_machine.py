@@ -16,6 +16,7 @@ from rallypoint.model import (
     Exit,
     Hold,
     JobState,
+    Keep,
     Outcome,
     Run,
     Stop,
@@ -91,28 +92,33 @@ def in_phase(phase: AgentPhase) -> AgentScript:
 class TestDirectives:
     TABLE: tuple[tuple[AgentPhase, Action, list[str]], ...] = (
         (AgentPhase.READY, Hold(), ["Report"]),
+        (AgentPhase.READY, Keep(), ["Report"]),
         (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
         (AgentPhase.READY, Drain(5_000), ["Leave", "Finish"]),
         (AgentPhase.READY, Exit(OUTCOME), ["Leave", "Finish"]),
         (AgentPhase.RUNNING, Hold(), ["Report", "StopWorkers"]),
+        (AgentPhase.RUNNING, Keep(), ["Report"]),
         (AgentPhase.RUNNING, Run(assignment(0)), ["Report"]),
         (AgentPhase.RUNNING, Run(assignment(1)), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Stop(0, 5_000), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Drain(5_000), ["Report", "StopWorkers"]),
         (AgentPhase.RUNNING, Exit(OUTCOME), ["Report", "StopWorkers"]),
         (AgentPhase.STOPPING, Hold(), []),
+        (AgentPhase.STOPPING, Keep(), []),
         (AgentPhase.STOPPING, Run(assignment(1)), []),
         (AgentPhase.STOPPING, Stop(0, 5_000), []),
         (AgentPhase.STOPPING, Drain(5_000), []),
         (AgentPhase.STOPPING, Exit(OUTCOME), []),
         (AgentPhase.SUCCEEDED, Hold(), ["Report"]),
+        (AgentPhase.SUCCEEDED, Keep(), ["Report"]),
         (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report"]),
         (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.SUCCEEDED, Stop(0, 5_000), ["Report"]),
         (AgentPhase.SUCCEEDED, Drain(5_000), ["Leave", "Finish"]),
         (AgentPhase.SUCCEEDED, Exit(OUTCOME), ["Leave", "Finish"]),
         (AgentPhase.FAILED, Hold(), ["Report"]),
+        (AgentPhase.FAILED, Keep(), ["Report"]),
         (AgentPhase.FAILED, Run(assignment(0)), ["Report"]),
         (AgentPhase.FAILED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
         (AgentPhase.FAILED, Stop(0, 5_000), ["Report"]),
@@ -127,7 +133,7 @@ class TestDirectives:
     def test_the_table_has_every_cell(self) -> None:
         cells = {(phase, type(action)) for phase, action, _ in self.TABLE}
         assert cells == {(phase, action) for phase, row in ON_DIRECTIVE.items() for action in row}
-        assert len(cells) == len(AgentPhase) * 5
+        assert len(cells) == len(AgentPhase) * 6
 
     @pytest.mark.parametrize("phase", AgentPhase)
     def test_an_old_or_repeated_version_is_never_acted_on(self, phase: AgentPhase) -> None:

@@ -593,12 +593,13 @@ class TestDoor:
         [
             ({"cluster_id": "elsewhere"}, Reason.WRONG_CLUSTER),
             ({"job_uid": "yesterday"}, Reason.UNKNOWN_LIFE),
-            ({"highest_version": Version(9, 1)}, Reason.JOURNAL_BEHIND),
+            ({"highest_version": Version(9_000_000, 1)}, Reason.JOURNAL_BEHIND),
         ],
     )
     def test_a_hello_from_another_history_is_refused(
         self, script: Script, changes: dict[str, Any], reason: Reason
     ) -> None:
+        script.advance(2 * PAIR.coordinator_outage_ms)
         out = script.agent("a", PAIR).attach(**changes)
         assert effects_of(out, RefuseStream)[0].refusal.reason is reason
         assert kinds(out) == []

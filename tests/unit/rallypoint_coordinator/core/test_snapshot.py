@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from rallypoint.model import AgentPhase, JobSpec
 from rallypoint_coordinator.core.cluster import Cluster
-from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, LifeRecord
+from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, LifeRecord, Place, StateLost
 from rallypoint_coordinator.core.snapshot import copy_of
-from rallypoint_coordinator.core.state import Facts, Member, Place, Round
+from rallypoint_coordinator.core.state import Facts, Member, Round
 from rallypoint_coordinator.store.snapshot_codec import decode_snapshot, encode_snapshot
 from support.cluster_walk import Walk
 from support.coordinator_script import Script, replayed
@@ -34,7 +34,9 @@ def continued(journal: list[Entry], cut: int) -> Cluster:
 def everything(cluster: Cluster) -> object:
     """All that is durable in a cluster, with the orders that equality of dicts does not compare."""
     lives = [(uid, life.facts, orders(life.facts)) for uid, life in cluster.lives.items()]
-    return cluster.cluster_id, cluster.epoch, lives, cluster._current, list(cluster._decided)
+    history = cluster._history
+    of_cluster = history.cluster_id, history.epoch, history.born_wall_ms, list(history.former)
+    return of_cluster, lives, cluster._current, list(cluster._decided)
 
 
 def orders(facts: Facts) -> object:
@@ -58,8 +60,8 @@ def test_what_replays_has_the_snapshot_of_what_lived(rng: Random, steps: int) ->
 
 def test_walks_come_everywhere() -> None:
     """What the properties above are worth."""
-    seen = Counter(type(entry.record).__name__ for seed in range(60) for entry in Walk(Random(seed)).take(150).journal)
-    assert set(seen) == {kind.__name__ for kind in (CoordinatorStarted, *typing.get_args(LifeRecord))}
+    seen = Counter(type(entry.record).__name__ for seed in range(120) for entry in Walk(Random(seed)).take(150).journal)
+    assert set(seen) == {kind.__name__ for kind in (CoordinatorStarted, StateLost, *typing.get_args(LifeRecord))}
     assert min(seen.values()) >= 10, seen
 
 
@@ -91,7 +93,7 @@ def test_a_new_fact_needs_a_place_in_the_snapshot() -> None:
     assert names == {
         "Facts": (
             "job uid spec created_wall_ms state state_wall_ms members gone_nodes round restart_count last_failure"
-            " outcome cancelled_by directive_revision revision"
+            " outcome cancelled_by directive_revision revision recovery_epoch round_floor"
         ),
         "Member": (
             "node incarnation lease_id spec capabilities agent_version consumed_offer_id drained_by directive_revision"
@@ -99,7 +101,7 @@ def test_a_new_fact_needs_a_place_in_the_snapshot() -> None:
         ),
         "Round": (
             "number places world_size endpoint offer_id restart_count succeeded stop_cause stop_message"
-            " stop_revision ended failures leaves_remains"
+            " stop_revision stop_epoch ended failures leaves_remains"
         ),
         "Place": "seat group_rank first_rank first_role_rank role_world_size",
     }

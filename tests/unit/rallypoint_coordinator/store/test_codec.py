@@ -29,13 +29,20 @@ from unit.strategies import (
     job_specs,
     node_specs,
     outcomes,
+    rounds,
     texts,
 )
 
 seats = st.builds(records.Seat, node=texts, lease_id=ids, local_world_size=counts, role=texts)
+places = st.builds(
+    records.Place, seat=seats, group_rank=counts, first_rank=counts, first_role_rank=counts, role_world_size=counts
+)
 
 RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
-    records.CoordinatorStarted: st.builds(records.CoordinatorStarted, cluster_id=texts, epoch=ids),
+    records.CoordinatorStarted: st.builds(
+        records.CoordinatorStarted, cluster_id=texts, epoch=ids, born_wall_ms=instants_ms
+    ),
+    records.StateLost: st.builds(records.StateLost, former_cluster_id=texts, epoch=ids),
     records.JobCreated: st.builds(records.JobCreated, spec=job_specs),
     records.MemberJoined: st.builds(
         records.MemberJoined,
@@ -48,6 +55,18 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
     records.MemberGone: st.builds(
         records.MemberGone, node=texts, lease_id=ids, reason=st.sampled_from(GoneReason), message=texts
     ),
+    records.RecoveryBegan: st.builds(records.RecoveryBegan, epoch=ids, round=rounds, restart_count=counts),
+    records.RoundAdopted: st.builds(
+        records.RoundAdopted,
+        round=ids,
+        restart_count=counts,
+        places=st.lists(places, max_size=4).map(tuple),
+        world_size=counts,
+        endpoint=endpoints,
+        offer_node=texts,
+        offer_id=ids,
+    ),
+    records.RecoveryEnded: st.builds(records.RecoveryEnded),
     records.RoundFormed: st.builds(
         records.RoundFormed,
         round=ids,
@@ -56,7 +75,9 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
         offer_id=ids,
     ),
     records.NodeSucceeded: st.builds(records.NodeSucceeded, round=ids, node=texts),
-    records.RoundStopping: st.builds(records.RoundStopping, round=ids, cause=st.sampled_from(StopCause), message=texts),
+    records.RoundStopping: st.builds(
+        records.RoundStopping, round=ids, cause=st.sampled_from(StopCause), message=texts, epoch=ids
+    ),
     records.RoundEnded: st.builds(
         records.RoundEnded, round=ids, charged=st.booleans(), culprit=st.none() | failures, message=texts
     ),
@@ -77,7 +98,7 @@ def entry(record: records.Record) -> Entry:
 
 
 def test_every_record_is_tried() -> None:
-    assert set(RECORDS) == {records.CoordinatorStarted, *typing.get_args(LifeRecord)}
+    assert set(RECORDS) == {records.CoordinatorStarted, records.StateLost, *typing.get_args(LifeRecord)}
 
 
 def test_every_stored_kind_has_a_record() -> None:

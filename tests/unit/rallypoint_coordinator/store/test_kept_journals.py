@@ -25,6 +25,7 @@ from rallypoint_coordinator.core.records import (
     LifeRecord,
     MemberGone,
     RoundStopping,
+    StateLost,
     StopCause,
 )
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
@@ -77,7 +78,7 @@ async def test_the_database_leads_to_the_state(name: str, tmp_path: Path) -> Non
 def test_every_kind_of_record_is_in_one_of_them() -> None:
     """A new kind, reason or cause needs a new journal: tests/journals/make.py."""
     decided = [decode(data).record for name in NAMES for _, data in records(name)]
-    assert {type(record) for record in decided} == {CoordinatorStarted, *typing.get_args(LifeRecord)}
+    assert {type(record) for record in decided} == {CoordinatorStarted, StateLost, *typing.get_args(LifeRecord)}
     assert {record.reason for record in decided if isinstance(record, MemberGone)} == set(GoneReason)
     assert {record.cause for record in decided if isinstance(record, RoundStopping)} == set(StopCause)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from unit.strategies import (
     outcomes,
     texts,
 )
+from unit.strategies import rounds as round_numbers
 
 seats = st.builds(records.Seat, node=texts, lease_id=ids, local_world_size=st.integers(0, 1000), role=texts)
 
@@ -56,11 +58,16 @@ def members(draw: st.DrawFn, node: str) -> Member:
 
 @st.composite
 def rounds(draw: st.DrawFn) -> Round:
+    """Of one that was adopted in part, the places are known only as they are."""
     chosen = tuple(draw(st.lists(seats, max_size=4, unique_by=lambda seat: seat.node)))
+    places, missing = places_of(chosen), draw(st.integers(0, 9)) if chosen else 0
+    if missing:
+        first = draw(st.integers(0, 9))
+        places = {node: replace(place, first_rank=place.first_rank + first) for node, place in places.items()}
     return Round(
         number=draw(ids),
-        places=places_of(chosen),
-        world_size=sum(seat.local_world_size for seat in chosen),
+        places=places,
+        world_size=sum(seat.local_world_size for seat in chosen) + missing,
         endpoint=draw(endpoints),
         offer_id=draw(ids),
         restart_count=draw(counts),
@@ -68,6 +75,7 @@ def rounds(draw: st.DrawFn) -> Round:
         stop_cause=draw(st.none() | st.sampled_from(StopCause)),
         stop_message=draw(texts),
         stop_revision=draw(ids),
+        stop_epoch=draw(ids),
         ended=draw(st.booleans()),
         leaves_remains=draw(st.booleans()),
     )
@@ -93,6 +101,8 @@ def lives(draw: st.DrawFn, uid: str) -> Facts:
         cancelled_by=draw(texts),
         directive_revision=draw(ids),
         revision=draw(ids),
+        recovery_epoch=draw(ids),
+        round_floor=draw(round_numbers),
     )
 
 
@@ -100,7 +110,11 @@ def lives(draw: st.DrawFn, uid: str) -> Facts:
 def test_a_snapshot_survives(data: st.DataObject) -> None:
     uids = data.draw(st.lists(texts, max_size=3, unique=True))
     snapshot = ClusterSnapshot(
-        cluster_id=data.draw(texts), epoch=data.draw(ids), lives=tuple(data.draw(lives(uid)) for uid in uids)
+        cluster_id=data.draw(texts),
+        epoch=data.draw(ids),
+        born_wall_ms=data.draw(instants_ms),
+        former_cluster_ids=tuple(data.draw(st.lists(texts, max_size=3))),
+        lives=tuple(data.draw(lives(uid)) for uid in uids),
     )
     again = decode_snapshot(encode_snapshot(snapshot))
     assert again == snapshot

@@ -1,0 +1,88 @@
+"""Which life of a job a Hello belongs to: one that is known, a new one, or one that comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import NO_ROUND, Hello, JobState
+from rallypoint_coordinator.core.membership import spec_mismatch
+from rallypoint_coordinator.core.state import Life
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """This one. The Hello may still be refused by it."""
+
+    life: Life
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """The one that it names, whose records are lost. ``instead_of`` has had no round, and gives way to it."""
+
+    instead_of: Life | None
+
+
+def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bool) -> Enter | Begin | Revive | Refusal:
+    """``named``: the life that the Hello names, if it is known; ``current``: the newest of the job's name.
+
+    ``lost``: the agent comes from a history that was lost.
+    """
+    open_life = current if current is not None and current.facts.outcome is None else None
+    if named is not None:
+        mismatch = spec_mismatch(named.facts.spec, hello.job_spec) if lost else None
+        return mismatch or Enter(named)
+    if not hello.job_uid:
+        return Enter(current) if current is not None and (open_life or _is_member(current, hello)) else Begin()
+    if open_life is not None and _never_ran(hello):
+        return Enter(open_life)
+    if not lost:
+        return unknown_life(hello.job, hello.job_uid, "hello.job_uid")
+    if open_life is not None and _has_round(open_life):
+        return _taken_name(hello, open_life)
+    return Revive(open_life)
+
+
+def _is_member(life: Life, hello: Hello) -> bool:
+    """Whether the Hello is from the holder of a live lease, whose Welcome must have been lost."""
+    member = life.facts.members.get(hello.node)
+    return member is not None and member.gone is None and member.incarnation == hello.incarnation
+
+
+def _never_ran(hello: Hello) -> bool:
+    return hello.observed.round == NO_ROUND
+
+
+def _has_round(life: Life) -> bool:
+    """Whether it ever had one, or may have had one: its agents say so."""
+    claims = life.watch.claims
+    return life.facts.round is not None or bool(claims)
+
+
+def unknown_life(job: str, uid: str, field: str) -> Refusal:
+    return Refusal(
+        reason=Reason.UNKNOWN_LIFE,
+        message=f"job {job} has no life {uid} here",
+        field=field,
+        metadata={"job": job, "job_uid": uid},
+    )
+
+
+def _taken_name(hello: Hello, current: Life) -> Refusal:
+    uid = current.facts.uid
+    doing = "is being recovered" if current.facts.state is JobState.RECOVERING else "has begun a round"
+    return Refusal(
+        reason=Reason.UNKNOWN_LIFE,
+        message=(
+            f"the records of life {hello.job_uid} of job {hello.job} are lost, and life {uid} of that name {doing}"
+            " meanwhile: this agent's workers end, so that the job does not run twice"
+        ),
+        field="hello.job_uid",
+        metadata={"job": hello.job, "job_uid": hello.job_uid, "current": uid},
+    )

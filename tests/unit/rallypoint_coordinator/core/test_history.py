@@ -1,0 +1,106 @@
+"""C1: which history an agent comes from, by what it says that it has seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import NO_VERSION, Hello, JobSpec, NodeSpec, Version
+from rallypoint_coordinator.core.events import Stamp
+from rallypoint_coordinator.core.history import EPOCH_LEAP_MAX, FORMER_CLUSTERS_MAX, History, Known, Lost
+from rallypoint_coordinator.core.records import CoordinatorStarted, StateLost
+
+SPEC = JobSpec(lease_ttl_ms=30_000, coordinator_outage_ms=60_000)
+WINDOW_MS = 60_000 + 30_000 + 30 + 1_000
+BORN_MS = 1_700_000_000_000
+EPOCH, BEGAN, NOW = 3, 40, 50
+
+
+def history() -> History:
+    """Of the cluster "ours", in its third epoch, which began with revision 40."""
+    made = History()
+    for epoch, revision in ((1, 1), (2, 20), (EPOCH, BEGAN)):
+        born_wall_ms = BORN_MS if epoch == 1 else 0
+        made.started(CoordinatorStarted(cluster_id="ours", epoch=epoch, born_wall_ms=born_wall_ms), revision)
+    return made
+
+
+def hello(cluster_id: str = "ours", seen: Version = NO_VERSION) -> Hello:
+    return Hello(
+        job="job",
+        node="a",
+        incarnation="a1",
+        attach_seq=1,
+        job_spec=SPEC,
+        node_spec=NodeSpec(),
+        cluster_id=cluster_id,
+        highest_version=seen,
+    )
+
+
+def stamp(age_ms: int = 0) -> Stamp:
+    return Stamp(at_ms=0, wall_ms=BORN_MS + age_ms, revision=NOW)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [NO_VERSION, Version(1, 19), Version(1, 39), Version(2, 39), Version(3, 40), Version(3, 50)],
+)
+@pytest.mark.parametrize("cluster_id", ["", "ours"])
+def test_what_the_journal_knows(cluster_id: str, seen: Version) -> None:
+    assert history().judge(hello(cluster_id, seen), stamp()) == Known()
+
+
+@pytest.mark.parametrize(
+    ("seen", "epoch"),
+    [(Version(3, 51), 4), (Version(4, 0), 5), (Version(9, 2), 10), (Version(2, 40), None), (Version(1, 99), None)],
+)
+def test_what_the_journal_has_forgotten(seen: Version, epoch: int | None) -> None:
+    """What was shown in an earlier epoch is older than this one. The epoch is raised only where it has to be."""
+    record = StateLost(former_cluster_id="", epoch=epoch) if epoch is not None else None
+    assert history().judge(hello("ours", seen), stamp()) == Lost(record)
+
+
+def test_the_raised_epoch_is_above_all_that_was_seen_and_ends_nothing_of_this_start() -> None:
+    ours, ahead = history(), hello("ours", Version(7, 400))
+    verdict = ours.judge(ahead, stamp())
+    assert isinstance(verdict, Lost)
+    assert verdict.record is not None
+    ours.lost(verdict.record, NOW + 1)
+    assert ours.epoch == 8
+    assert ours.judge(hello("ours", Version(3, NOW)), stamp()) == Known(), "it was told so in this very start"
+    assert ours.judge(ahead, stamp()) == Lost(None), "it is lost still, and there is nothing more to decide"
+    assert ours.judge(hello("ours", Version(5, 300)), stamp()) == Lost(None)
+
+
+@pytest.mark.parametrize("seen", [NO_VERSION, Version(2, 7), Version(3, 1), Version(5, 900)])
+def test_a_young_cluster_answers_for_the_one_in_whose_place_it_is(seen: Version) -> None:
+    ours, theirs = history(), hello("theirs", seen)
+    verdict = ours.judge(theirs, stamp(WINDOW_MS))
+    epoch = max(EPOCH, seen.epoch + 1)
+    assert verdict == Lost(StateLost(former_cluster_id="theirs", epoch=epoch))
+    ours.lost(StateLost(former_cluster_id="theirs", epoch=epoch), NOW + 1)
+    assert ours.judge(theirs, stamp(WINDOW_MS * 100)) == Lost(None), "what it answers for it answers for always"
+
+
+def test_an_older_cluster_answers_for_no_other() -> None:
+    verdict = history().judge(hello("theirs"), stamp(WINDOW_MS + 1))
+    assert isinstance(verdict, Refusal)
+    assert verdict.reason is Reason.WRONG_CLUSTER
+
+
+def test_how_many_it_answers_for_is_bounded() -> None:
+    ours = history()
+    for number in range(FORMER_CLUSTERS_MAX):
+        ours.lost(StateLost(former_cluster_id=f"former-{number}", epoch=EPOCH), NOW)
+    assert isinstance(ours.judge(hello("theirs"), stamp()), Refusal)
+    assert ours.judge(hello("former-0"), stamp()) == Lost(None)
+
+
+@pytest.mark.parametrize(("leap", "reason"), [("ours", Reason.JOURNAL_BEHIND), ("theirs", Reason.WRONG_CLUSTER)])
+def test_no_agent_can_push_the_epoch_out_of_reach(leap: str, reason: Reason) -> None:
+    most = Version(EPOCH + EPOCH_LEAP_MAX, 0)
+    assert isinstance(history().judge(hello(leap, most), stamp()), Lost)
+    verdict = history().judge(hello(leap, Version(most.epoch + 1, 0)), stamp())
+    assert isinstance(verdict, Refusal)
+    assert verdict.reason is reason

@@ -1,0 +1,112 @@
+"""Which life a Hello belongs to, when the one that it names may be unknown or lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rallypoint.errors import Reason
+from rallypoint.model import AgentPhase, JobSpec, JobState, Version
+from rallypoint_coordinator.core.effects import RefuseStream, SendWelcome
+from rallypoint_coordinator.core.records import RoundEnded
+from support.coordinator_script import Agent, Script, effects_of, kinds
+
+PAIR = JobSpec(min_nodes=2, max_nodes=2)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+def lost_pair(script: Script) -> tuple[Agent, Agent]:
+    """Two agents that run round 0 of life "uid0", of which nothing is on record any more."""
+    a, b = script.running("ab", PAIR)
+    script.lose()
+    return a, b
+
+
+def refused(agent: Agent, **changes: Any) -> Reason | None:
+    """Why the agent's next Hello is refused; None if it is not."""
+    refusals = effects_of(agent.attach(**changes), RefuseStream)
+    mine = [effect.refusal.reason for effect in refusals if effect.stream == agent.stream]
+    return mine[0] if mine else None
+
+
+class TestUnknown:
+    def test_of_this_history_it_is_refused(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        a.observed = Script().running("ab", PAIR)[0].observed
+        assert refused(a, job_uid="unheard-of") is Reason.UNKNOWN_LIFE
+
+    def test_without_a_round_it_joins_the_one_that_is_open(self, script: Script) -> None:
+        a, _ = script.attached("ab", JobSpec(min_nodes=3, max_nodes=3))
+        late = script.agent("c", a.spec)
+        out = late.attach(job_uid="unheard-of")
+        assert effects_of(out, SendWelcome)[0].welcome.job_uid == script.life.facts.uid
+
+    def test_without_a_round_and_an_open_life_it_is_refused(self, script: Script) -> None:
+        assert refused(script.agent("c", PAIR), job_uid="unheard-of") is Reason.UNKNOWN_LIFE
+
+
+class TestLost:
+    def test_it_comes_back_under_its_uid(self, script: Script) -> None:
+        a, b = lost_pair(script)
+        assert kinds(a.attach()) == ["StateLost", "JobCreated", "RecoveryBegan", "MemberJoined"]
+        assert (script.life.facts.uid, script.life.facts.state) == ("uid0", JobState.RECOVERING)
+        assert kinds(b.attach()) == ["MemberJoined", "RoundAdopted"]
+
+    def test_a_life_without_a_round_gives_way_and_its_agents_come_over(self, script: Script) -> None:
+        a, _ = lost_pair(script)
+        fresh = script.agent("c", PAIR)
+        fresh.attach()
+        given_up = fresh.stream
+        out = a.attach()
+        (refusal,) = effects_of(out, RefuseStream)
+        assert (refusal.stream, refusal.refusal.reason) == (given_up, Reason.RECOVERING)
+        assert not refusal.refusal.final
+        assert refused(fresh) is None
+        assert script.life.facts.uid == "uid0"
+        assert set(script.life.facts.members) == {"a", "c"}
+
+    def test_a_life_with_a_round_does_not(self, script: Script) -> None:
+        a, _ = lost_pair(script)
+        script.running("cd", PAIR)
+        assert refused(a) is Reason.UNKNOWN_LIFE
+        assert kinds(a.attach()) == [], "what is refused is not recorded"
+        assert script.life.facts.state is JobState.RUNNING
+
+    def test_another_that_is_being_recovered_does_not_either(self, script: Script) -> None:
+        a, b = lost_pair(script)
+        a.attach()
+        assert refused(b, job_uid="yet-another") is Reason.UNKNOWN_LIFE
+
+    def test_another_spec_begins_no_recovery(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        ahead = Version(script.cluster.epoch, script.stamp.revision + 1)
+        other = JobSpec(min_nodes=2, max_nodes=3)
+        assert refused(a, job_spec=other, highest_version=ahead) is Reason.SPEC_MISMATCH
+        assert script.life.facts.state is JobState.RUNNING
+        assert b.told == "Run ROUND_FORMED"
+
+    def test_what_is_decided_stays_decided(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        for agent in (a, b):
+            agent.report(AgentPhase.SUCCEEDED)
+        a.attach(highest_version=Version(script.cluster.epoch, script.stamp.revision + 1))
+        assert script.life.facts.state is JobState.SUCCEEDED
+        assert a.told == "Exit ALL_SUCCEEDED"
+
+
+def test_revisions_of_a_lost_journal_prove_nothing_of_this_one(script: Script) -> None:
+    """C4: b says that no worker is alive. The order to run is under way to it, and it has not seen the stop."""
+    seen = Version(script.cluster.epoch, 9_000)
+    a, b = (script.agent(node, PAIR) for node in "ab")
+    a.attach()
+    b.attach(job_uid="lost", cluster_id="lost-cluster", highest_version=seen)
+    a.fail()
+    out = b.report(AgentPhase.READY, round=-1, assignment=None, version=seen, offer=b.next_offer())
+    assert RoundEnded.__name__ not in kinds(out)
+    assert script.life.facts.state is JobState.STOPPING
+    assert RoundEnded.__name__ in kinds(b.clear())
