@@ -230,7 +230,9 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
 def _is_ready(member: Member, presence: Presence) -> bool:
     """Whether the member could start a round now: attached, no worker alive, and a port that no round has used."""
     report = presence.observed
-    if presence.stream is None or member.drained_by or report.may_have_workers or report.offer is None:
+    if presence.stream is None or member.drained_by or member.unkillable_pids:
+        return False
+    if report.may_have_workers or report.offer is None:
         return False
     return report.offer.offer_id > member.consumed_offer_id
 

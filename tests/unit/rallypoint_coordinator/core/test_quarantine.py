@@ -6,6 +6,7 @@ import pytest
 
 from rallypoint.model import AgentPhase, Hold, JobSpec, JobState
 from rallypoint.v1 import job_service_pb2
+from rallypoint_coordinator.core import invariants
 from rallypoint_coordinator.core.effects import SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, NodeExpelled, NodeReadmitted, RoundEnded
 from rallypoint_coordinator.server.views import node as view_of
@@ -128,6 +129,15 @@ class TestQuarantine:
         a.fail()
         stuck(b, 7)
         assert script.life.watch.message == "waiting for 2 nodes: 1 ready, 1 quarantined"
+
+    def test_it_is_never_ready_in_a_job_that_is_decided(self, script: Script) -> None:
+        """Nobody is taken in again then, whatever has become of the process."""
+        a, b = expelled(script)
+        a.report(AgentPhase.SUCCEEDED)
+        assert script.life.facts.state is JobState.SUCCEEDED
+        b.clear()
+        assert not script.life.watch.ready
+        invariants.check(script.life)
 
     def test_it_is_shown(self, script: Script) -> None:
         expelled(script)
