@@ -33,6 +33,7 @@ class Reason(StrEnum):
     JOURNAL_BEHIND = "JOURNAL_BEHIND"
     RECOVERING = "RECOVERING"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    FENCED = "FENCED"
 
 
 CODES: Mapping[Reason, str] = {
@@ -53,6 +54,7 @@ CODES: Mapping[Reason, str] = {
     Reason.JOURNAL_BEHIND: "UNAVAILABLE",
     Reason.RECOVERING: "UNAVAILABLE",
     Reason.SHUTTING_DOWN: "UNAVAILABLE",
+    Reason.FENCED: "UNAVAILABLE",
 }
 """The gRPC status code, by name, of each reason. The code picks the client's move: see ``final``."""
 

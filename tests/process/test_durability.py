@@ -15,9 +15,10 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from rallypoint_agent.link.clock import boot_ms
 from support.cluster import Process, ProcessCluster, wait_gone
 from support.disk import small_disk
-from support.processes import wait_until
+from support.processes import is_alive, wait_until
 
 NODES = ("node-a", "node-b", "node-c")
 REFUSED = "rallypoint coordinator: "
@@ -168,6 +169,25 @@ def test_a_full_disk_stops_decisions_and_is_over_when_there_is_room(cluster: Pro
         assert coordinator.popen.poll() is None
         coordinator.signal(signal.SIGTERM)
         coordinator.wait()
+
+
+def test_a_disk_that_stays_full_for_longer_than_a_lease_ends_no_worker(cluster: ProcessCluster, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        cluster.coordinator("--data-dir", str(disk.path / "data"))
+        argv = ("--rdzv-id", "job", "--nnodes", "2", "--lease-ttl", "8s")
+        agents = [cluster.agent(node, *argv, cluster.worker("wait.py")) for node in NODES[:2]]
+        mine = pids(cluster, 0)
+        full_since_ms = boot_ms()
+        disk.fill()
+        with pytest.raises(grpc.RpcError, match="database or disk is full"):
+            cluster.restart("job")
+        for agent in agents:
+            agent.wait_for("so the workers run on")
+        wait_until(lambda: boot_ms() - full_since_ms > 10_000, 30)
+        assert all(is_alive(pid) for pid in mine.values())
+        disk.free()
+        wait_until(lambda: serving(cluster) == health_pb2.HealthCheckResponse.SERVING)
+        assert pids(cluster, 0) == mine
 
 
 def test_without_a_directory_it_says_that_it_forgets(cluster: ProcessCluster) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from property.demand import demand
+from rallypoint.errors import Reason
 from rallypoint.model import (
     FENCE_MARGIN_MS,
     NO_ROUND,
@@ -148,12 +149,13 @@ class AgentTruth:
             case AttachRefused():
                 self.attached = False
                 self.ending = self.ending or (event.refusal.final and self.alive is not None)
+                if event.refusal.reason is Reason.RECOVERING and event.hello_sent_ms is not None:
+                    self._nobody_decides(event.hello_sent_ms)
             case LeaseRenewed() if self.lease.lease_id:
                 self.lease.contact_ms = max(self.lease.contact_ms, event.sent_ms)
                 self.lease.base_ms = max(self.lease.base_ms, event.sent_ms)
-            case ConnectionsRefused() if self.lease.lease_id:
-                if event.probe_sent_ms - self.lease.contact_ms <= self.spec.coordinator_outage_ms:
-                    self.lease.base_ms = max(self.lease.base_ms, event.probe_sent_ms)
+            case ConnectionsRefused():
+                self._nobody_decides(event.probe_sent_ms)
             case LeaseStaleReceived():
                 self._lost_lease()
             case WorkersGone() if event.round == self.alive:
@@ -265,6 +267,10 @@ class AgentTruth:
             at_once = (effect.signal, effect.grace_ms) == (signal.SIGKILL, 0)
             demand(at_once, "A3", f"{effect} because of {event}")
         self.stopping, self.start_ends_ms = True, None
+
+    def _nobody_decides(self, asked_ms: int) -> None:
+        if self.lease.lease_id and asked_ms - self.lease.contact_ms <= self.spec.coordinator_outage_ms:
+            self.lease.base_ms = max(self.lease.base_ms, asked_ms)
 
     def _may_stop(self, event: Event) -> bool:
         """What it is told, and the three cases in which it may on its own."""

@@ -137,10 +137,13 @@ class AgentMachine(RuleBasedStateMachine):
     def be_stale(self) -> None:
         self.world.feed(LeaseStaleReceived("it ended"))
 
-    @rule(for_good=st.sampled_from((False, False, False, True)))
-    def be_refused(self, for_good: bool) -> None:
-        reason = Reason.SPEC_MISMATCH if for_good else Reason.NODE_NAME_BUSY
-        self.world.feed(AttachRefused(Refusal(reason=reason, message="no")))
+    @rule(
+        reason=st.sampled_from((Reason.NODE_NAME_BUSY, Reason.RECOVERING, Reason.FENCED, Reason.SPEC_MISMATCH)),
+        ago_ms=st.none() | st.integers(0, 5_000),
+    )
+    def be_refused(self, reason: Reason, ago_ms: int | None) -> None:
+        sent_ms = None if ago_ms is None else max(0, self.world.now_ms - ago_ms)
+        self.world.feed(AttachRefused(Refusal(reason=reason, message="no"), sent_ms))
 
     @rule()
     def lose_contact(self) -> None:

@@ -82,7 +82,8 @@ class AgentStage:
         return self.told(command)
 
     def refused(self, command: Command) -> list[Effect]:
-        return self.script.feed(AttachRefused(_REFUSALS[command.word(1)]))
+        hello_sent_ms = None if command.words[2:] == ["amid-stream"] else self.script.now_ms
+        return self.script.feed(AttachRefused(_REFUSALS[command.word(1)], hello_sent_ms))
 
     def acknowledged(self, command: Command) -> list[Effect]:
         ago_ms = command.duration_ms("sent-ago", 0)

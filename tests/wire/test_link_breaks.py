@@ -171,9 +171,13 @@ def test_a_final_refusal_ends_the_trying(coordinator: FakeCoordinator, attach: C
 
 
 def test_any_other_refusal_is_tried_again(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    began_ms = boot_ms()
     agent = attach(coordinator.endpoint)
     coordinator.accept().refuse(BUSY)
-    assert agent.next(AttachRefused).refusal == BUSY
+    refused = agent.next(AttachRefused)
+    assert refused.refusal == BUSY
+    assert refused.hello_sent_ms is not None
+    assert began_ms <= refused.hello_sent_ms <= boot_ms()
     assert coordinator.accept().hello.hello.attach_seq == 2
 
 
@@ -184,7 +188,7 @@ def test_a_refusal_of_a_stream_that_stood_detaches_first(
     stream = coordinator.accept()
     stream.welcome()
     stream.refuse(Refusal(reason=Reason.SHUTTING_DOWN, message="bye"))
-    agent.next(AttachRefused)
+    assert agent.next(AttachRefused).hello_sent_ms is None
     coordinator.accept()
     assert [type(event) for event in agent.look()] == [Attached, Detached, AttachRefused]
 

@@ -49,7 +49,11 @@ class AgentServiceStub:
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-      UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+      UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
+                                              again, and every live lease then gets a whole lease_ttl. So an answer to a
+                                              Hello lets an agent count its lease from when it sent that Hello, for as
+                                              long as its coordinator_outage allows.
+      UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                               retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
@@ -92,7 +96,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
                                               do not retry; the agent exits with status 4.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
       RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-      UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+      UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
+                                              again, and every live lease then gets a whole lease_ttl. So an answer to a
+                                              Hello lets an agent count its lease from when it sent that Hello, for as
+                                              long as its coordinator_outage allows.
+      UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                               retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
@@ -138,7 +146,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
                                                   do not retry; the agent exits with status 4.
           ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
           RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
-          UNAVAILABLE         RECOVERING, JOURNAL_BEHIND, SHUTTING_DOWN
+          UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
+                                                  again, and every live lease then gets a whole lease_ttl. So an answer to a
+                                                  Hello lets an agent count its lease from when it sent that Hello, for as
+                                                  long as its coordinator_outage allows.
+          UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                                   retry with backoff. JOURNAL_BEHIND: a million epochs or more.
           CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
           NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.

@@ -74,7 +74,11 @@ class _Read:
 
 
 class _StateLost(Exception):
-    """What the cluster in memory says is not known to be what the journal says."""
+    """What the cluster in memory says is not known to be what the journal says. ``reason``: what others are told."""
+
+    def __init__(self, message: str, reason: Reason = Reason.RECOVERING) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 STARTING = Refusal(
@@ -271,7 +275,8 @@ class Driver:
     async def _suspend(self, lost: _StateLost) -> None:
         """Stop acting: whatever the cluster in memory says may be wrong."""
         log.error("%s; serving nobody until the journal has been read again and written to", lost)
-        self._meanwhile = replace(STARTING, message=f"the coordinator is recovering: {lost}; try again in a moment")
+        message = f"the coordinator is recovering: {lost}; try again in a moment"
+        self._meanwhile = replace(STARTING, reason=lost.reason, message=message)
         self._serving.clear()
         self._disarm()
         await self._on_serving(False)
@@ -344,7 +349,8 @@ class Driver:
             case Committed(revision):
                 self._durable_revision = revision
             case Fenced(actual):
-                raise _StateLost(f"another coordinator has written the journal up to revision {actual}")
+                # The other one decides: an agent must not take our recovery for a promise that nobody does.
+                raise _StateLost(f"another coordinator has written the journal up to revision {actual}", Reason.FENCED)
             case NotWritten(why):
                 raise _StateLost(f"the journal cannot be written: {why}")
             case Unknown(why):

@@ -20,7 +20,7 @@ class Waiting(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     """Its workers all succeeded; it looks for somebody to tell."""
     HOLDING = "HOLDING"
-    """Its workers run, and go on, because every endpoint refuses."""
+    """Its workers run, and go on: every endpoint refuses, or the coordinator is recovering."""
     FENCED = "FENCED"
     """Its workers run until the fence strikes."""
 

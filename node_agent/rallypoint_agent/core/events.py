@@ -27,9 +27,13 @@ class Detached:
 
 @dataclass(frozen=True, slots=True)
 class AttachRefused:
-    """The coordinator refused us with a status. The link tries again by itself unless the refusal is final."""
+    """The coordinator refused us with a status. The link tries again by itself unless the refusal is final.
+
+    ``hello_sent_ms``: when the Hello that this answers was sent; None if it ended a stream that had been welcomed.
+    """
 
     refusal: Refusal
+    hello_sent_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

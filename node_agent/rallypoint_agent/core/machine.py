@@ -142,6 +142,8 @@ class AgentCore:
         self.state.last_refusal = event.refusal.message
         if event.refusal.reason is Reason.NODE_NAME_BUSY:
             self._told_to_come_back()
+        if event.refusal.reason is Reason.RECOVERING and event.hello_sent_ms is not None:
+            self._hold_workers(event.hello_sent_ms)
         if event.refusal.final:
             finish = Finish(kind=FinishKind.REFUSED, message=event.refusal.message)
             self._end(finish, stop_signal=None)
@@ -158,14 +160,17 @@ class AgentCore:
             self._set_fence()
 
     def _connections_refused(self, event: ConnectionsRefused) -> None:
-        """Nobody is there to re-form the job, so the workers are held, within the outage that the job allows."""
-        lease = self.state.lease
         self.state.last_refusal = ""
-        outage_ms = event.probe_sent_ms - lease.contact_ms
+        self._hold_workers(event.probe_sent_ms)
+
+    def _hold_workers(self, asked_ms: int) -> None:
+        """Nobody could re-form the job when we asked: the workers are held, within the outage that the job allows."""
+        lease = self.state.lease
+        outage_ms = asked_ms - lease.contact_ms
         if not lease.lease_id or outage_ms > self.config.job_spec.coordinator_outage_ms:
             return
-        if event.probe_sent_ms > lease.base_ms:
-            lease.base_ms = event.probe_sent_ms
+        if asked_ms > lease.base_ms:
+            lease.base_ms = asked_ms
             self._set_fence()
 
     def _lease_stale(self, event: LeaseStaleReceived) -> None:

@@ -148,8 +148,8 @@ class _Attacher:
                 self._backoff.reset()
             case Stale():
                 await self._until(lambda: False)
-            case Refused(refusal):
-                self._mailbox.put(AttachRefused(in_flags(refusal)))
+            case Refused(refusal, hello_sent_ms):
+                self._mailbox.put(AttachRefused(in_flags(refusal), hello_sent_ms))
                 self._turn += 1
                 await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
             case Broken():

@@ -51,9 +51,13 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The coordinator ended it with a reason."""
+    """The coordinator ended it with a reason.
+
+    ``hello_sent_ms``: when the Hello that this answers was sent; None if that had been welcomed.
+    """
 
     refusal: Refusal
+    hello_sent_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class Stream:
         except TimeoutError:
             return Broken(f"no Welcome within {welcome_timeout_s:g} s")
         except grpc.aio.AioRpcError as error:
-            return _end_of(error)
+            return self._end_of(error)
         except asyncio.CancelledError:
             # Reading from a call that was cancelled looks like being cancelled oneself.
             if _is_cancelled():
@@ -264,16 +268,15 @@ class Stream:
             async with asyncio.timeout(left_s if left_s > 0 else None):
                 await self._wakeup.wait()
 
+    def _end_of(self, error: grpc.aio.AioRpcError) -> End:
+        refusal = refusal_from_rpc_error(error)
+        if refusal is not None:
+            return Refused(refusal, self._sent.acknowledge(1) if self.welcome is None else None)
+        return Broken(f"{error.code().name}: {error.details()}")
+
     @staticmethod
     def _interval_s(welcome: Welcome) -> float:
         return max(welcome.heartbeat_interval_ms / 1000, _SHORTEST_INTERVAL_S)
-
-
-def _end_of(error: grpc.aio.AioRpcError) -> End:
-    refusal = refusal_from_rpc_error(error)
-    if refusal is not None:
-        return Refused(refusal)
-    return Broken(f"{error.code().name}: {error.details()}")
 
 
 def _unspeakable(error: Exception) -> Refusal:

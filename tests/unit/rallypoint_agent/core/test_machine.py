@@ -471,6 +471,17 @@ class TestEnd:
         agent.feed(Detached())
         assert of(agent.advance(SPEC.exit_barrier_timeout_ms), Finish) == []
 
+    def test_who_recovers_may_not_hold_the_workers_for_ever(self, agent: AgentScript) -> None:
+        agent.run()
+        refusal = Refusal(reason=Reason.RECOVERING, message="the disk is full")
+        held = SPEC.coordinator_outage_ms // 10_000
+        for _ in range(held):
+            assert of(agent.advance(10_000), StopWorkers) == []
+            agent.feed(AttachRefused(refusal, agent.now_ms))
+        agent.advance(10_000)
+        agent.feed(AttachRefused(refusal, agent.now_ms))
+        assert len(of(agent.advance(SPEC.lease_ttl_ms), StopWorkers)) == 1
+
     def test_a_final_refusal_ends_the_agent(self, agent: AgentScript) -> None:
         refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="no")
         (finish,) = of(agent.feed(AttachRefused(refusal)), Finish)

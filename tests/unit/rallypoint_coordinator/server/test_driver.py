@@ -246,7 +246,7 @@ async def test_what_was_not_committed_never_happened(
         stream, outbox = await attach(driver)
         end = await closing(outbox)
         assert end.refusal is not None
-        assert end.refusal.reason is Reason.RECOVERING
+        assert end.refusal.reason is (Reason.FENCED if answer is fence else Reason.RECOVERING)
         driver.close_stream(stream)
         await driver.wait_serving()
         assert await driver.read(facts) is None
