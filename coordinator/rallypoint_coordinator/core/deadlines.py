@@ -31,6 +31,10 @@ class Deadlines(Generic[K]):
         """Forget the key; nothing happens if it has no deadline."""
         self._due.pop(key, None)
 
+    def of(self, key: K) -> int:
+        """The key's deadline; KeyError if it has none."""
+        return self._due[key]
+
     def pop_due(self, now_ms: int) -> list[K]:
         """Take out the keys whose deadline is at or before now, earliest first, ties by key."""
         due: list[K] = []

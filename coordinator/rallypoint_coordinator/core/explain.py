@@ -77,7 +77,8 @@ def _stopping(life: Life, now_ms: int) -> Explanation:
         progress = "what workers have started may still run"
         return Explanation(current.stop_cause.value, headline, progress, watch.remains_until_ms)
     progress = f"{len(watch.remaining)} nodes may still have workers"
-    return Explanation(current.stop_cause.value, headline, progress, watch.stop_deadline_ms)
+    until_ms = watch.stop_deadline_ms if watch.stop_deadline_ms is not None else watch.revoked_end_ms
+    return Explanation(current.stop_cause.value, headline, progress, until_ms)
 
 
 def _decided(life: Life, now_ms: int) -> Explanation:

@@ -316,7 +316,8 @@ def _stop_adopted(step: Step, missing: str) -> None:
 def _gather_anew(life: Life, now_ms: int) -> None:
     """A gathering begins: known members are waited for a moment, lost ones as long as the job wants it."""
     watch = life.watch
-    watch.gathering_since_ms, watch.stop_deadline_ms, watch.remains_until_ms = now_ms, None, None
+    watch.gathering_since_ms = now_ms
+    watch.stop_deadline_ms = watch.revoked_end_ms = watch.remains_until_ms = None
     watch.expected = expected_back(life)
     watch.rejoin_ends_ms = now_ms + life.facts.spec.rejoin_wait_ms
 
@@ -427,6 +428,7 @@ def _revoke_overdue(step: Step) -> None:
     if life.watch.stop_deadline_ms is None or now_ms < life.watch.stop_deadline_ms:
         return
     life.watch.stop_deadline_ms = None
+    life.watch.revoked_end_ms = max(map(life.watch.leases.of, life.watch.remaining))
     _revoke(step, sorted(life.watch.remaining), "the workers were not stopped in time")
 
 

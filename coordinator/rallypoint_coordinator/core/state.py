@@ -176,6 +176,8 @@ class Watch:
     quarantined: set[int] = field(default_factory=set)
     """Members that take part in no round, as some of their processes cannot be ended."""
     stop_deadline_ms: int | None = None
+    revoked_end_ms: int | None = None
+    """STOPPING: when the last of the leases that were revoked for not stopping in time is over."""
     remains_until_ms: int | None = None
     """STOPPING, every participant is gone: what agents that do not kill trees left behind has until then to end."""
     claims: Claims | None = None

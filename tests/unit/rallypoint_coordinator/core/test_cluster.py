@@ -668,6 +668,15 @@ class TestExplanation:
         a.fail()
         assert script.life.watch.until_ms is not None
 
+    def test_who_is_not_stopped_in_time_is_waited_for_until_its_lease_is_over(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        while not script.life.presences[b.lease_id].revoked:
+            script.advance(5_000)
+            for agent in (a, b):
+                agent.heartbeat()
+        assert script.life.watch.until_ms == script.life.watch.leases.of(b.lease_id)
+
     def test_a_round_is_numbered_without_gaps(self, script: Script) -> None:
         a, b = script.running("ab", replace(PAIR, max_restarts=5))
         for _ in range(4):

@@ -10,6 +10,7 @@ def test_a_later_deadline_replaces_an_earlier_one() -> None:
     deadlines = Deadlines[str]()
     deadlines.set("a", 10)
     deadlines.set("a", 30)
+    assert deadlines.of("a") == 30
     assert deadlines.pop_due(10) == []
     assert deadlines.pop_due(30) == ["a"]
     assert deadlines.next_ms() is None
