@@ -3,8 +3,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rallypoint.model import JobState, Outcome
 from rallypoint_coordinator.core.effects import EndStream, Output
-from rallypoint_coordinator.core.records import Entry, NodeSucceeded
+from rallypoint_coordinator.core.records import (
+    Entry,
+    GoneReason,
+    JobDecided,
+    MemberGone,
+    NodeSucceeded,
+    Record,
+    RoundEnded,
+    RoundStopping,
+    StopCause,
+)
 from rallypoint_coordinator.server.turns import Batch, pack
 from rallypoint_coordinator.store.codec import decode
 from rallypoint_coordinator.store.journal import Bounds
@@ -41,6 +52,19 @@ def test_a_step_is_not_torn_apart_where_it_fits() -> None:
 def test_a_step_that_fits_nowhere_spans_batches_and_its_effects_come_last() -> None:
     batches = list(pack([output(1, 1), output(2, 7), output(3, 1)], Bounds(records=3, bytes=1 << 20)))
     assert shape(batches) == [(1, [1]), (3, []), (3, []), (2, [2, 3])]
+
+
+def test_what_ends_a_round_or_a_job_stays_with_what_led_to_it() -> None:
+    """A crash between the two would leave a round that ended for good, and a job that goes on."""
+    gone = [MemberGone(node=f"n{n}", lease_id=n, reason=GoneReason.EXPIRED, message="") for n in range(3)]
+    stopping = RoundStopping(round=0, cause=StopCause.NODE_LOST, message="")
+    ended = RoundEnded(round=0, charged=False, culprit=None, message="")
+    decided = JobDecided(outcome=Outcome(state=JobState.FAILED, reason="RESTARTS_EXHAUSTED", message=""))
+    records: tuple[Record, ...] = (*gone, stopping, ended, decided)
+    entries = [Entry(job="j", job_uid="u", wall_ms=1, record=record) for record in records]
+    batches = list(pack([Output(records=entries)], Bounds(records=3, bytes=1 << 20)))
+    kinds = [[type(decode(record).record) for record in batch.records] for batch in batches]
+    assert kinds == [[MemberGone, MemberGone], [MemberGone, RoundStopping], [RoundEnded, JobDecided]]
 
 
 def test_bytes_count_as_well() -> None:
