@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import partial
 from typing import assert_never
 
-from rallypoint.errors import Refusal
-from rallypoint.model import Assignment, Endpoint, JobSpec, NodeSpec, WatchdogStatus, WorkerState
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import Assignment, Endpoint, JobSpec, WatchdogStatus, WorkerState
 from rallypoint_agent.core.effects import (
     Effect,
     Finish,
@@ -48,17 +48,20 @@ from rallypoint_agent.core.state import AgentConfig
 from rallypoint_coordinator.core.events import GoneReported
 from simulation.keeper import Keeper
 from simulation.keeper_group import Group
-from simulation.link import JOB, Link
-from simulation.network import Closing, Down, Path
+from simulation.link import Link
+from simulation.network import Closing, Down
 from simulation.oracle_agents import CONNECT_TIMEOUT_MS
 from simulation.setting import Setting
-from simulation.world import Action, Alarm, Clock
+from simulation.site import Site
+from simulation.world import Action, Alarm
 
 LEAVE_TIMEOUT_MS = 3_000
 NOTICE_MS = (1, 250)
 """How long it takes the keeper to notice that its agent died."""
 TIMERS_CLEARED_CHANCE = 0.2
 """That the watchdog has news just when the workers have succeeded: their timers are gone."""
+NOT_THERE = frozenset({Reason.RECOVERING, Reason.FENCED, Reason.SHUTTING_DOWN})
+"""Refusals that say no more than that the coordinator is not there at the moment."""
 OBITUARY_RETRY_MS = (50, 1_000)
 
 
@@ -76,17 +79,6 @@ class Ended(StrEnum):
     POWER_LOST = "power lost"
 
 
-class Site:
-    """What an agent process finds on its node. ``ports`` gives each rendezvous port once."""
-
-    def __init__(self, *, node: str, path: Path, clock: Clock, local_world_size: int, ports: Callable[[], int]) -> None:
-        self.node = node
-        self.path = path
-        self.clock = clock
-        self.local_world_size = local_world_size
-        self.ports = ports
-
-
 class AgentProcess:
     """One incarnation. ``on_end`` is called once, when the process is no more."""
 
@@ -98,11 +90,12 @@ class AgentProcess:
         on_end: Callable[[AgentProcess, Ended], None],
     ) -> None:
         self.name = self.incarnation = incarnation
+        self.job = site.job.name
         self.node = site.node
         self.clock = site.clock
         self.path = site.path
-        self.job_spec: JobSpec = setting.options.spec
-        self.node_spec = NodeSpec(local_world_size=site.local_world_size)
+        self.job_spec: JobSpec = site.job.spec
+        self.node_spec = site.spec
         self.alive = True
         self.frozen = False
         self.finish: Finish | None = None
@@ -110,20 +103,21 @@ class AgentProcess:
         self._network = setting.network
         self._oracles = setting.oracles
         self._options = setting.options
+        self._chance = setting.world.chance(f"agent/{incarnation}")
         self._site = site
         self._on_end = on_end
         self._stalled: list[Action] = []
         self.core = AgentCore(
             AgentConfig(
                 node=site.node,
-                local_world_size=site.local_world_size,
-                job_spec=setting.options.spec,
+                local_world_size=site.spec.local_world_size,
+                job_spec=site.job.spec,
                 connect_timeout_ms=CONNECT_TIMEOUT_MS,
                 start_ms=site.clock.now_ms(),
             )
         )
         self.link = Link(setting.world, setting.network, self)
-        self.keeper = Keeper(setting, site.clock, self._keeper_has_news)
+        self.keeper = Keeper(setting, site, incarnation, self._keeper_has_news)
         self._mailbox: deque[Event] = deque()
         self._signals: deque[int] = deque()
         self._effects: deque[Effect] = deque()
@@ -139,7 +133,8 @@ class AgentProcess:
 
     def start(self) -> None:
         self._world.tell("=", self.name, "starts")
-        self._oracles.agents.started(self.name)
+        self._oracles.agents.started(self.name, self.job_spec)
+        self._oracles.leases.started(self.name, self.job_spec)
         self.link.start()
         self._step(TimeAdvanced())
         self._perform()
@@ -178,7 +173,13 @@ class AgentProcess:
         """SIGKILL: the kernel ends the stream, the keeper notices."""
         self.link.close()
         self._end(Ended.KILLED)
-        self._world.after(self._world.between(*NOTICE_MS), partial(self.keeper.agent_died, self._write_obituary))
+        self._world.after(self._chance.between(*NOTICE_MS), partial(self.keeper.agent_died, self._write_obituary))
+
+    def kill_with_keeper(self) -> None:
+        """SIGKILL to both: the workers die with the keeper, and nobody tells."""
+        self.link.close()
+        self._end(Ended.KILLED)
+        self.keeper.die()
 
     def lose_power(self) -> None:
         self.link.power_lost()
@@ -202,7 +203,7 @@ class AgentProcess:
             return
         event = GoneReported(
             call=0,
-            job=JOB,
+            job=self.job,
             job_uid=identity.job_uid,
             lease_id=identity.lease_id,
             incarnation=self.incarnation,
@@ -215,8 +216,8 @@ class AgentProcess:
             self._network.call(self.path, event, partial(self._obituary_answered, event, until_ms))
 
     def _obituary_answered(self, event: GoneReported, until_ms: int, answer: bool | Refusal | None) -> None:
-        if answer is None:
-            retry_ms = self._world.between(*OBITUARY_RETRY_MS)
+        if answer is None or (isinstance(answer, Refusal) and not answer.final):
+            retry_ms = self._chance.between(*OBITUARY_RETRY_MS)
             self._world.after(retry_ms, partial(self._deliver_obituary, event, until_ms))
 
     # --- what the link says
@@ -232,11 +233,12 @@ class AgentProcess:
     def contacted(self, sent_ms: int) -> None:
         self._oracles.leases.renewed(self.name, sent_ms, self.keeper.group)
 
-    def refused_by_all(self, probe_sent_ms: int, world_ms: int) -> None:
-        self._oracles.leases.refused(self.name, world_ms, self.keeper.group)
+    def held(self, asked_ms: int) -> None:
+        self._oracles.leases.held(self.name, asked_ms, self.keeper.group)
 
     def heard(self, message: Down) -> None:
-        if not isinstance(message, Closing) or message.refusal is not None:
+        recovering = isinstance(message, Closing) and (message.refusal is None or message.refusal.reason in NOT_THERE)
+        if not recovering:
             self._oracles.agents.heard(self.name)
             self._oracles.wire.delivered(self.node, self.incarnation, message)
 
@@ -249,7 +251,7 @@ class AgentProcess:
         if self._turn_asked or not self.alive:
             return
         self._turn_asked = True
-        self.after(self._world.between(0, self._options.main_lag_ms), self._turn)
+        self.after(self._chance.between(0, self._options.main_lag_ms), self._turn)
 
     def _turn(self) -> None:
         """Look at the workers, then at the rest, then act; while something blocks, as far as that allows."""
@@ -287,7 +289,7 @@ class AgentProcess:
             self._step(GroupMonitored(group.round, WorkerState.FAILED, group.take_failures()))
         elif group.announced:
             self._busy, self._watching = None, True
-            self._step(WorkersStarted(group.round, dict.fromkeys(range(self._site.local_world_size), 100)))
+            self._step(WorkersStarted(group.round, dict.fromkeys(range(self.node_spec.local_world_size), 100)))
         elif not group.live or any(isinstance(effect, StopWorkers) for effect in self._effects):
             self._busy, self._watching = None, True
 
@@ -307,7 +309,7 @@ class AgentProcess:
         elif group.succeeded:
             self._watching = False
             self._step(GroupMonitored(group.round, WorkerState.SUCCEEDED))
-            if self._world.chance(TIMERS_CLEARED_CHANCE):
+            if self._chance.happens(TIMERS_CLEARED_CHANCE):
                 self.post(WatchdogChanged(WatchdogStatus(enabled=True, last_expiry=f"at {self._world.now_ms}")))
 
     def _monitor_stuck(self, group: Group) -> None:
@@ -364,9 +366,7 @@ class AgentProcess:
             case KillWorker():
                 self.keeper.kill_worker(effect)
             case HoldPort():
-                endpoint = Endpoint(self.path.address, self._site.ports())
-                self._oracles.journal.offered(self.incarnation, effect.offer_id, endpoint)
-                self._step(PortHeld(effect.offer_id, endpoint))
+                self._hold_port(effect)
             case Reattach():
                 self.link.reattach()
             case Leave():
@@ -382,6 +382,13 @@ class AgentProcess:
             case _:
                 assert_never(effect)
 
+    def _hold_port(self, effect: HoldPort) -> None:
+        port = self._site.ports.hold()
+        endpoint = Endpoint(self.path.address, port) if port is not None else None
+        if endpoint is not None:
+            self._oracles.journal.offered(self.incarnation, effect.offer_id, endpoint)
+        self._step(PortHeld(effect.offer_id, endpoint))
+
     def _start(self, assignment: Assignment) -> None:
         self._world.tell(">", self.name, assignment)
         self._busy = Busy.STARTING
@@ -391,10 +398,10 @@ class AgentProcess:
                 node=self.node,
                 incarnation=self.incarnation,
                 assignment=assignment,
-                stubborn=self._world.chance(self._options.stubborn_chance),
-                unkillable=self._world.chance(self._options.unkillable_chance),
+                stubborn=self._chance.happens(self._options.stubborn_chance),
+                unkillable=self._chance.happens(self._options.unkillable_chance),
                 # What blocks without looking up is not helped by any deadline.
-                hangs=self._options.pumps and self._world.chance(self._options.hang_chance),
+                hangs=self._options.pumps and self._chance.happens(self._options.hang_chance),
             )
         )
 

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-from rallypoint_coordinator.core.cluster import Cluster, Retention
-from rallypoint_coordinator.core.records import Entry
+from collections.abc import Callable
+from typing import TypeVar
+
+from rallypoint.errors import Refusal
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.server.driver import Query
 from simulation.coordinator_process import CoordinatorProcess, CrashPoint
-from simulation.journal import SimJournal
+from simulation.disk import Disk
+from simulation.journal import Doubt
 from simulation.network import Network
+from simulation.options import Options
 from simulation.oracles import Oracles
 from simulation.world import World
 
-NORMAL_DISK_MS = (1, 10)
 NORMAL_DOWN_MS = (100, 1_000)
+
+T = TypeVar("T")
 
 
 class CoordinatorHost:
-    """``journal`` outlives the process, which is started again when it dies.
+    """``disk`` outlives the process, which is started again when it dies, ``down_ms`` later."""
 
-    ``disk_ms``: how long an append takes; ``down_ms``: how long until a process that died is back.
-    """
-
-    def __init__(self, world: World, network: Network, oracles: Oracles, retention: Retention) -> None:
-        self.retention = retention
-        self.journal = SimJournal()
-        self.disk_ms = NORMAL_DISK_MS
+    def __init__(self, world: World, network: Network, oracles: Oracles, options: Options) -> None:
+        self.options = options.driver
+        self.bounds = options.bounds
+        self.disk = Disk(world, oracles.durable)
+        self.chance = world.chance("coordinator")
         self.down_ms = NORMAL_DOWN_MS
+        self.starts = 0
         self._world = world
         self._network = network
         self._oracles = oracles
         self._process: CoordinatorProcess | None = None
-        self._fresh_ids = 0
         self._is_powered = True
 
     @property
     def cluster(self) -> Cluster | None:
-        return self._process.cluster if self._process is not None else None
+        """None while nobody serves."""
+        return self._process.cluster if self._process is not None and self._process.serves else None
 
-    @property
-    def undurable(self) -> list[Entry]:
-        return self._process.undurable if self._process is not None else []
+    def check_replay(self) -> None:
+        if self._process is not None and self._process.serves:
+            self._process.cluster.check_replay()
 
     def start(self) -> None:
         """Start the process unless it runs."""
         if self._process is None and self._is_powered:
+            self.starts += 1
             process = CoordinatorProcess(self, self._world, self._oracles)
             self._process = self._network.server = process
             process.begin()
@@ -57,6 +64,30 @@ class CoordinatorHost:
         if self._process is not None:
             self._process.crash_point = point
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def doubt_append(self, doubt: Doubt) -> bool:
+        """The next append is not confirmed. False if nobody is there to append."""
+        if self._process is None:
+            return False
+        self._process.journal.doubt = doubt
+        return True
+
+    def begin_another(self) -> bool:
+        """A second coordinator begins an epoch on the same journal, and is gone again. False if it finds nothing."""
+        if self.disk.revision == 0 or self.disk.is_full:
+            return False
+        self.disk.begin_epoch_of_another(self._world.wall_ms)
+        return True
+
+    def read(self, query: Query[T], answer: Callable[[T | Refusal], None]) -> None:
+        """If somebody is there to be asked."""
+        if self._process is not None and self._process.accepts:
+            self._process.read(query, answer)
+
     def lose_power(self) -> None:
         """The machine is gone, and says nothing of it: not before it is back."""
         self._is_powered = False
@@ -70,10 +101,15 @@ class CoordinatorHost:
             self.start()
             self._network.find_host()
 
+    def end(self) -> None:
+        """The run is over: nothing of the process may linger."""
+        if self._process is not None:
+            self._process.end()
+
+    def process_accepts(self) -> None:
+        self._network.accept()
+
     def process_died(self) -> None:
         self._process = self._network.server = None
-        self._world.after(self._world.between(*self.down_ms), self.start)
-
-    def fresh_id(self, kind: str) -> str:
-        self._fresh_ids += 1
-        return f"{kind}-{self._fresh_ids}"
+        self._network.accept()
+        self._world.after(self.chance.between(*self.down_ms), self.start)

@@ -1,50 +1,33 @@
-"""One start of the coordinator: the driver's order of duties, and crashes between any two of them.
-
-Events are stepped in turns. A turn's records become durable in one append; only then its effects are let out, and only
-then the next turn begins.
-"""
+"""One start of the coordinator: the real driver on simulated time, its streams, and crashes at any point of a turn."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
-from typing import Protocol, assert_never
+from typing import Protocol, TypeVar
 
-from rallypoint.errors import Refusal
-from rallypoint_coordinator.core import invariants
-from rallypoint_coordinator.core.cluster import Cluster, Retention
-from rallypoint_coordinator.core.effects import (
-    Answer,
-    Effect,
-    EndStream,
-    Explain,
-    Output,
-    RefuseStream,
-    SendAck,
-    SendDirective,
-    SendLeaseStale,
-    SendWelcome,
-)
-from rallypoint_coordinator.core.events import (
-    AgentHeartbeat,
-    Event,
-    GoneReported,
-    Stamp,
-    StreamClosed,
-    TimeAdvanced,
-)
-from rallypoint_coordinator.core.invariants import InvariantViolation
-from rallypoint_coordinator.core.records import Entry
-from simulation.journal import SimJournal, check_replay
-from simulation.network import Ack, Closing, Down, LeaseStale, Stream
+from rallypoint import wire
+from rallypoint.errors import Refusal, RefusedError
+from rallypoint_coordinator.core.events import AgentAttached, StreamClosed
+from rallypoint_coordinator.server import outbox as server_outbox
+from rallypoint_coordinator.server.driver import Driver, DriverOptions, Query
+from rallypoint_coordinator.server.outbox import Outbox
+from rallypoint_coordinator.server.server import SHUTTING_DOWN, STREAMS_END_S
+from rallypoint_coordinator.store.journal import Bounds
+from simulation.disk import Disk
+from simulation.journal import SimJournal
+from simulation.loop import VirtualLoop, at_once
+from simulation.network import Ack, AgentMessage, Call, Closing, Down, LeaseStale, Stream
 from simulation.oracles import Oracles
-from simulation.world import WALL_EPOCH_MS, Alarm, Clock, Violation, World
+from simulation.watched_cluster import NAME, WatchedCluster
+from simulation.world import Chance, Clock, World
 
-TURN_EVENTS_MAX = 64
-NAME = "coordinator"
+MESSAGES_UNTIL_CRASH = (0, 6)
+
+T = TypeVar("T")
 
 
 class CrashPoint(StrEnum):
@@ -58,185 +41,207 @@ class CrashPoint(StrEnum):
 class Machine(Protocol):
     """What a process has from its machine."""
 
-    journal: SimJournal
-    disk_ms: tuple[int, int]
-    retention: Retention
+    disk: Disk
+    chance: Chance
+    options: DriverOptions
+    bounds: Bounds
+    starts: int
 
+    def process_accepts(self) -> None: ...
     def process_died(self) -> None: ...
-    def fresh_id(self, kind: str) -> str: ...
+
+
+class _WallClock:
+    """The driver's two clocks."""
+
+    def __init__(self, world: World, clock: Clock) -> None:
+        self._world = world
+        self.monotonic_ms = clock.now_ms
+
+    def wall_ms(self) -> int:
+        return self._world.wall_ms
+
+
+@dataclass(slots=True)
+class _Served:
+    """A stream that the driver has, by the driver's own number for it."""
+
+    number: int
+    writer: asyncio.Task[None]
 
 
 class CoordinatorProcess:
     """The network's server."""
 
     def __init__(self, machine: Machine, world: World, oracles: Oracles) -> None:
-        self.cluster: Cluster = machine.journal.replay()
         self.crash_point: CrashPoint | None = None
         self._machine = machine
         self._world = world
         self._oracles = oracles
-        self._clock = Clock(world)
-        self._alarm = Alarm(world, self._clock, partial(self.receive, TimeAdvanced()))
-        self._queue: deque[Event] = deque()
-        self._streams: dict[int, Stream] = {}
-        self._calls: dict[int, Callable[[bool | Refusal], None]] = {}
-        self._revision = machine.journal.revision
-        self.undurable: list[Entry] = []
-        self._alive = True
+        clock = Clock(world, f"{NAME}/{machine.starts}")
+        self._loop = VirtualLoop(world, clock)  # type: ignore[abstract]  # the rest raises, as it should
+        self.journal = SimJournal(
+            world=world,
+            chance=machine.chance,
+            loop=self._loop,
+            disk=machine.disk,
+            bounds=machine.bounds,
+            crash=self._crash_in_append,
+            appended=self._appended,
+        )
+        self.cluster = self._new_cluster()
+        self._driver = Driver(
+            self.journal,
+            clock=_WallClock(world, clock),
+            options=machine.options,
+            new_cluster=self._new_cluster,
+            new_id=lambda: f"cluster-{machine.starts}",
+        )
+        self._open: dict[int, Stream] = {}
+        self._served: dict[int, _Served] = {}
+        self._messages_left: int | None = None
+        self._running: asyncio.Task[None] | None = None
+        self.accepts = False
+
+    def _new_cluster(self) -> WatchedCluster:
+        self.cluster = WatchedCluster(self._world, self._machine.disk, self._oracles)
+        return self.cluster
 
     # --- life and death
 
     def begin(self) -> None:
-        self._world.tell("=", NAME, f"starts with {self._revision} records")
-        self._oracles.leases.coordinator_started()
-        output = self.cluster.start(self._stamp(), self._machine.fresh_id("cluster"))
-        self._revision += len(output.records)
-        self._settle([output])
+        """Listen, then read the journal: until that is done connections wait to be accepted."""
+        self._running = self._loop.create_task(self._driver.run())
+        self._loop.create_task(self._accept_once_serving())
+
+    async def _accept_once_serving(self) -> None:
+        await self._driver.wait_serving()
+        self.accepts = True
+        self._machine.process_accepts()
+
+    @property
+    def serves(self) -> bool:
+        return self._driver.refusal is None
+
+    def terminate(self) -> None:
+        """SIGTERM: as the server does it, end every stream with a word, finish the turn, end."""
+        self._loop.create_task(self._shut_down())
+
+    async def _shut_down(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._driver.refuse_everything(SHUTTING_DOWN), STREAMS_END_S)
+        self._driver.stop()
+        assert self._running is not None
+        await asyncio.wait({self._running})
+        self.die()
 
     def die(self) -> None:
-        """The append under way, if there is one, may or may not reach the disk."""
-        check_replay(self._machine.journal, self.undurable, self.cluster)
-        if self.undurable and self._world.chance(0.5):
-            self._make_durable()
-        self._world.tell("!", NAME, f"dies, {len(self.undurable)} records are lost")
-        self._alive = False
-        for stream in self._streams.values():
+        if self._loop.is_dead:
+            return
+        self._world.tell("!", NAME, f"dies, {len(self.cluster.undurable)} records were not confirmed")
+        self._loop.is_dead = True
+        if self.serves:
+            self.cluster.check_replay()
+        self.journal.die()
+        for stream in self._open.values():
             stream.close_server(Closing(broken=True))
+        self._world.after(0, self._loop.bury)
         self._machine.process_died()
 
-    # --- the network's side
+    def end(self) -> None:
+        """Unwind it, without a death."""
+        self._loop.is_dead = True
+        self._loop.bury()
+
+    def _crash_in_append(self, is_durable: bool) -> bool:
+        point = CrashPoint.AFTER_APPEND if is_durable else CrashPoint.BEFORE_APPEND
+        if self.crash_point is point:
+            self.die()
+        return self._loop.is_dead
+
+    def _appended(self, count: int) -> None:
+        self.cluster.appended(count)
+        if self.crash_point is CrashPoint.AMID_EFFECTS:
+            self.crash_point, self._messages_left = None, self._machine.chance.between(*MESSAGES_UNTIL_CRASH)
+
+    # --- the network's side: what the servicers do
 
     def opened(self, stream: Stream) -> None:
-        self._streams[stream.number] = stream
+        self._open[stream.number] = stream
 
-    def called(self, event: GoneReported, answer: Callable[[bool | Refusal], None]) -> None:
-        number = len(self._calls) + 1
-        self._calls[number] = answer
-        self.receive(replace(event, call=number))
-
-    def receive(self, event: Event) -> None:
-        if self._alive:
-            self._queue.append(event)
-            if not self.undurable:
-                self._turn()
-
-    # --- turns
-
-    def _turn(self) -> None:
-        while self._queue and not self.undurable:
-            count = min(len(self._queue), TURN_EVENTS_MAX)
-            outputs = [self._step(self._queue.popleft()) for _ in range(count)]
-            self._settle([*outputs, self._retain()])
-
-    def _step(self, event: Event) -> Output:
-        if not isinstance(event, AgentHeartbeat | TimeAdvanced):
-            self._world.tell("<", NAME, event)
-        stamp = self._stamp()
-        output = self.cluster.step(event, stamp)
-        self._revision += len(output.records)
-        self._oracles.leases.coordinator_stepped(event, output)
-        self._check_lives(output)
-        if isinstance(event, StreamClosed):
-            self._streams.pop(event.stream, None)
-        return output
-
-    def _retain(self) -> Output:
-        output = self.cluster.retain(self._machine.retention, self._stamp())
-        self._revision += len(output.records)
-        return output
-
-    def _check_lives(self, output: Output) -> None:
-        """The machine's own invariants; a step without records changes no fact."""
-        for uid in dict.fromkeys(entry.job_uid for entry in output.records):
-            life = self.cluster.lives.get(uid)
-            try:
-                if life is not None:
-                    invariants.check(life)
-            except InvariantViolation as error:
-                raise Violation(error.invariant, str(error)) from error
-
-    def _stamp(self) -> Stamp:
-        wall_ms = WALL_EPOCH_MS + self._world.now_ms
-        return Stamp(at_ms=self._clock.now_ms(), wall_ms=wall_ms, revision=self._revision)
-
-    def _settle(self, outputs: list[Output]) -> None:
-        """Make what the steps decided durable, then let out what follows from it."""
-        effects = [effect for output in outputs for effect in output.effects]
-        self.undurable = [entry for output in outputs for entry in output.records]
-        self._alarm.set(outputs[-1].next_deadline_ms)
-        for entry in self.undurable:
-            self._world.tell("=", NAME, entry.record)
-        if not self.undurable:
-            self._let_out(effects)
-        elif self.crash_point is CrashPoint.BEFORE_APPEND:
-            self._lose_undurable()
-            self.die()
-        else:
-            low, high = self._machine.disk_ms
-            self._world.after(self._world.between(low, high), partial(self._appended, effects))
-
-    def _lose_undurable(self) -> None:
-        check_replay(self._machine.journal, self.undurable, self.cluster)
-        self.undurable = []
-        self.cluster = self._machine.journal.replay()
-
-    def _appended(self, effects: list[Effect]) -> None:
-        if not self._alive:
+    def receive(self, event: AgentMessage) -> None:
+        if self._loop.is_dead:
             return
-        self._make_durable()
-        if self.crash_point is CrashPoint.AFTER_APPEND:
-            self.die()
-        elif self.crash_point is CrashPoint.AMID_EFFECTS:
-            self._let_out(effects[: self._world.between(0, len(effects))])
-            self.die()
-        else:
-            self._let_out(effects)
-            self._turn()
-
-    def _make_durable(self) -> None:
-        journal = self._machine.journal
-        first = journal.revision + 1
-        journal.append(self.undurable)
-        for revision, entry in enumerate(self.undurable, first):
-            self._oracles.journal.durable(entry, revision)
-        self.undurable = []
-
-    # --- effects
-
-    def _let_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._let_one_out(effect)
-
-    def _let_one_out(self, effect: Effect) -> None:
-        match effect:
-            case SendWelcome():
-                self._send(effect.stream, effect.welcome)
-            case SendDirective():
-                self._send(effect.stream, effect.directive)
-            case SendAck():
-                self._send(effect.stream, Ack(effect.seq))
-            case SendLeaseStale():
-                self._send(effect.stream, LeaseStale(effect.message))
-                self._close(effect.stream, Closing())
-            case EndStream():
-                self._close(effect.stream, Closing())
-            case RefuseStream():
-                self._close(effect.stream, Closing(effect.refusal))
-            case Answer():
-                self._calls[effect.call](effect.answer)
-            case Explain():
-                self._world.tell("=", NAME, f"{effect.job_uid}: {effect.reason}: {effect.message}")
+        match event:
+            case AgentAttached():
+                self._attached(event)
+            case StreamClosed():
+                self._close(event.stream)
             case _:
-                assert_never(effect)
+                served = self._served.get(event.stream)
+                if served is not None:
+                    at_once(self._driver.submit(replace(event, stream=served.number)))
 
-    def _send(self, number: int, message: Down) -> None:
-        stream = self._streams.get(number)
-        if stream is not None:
-            stream.send_down(message)
+    def called(self, event: Call, answer: Callable[[bool | Refusal], None]) -> None:
+        """A unary call that asks for something."""
+        if not self._loop.is_dead:
+            self._loop.create_task(self._ask(event, answer))
 
-    def _close(self, number: int, closing: Closing) -> None:
-        """End the stream; the machine hears of the end as of any other."""
-        stream = self._streams.pop(number, None)
-        if stream is not None:
-            stream.close_server(closing)
-            self._world.after(0, partial(self.receive, StreamClosed(stream=number)))
+    def read(self, query: Query[T], answer: Callable[[T | Refusal], None]) -> None:
+        """A unary call that only wants to know."""
+        if not self._loop.is_dead:
+            self._loop.create_task(self._answer(self._driver.read(query), answer))
+
+    async def _ask(self, event: Call, answer: Callable[[bool | Refusal], None]) -> None:
+        await self._answer(self._driver.ask(lambda call: replace(event, call=call)), answer)
+
+    async def _answer(self, asked: Awaitable[T], answer: Callable[[T | Refusal], None]) -> None:
+        try:
+            found: T | Refusal = await asked
+        except RefusedError as error:
+            found = error.refusal
+        if not self._loop.is_dead:
+            answer(found)
+
+    def _attached(self, event: AgentAttached) -> None:
+        stream = self._open[event.stream]
+        try:
+            number, outbox = self._driver.open_stream()
+        except RefusedError as error:
+            del self._open[event.stream]
+            stream.close_server(Closing(error.refusal))
+            return
+        self._served[event.stream] = _Served(number, self._loop.create_task(self._write(stream, outbox)))
+        at_once(self._driver.submit(replace(event, stream=number)))
+
+    async def _write(self, stream: Stream, outbox: Outbox) -> None:
+        while not self._loop.is_dead:
+            message = await outbox.next()
+            if self._messages_left is not None:
+                self._messages_left -= 1
+                if self._messages_left < 0:
+                    self.die()
+                    return
+            if isinstance(message, server_outbox.Closing):
+                stream.close_server(Closing(message.refusal))
+                self._close(stream.number)
+                return
+            stream.send_down(_on_the_wire(message))
+
+    def _close(self, number: int) -> None:
+        """However it ended: what came over it before is heard before its end."""
+        self._open.pop(number, None)
+        served = self._served.pop(number, None)
+        if served is not None:
+            served.writer.cancel()
+            self._driver.close_stream(served.number)
+
+
+def _on_the_wire(message: wire.CoordinatorMessage) -> Down:
+    match message:
+        case wire.Ack():
+            return Ack(message.seq)
+        case wire.LeaseStale():
+            return LeaseStale(message.message)
+        case _:
+            return message

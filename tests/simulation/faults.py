@@ -10,8 +10,10 @@ from functools import partial
 from rallypoint.model import WatchdogStatus
 from rallypoint_agent.core.events import TimerExpired, WatchdogChanged
 from simulation.agent_process import AgentProcess
-from simulation.coordinator_host import NORMAL_DISK_MS, NORMAL_DOWN_MS, CoordinatorHost
+from simulation.coordinator_host import NORMAL_DOWN_MS, CoordinatorHost
 from simulation.coordinator_process import CrashPoint
+from simulation.disk import NORMAL_DISK_MS
+from simulation.journal import Doubt
 from simulation.network import Lane, Path
 from simulation.node import Node
 from simulation.options import CALM_DOWN_MAX_MS, FaultKind
@@ -19,6 +21,9 @@ from simulation.setting import Setting
 from simulation.world import Action
 
 SLOW_DISK_MS = (50, 3_000)
+DISK_FAULT_MS = (500, 20_000)
+UNREADABLE_TIMES = 3
+PORTS_TAKEN_MS = (500, 10_000)
 KEEPALIVE_MS = (3_000, 20_000)
 FIRST_FAULT_MS = 500
 DOUBLES_MAX = 3
@@ -33,6 +38,8 @@ class Faults:
         self._options = setting.options
         self._workload = setting.workload
         self._world = setting.world
+        self._chances = {kind: setting.world.chance(f"fault/{kind}") for kind in setting.options.fault_weights}
+        self._chance = setting.world.chance("fault")
         self._host = host
         self._nodes = nodes
         self._cures: dict[int, Action] = {}
@@ -44,39 +51,52 @@ class Faults:
             FaultKind.SILENCE_DOWN: lambda: self._silence(lambda path: (path.down,)),
             FaultKind.COORDINATOR_CRASH: self._crash,
             FaultKind.COORDINATOR_CRASH_AT: self._crash_at,
+            FaultKind.COORDINATOR_TERMINATED: self._terminate_coordinator,
             FaultKind.COORDINATOR_HOST_LOST: self._lose_host,
             FaultKind.SLOW_DISK: self._slow_disk,
+            FaultKind.FULL_DISK: self._fill_disk,
+            FaultKind.UNREADABLE_DISK: self._make_unreadable,
+            FaultKind.APPEND_IN_DOUBT: self._doubt,
+            FaultKind.ANOTHER_WRITER: self._begin_another,
             FaultKind.AGENT_KILLED: self._kill,
             FaultKind.AGENT_FROZEN: self._freeze,
             FaultKind.AGENT_TERMINATED: self._terminate,
+            FaultKind.KEEPER_KILLED: self._kill_keeper,
+            FaultKind.AGENT_AND_KEEPER_KILLED: self._kill_both,
             FaultKind.NODE_POWER_LOST: self._lose_power,
             FaultKind.NODE_DOUBLED: self._double,
+            FaultKind.PORTS_TAKEN: self._take_ports,
             FaultKind.WATCHDOG: self._watchdog,
         }
 
     def begin(self) -> None:
         self._host.down_ms = (50, CALM_DOWN_MAX_MS)
-        if self._options.fault_weights:
-            self._world.after(FIRST_FAULT_MS, self._next)
+        for kind in self._options.fault_weights:
+            self._next(kind)
 
     def heal(self) -> None:
         """End every fault; what is dead stays dead."""
         self._workload.healed = True
         self._world.tell("!", "all", "healed")
-        self._host.down_ms, self._host.disk_ms = NORMAL_DOWN_MS, NORMAL_DISK_MS
+        self._host.down_ms = NORMAL_DOWN_MS
         self._host.crash_at(None)
+        self._host.disk.unreadable = 0
         for number in list(self._cures):
             self._cure(number)
 
-    def _next(self) -> None:
+    def _next(self, kind: FaultKind) -> None:
+        """Each kind comes by itself, so that one more kind leaves the others when they were."""
+        gap_ms = self._options.fault_gap_ms / self._options.fault_weights[kind]
+        delay_ms = FIRST_FAULT_MS + int(self._chances[kind].expovariate(1 / gap_ms))
+        self._world.after(delay_ms, partial(self._inject_one, kind))
+
+    def _inject_one(self, kind: FaultKind) -> None:
         if self._workload.healed:
             return
-        weights = self._options.fault_weights
-        kind = self._world.rng.choices(list(weights), list(weights.values()))[0]
+        self._chance = self._chances[kind]
         if self._inject[kind]():
             self.injected[kind] += 1
-        gap_ms = int(self._world.rng.expovariate(1 / self._options.fault_gap_ms))
-        self._world.after(gap_ms, self._next)
+        self._next(kind)
 
     # --- cures
 
@@ -92,20 +112,21 @@ class Faults:
 
     def _some_time_ms(self) -> int:
         """Around the lease, where things become interesting."""
-        return self._world.between(100, self._options.spec.lease_ttl_ms * 9 // 5)
+        spec = self._chance.choice(self._options.jobs).spec
+        return self._chance.between(100, spec.lease_ttl_ms * 9 // 5)
 
     # --- whom
 
     def _victim(self) -> AgentProcess | None:
         running = [node.process for node in self._nodes if node.process is not None]
-        return self._world.rng.choice(running) if running else None
+        return self._chance.choice(running) if running else None
 
     def _some_nodes(self) -> list[Node]:
         """One, some, or all."""
-        if self._world.chance(0.5):
-            return [self._world.rng.choice(self._nodes)]
-        share = self._world.rng.choice((0.3, 0.6, 1.0))
-        return [node for node in self._nodes if self._world.chance(share)]
+        if self._chance.happens(0.5):
+            return [self._chance.choice(self._nodes)]
+        share = self._chance.choice((0.3, 0.6, 1.0))
+        return [node for node in self._nodes if self._chance.happens(share)]
 
     # --- the network
 
@@ -114,8 +135,8 @@ class Faults:
         for stream in streams:
             if stream is not None:
                 self._world.tell("!", "network", f"stream {stream.number} is reset")
-                stream.reset(tells_server=self._world.chance(0.7))
-                self._world.after(self._world.between(*KEEPALIVE_MS), stream.expire_if_broken)
+                stream.reset(tells_server=self._chance.happens(0.7))
+                self._world.after(self._chance.between(*KEEPALIVE_MS), stream.expire_if_broken)
         return any(streams)
 
     def _silence(self, lanes_of: Callable[[Path], tuple[Lane, ...]]) -> bool:
@@ -129,7 +150,7 @@ class Faults:
             lane.silence()
             self._cure_after(duration_ms, lane.heal)
         for node in nodes:
-            self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, node.process))
+            self._world.after(self._chance.between(*KEEPALIVE_MS), partial(self._keepalive, node, node.process))
         return bool(nodes)
 
     def _keepalive(self, node: Node, process: AgentProcess | None) -> None:
@@ -137,9 +158,9 @@ class Faults:
         stream = process.link.stream if process is not None else None
         if process is None or stream is None or (node.path.is_open and not process.frozen and process.alive):
             return
-        if self._world.chance(0.5):
+        if self._chance.happens(0.5):
             stream.expire()
-        if self._world.chance(0.5):
+        if self._chance.happens(0.5):
             process.guard(partial(process.link.lose_stream, stream))
 
     # --- the coordinator
@@ -150,7 +171,7 @@ class Faults:
         return up
 
     def _crash_at(self) -> bool:
-        self._host.crash_at(self._world.rng.choice(list(CrashPoint)))
+        self._host.crash_at(self._chance.choice(list(CrashPoint)))
         return self._host.cluster is not None
 
     def _lose_host(self) -> bool:
@@ -158,13 +179,38 @@ class Faults:
         self._cure_after(self._some_time_ms(), self._host.restore_power)
         return True
 
+    def _terminate_coordinator(self) -> bool:
+        up = self._host.cluster is not None
+        self._host.terminate()
+        return up
+
+    # --- the journal
+
     def _slow_disk(self) -> bool:
-        self._host.disk_ms = SLOW_DISK_MS
-        self._cure_after(self._world.between(1_000, 20_000), self._mend_disk)
+        self._host.disk.delay_ms = SLOW_DISK_MS
+        self._cure_after(self._chance.between(1_000, 20_000), self._mend_disk)
+        return True
+
+    def _fill_disk(self) -> bool:
+        self._world.tell("!", "disk", "is full")
+        self._host.disk.is_full = True
+        self._cure_after(self._chance.between(*DISK_FAULT_MS), self._mend_disk)
+        return True
+
+    def _make_unreadable(self) -> bool:
+        """Whoever reads the journal next finds that it cannot be read, so often."""
+        self._host.disk.unreadable = self._chance.between(1, UNREADABLE_TIMES)
         return True
 
     def _mend_disk(self) -> None:
-        self._host.disk_ms = NORMAL_DISK_MS
+        self._host.disk.delay_ms, self._host.disk.is_full = NORMAL_DISK_MS, False
+
+    def _doubt(self) -> bool:
+        return self._host.doubt_append(self._chance.choice(list(Doubt)))
+
+    def _begin_another(self) -> bool:
+        self._world.tell("!", "disk", "another coordinator begins an epoch")
+        return self._host.begin_another()
 
     # --- agents and nodes
 
@@ -175,6 +221,23 @@ class Faults:
             victim.kill()
         return victim is not None
 
+    def _kill_keeper(self) -> bool:
+        victim = self._victim()
+        if victim is None:
+            return False
+        self._world.tell("!", victim.name, "its keeper is killed")
+        victim.keeper.die()
+        return True
+
+    def _kill_both(self) -> bool:
+        """Nobody is left to write the obituary."""
+        victim = self._victim()
+        if victim is None:
+            return False
+        self._world.tell("!", victim.name, "SIGKILL to it and to its keeper")
+        victim.kill_with_keeper()
+        return True
+
     def _freeze(self) -> bool:
         victim = self._victim()
         if victim is None:
@@ -184,7 +247,7 @@ class Faults:
         victim.freeze()
         self._cure_after(duration_ms, victim.thaw)
         node = next(node for node in self._nodes if node.process is victim)
-        self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, victim))
+        self._world.after(self._chance.between(*KEEPALIVE_MS), partial(self._keepalive, node, victim))
         return True
 
     def _terminate(self) -> bool:
@@ -193,26 +256,35 @@ class Faults:
             return False
         self._world.tell("!", victim.name, "SIGTERM")
         victim.signal(signal.SIGTERM)
-        if self._world.chance(0.2):
-            self._world.after(self._world.between(100, 3_000), partial(victim.signal, signal.SIGTERM))
+        if self._chance.happens(0.2):
+            self._world.after(self._chance.between(100, 3_000), partial(victim.signal, signal.SIGTERM))
         return True
 
     def _lose_power(self) -> bool:
-        node = self._world.rng.choice(self._nodes)
+        node = self._chance.choice(self._nodes)
         process = node.process
-        returns = self._world.chance(self._options.restart_chance)
+        returns = self._chance.happens(self._options.restart_chance)
         self._world.tell("!", node.name, f"loses power, {'boots again' if returns else 'for good'}")
-        self._world.after(self._world.between(*KEEPALIVE_MS), partial(self._keepalive, node, process))
-        node.lose_power(self._world.between(2_000, 60_000) if returns else None)
+        self._world.after(self._chance.between(*KEEPALIVE_MS), partial(self._keepalive, node, process))
+        node.lose_power(self._chance.between(2_000, 60_000) if returns else None)
         return process is not None
 
     def _double(self) -> bool:
         """Another machine takes a node's name, as when a scheduler gives a lost node up too early."""
-        if self.injected[FaultKind.NODE_DOUBLED] >= DOUBLES_MAX:
+        doubles = self.injected[FaultKind.NODE_DOUBLED]
+        if doubles >= DOUBLES_MAX:
             return False
-        copy = self._world.rng.choice(self._nodes).double(self.injected[FaultKind.NODE_DOUBLED] + 1)
+        copy = self._chance.choice(self._nodes).double(doubles + 1)
         self._nodes.append(copy)
         copy.start_after(0)
+        return True
+
+    def _take_ports(self) -> bool:
+        """For a while no port can be had on a node for the rendezvous."""
+        node = self._chance.choice(self._nodes)
+        node.ports.taken += 1
+        self._world.tell("!", node.name, "no port is to be had")
+        self._cure_after(self._chance.between(*PORTS_TAKEN_MS), node.ports.give_back)
         return True
 
     def _watchdog(self) -> bool:
@@ -222,6 +294,6 @@ class Faults:
             return False
         victim.post(WatchdogChanged(WatchdogStatus(enabled=True, last_expiry=f"at {self._world.now_ms}")))
         group = victim.keeper.group
-        if group is not None and self._world.chance(TIMER_EXPIRES_CHANCE):
+        if group is not None and self._chance.happens(TIMER_EXPIRES_CHANCE):
             victim.post(TimerExpired(group.round, 0, "step", signal.SIGKILL))
         return True

@@ -9,8 +9,9 @@ from rallypoint.model import KILL_PATIENCE_MS, WorkerFailure
 from rallypoint_agent.core.effects import KillWorker
 from simulation.keeper_group import Group
 from simulation.setting import Setting
+from simulation.site import Site
 from simulation.workload import Fate
-from simulation.world import Action, Alarm, Clock
+from simulation.world import Action, Alarm
 
 KILL_MS = (5, 250)
 """How long after SIGKILL the last process of a tree is gone."""
@@ -20,6 +21,9 @@ CANNOT_START = 127
 
 UNKILLABLE_MS = (5_000, 120_000)
 
+DEATH_MS = (1, 50)
+"""How long after the death of their keeper the last worker is dead."""
+
 TERM_MS = (10, 400)
 """How long willing workers take to end after SIGTERM."""
 
@@ -27,15 +31,18 @@ TERM_MS = (10, 400)
 class Keeper:
     """Outlives its agent process. ``tell`` wakes the agent's main thread."""
 
-    def __init__(self, setting: Setting, clock: Clock, tell: Action) -> None:
+    def __init__(self, setting: Setting, site: Site, incarnation: str, tell: Action) -> None:
         self.group: Group | None = None
         self._world = setting.world
+        self._chance = setting.world.chance(f"keeper/{incarnation}")
+        self._options = site.job
         self._workers = setting.oracles.workers
         self._workload = setting.workload
-        self._clock = clock
+        self._clock = site.clock
+        self._wall_skew_ms = site.wall_skew_ms
         self._tell = tell
         self._fence: tuple[int, int] | None = None
-        self._alarm = Alarm(setting.world, clock, self._strike)
+        self._alarm = Alarm(setting.world, site.clock, self._strike)
         self._all_gone: Action | None = None
 
     # --- what the agent asks for
@@ -53,8 +60,8 @@ class Keeper:
             return
         self._workers.started(group)
         if group.hangs:
-            self._workers.failed(group)
-        delay_ms = self._world.between(5, 3_000 if self._world.chance(0.05) else 200)
+            self._workers.failed(group, CANNOT_START)
+        delay_ms = self._chance.between(5, 3_000 if self._chance.happens(0.05) else 200)
         if not group.hangs:
             self._world.after(delay_ms, partial(self._announce, group))
         if self._fence is not None:
@@ -84,6 +91,25 @@ class Keeper:
         else:
             self._world.after(0, then)
 
+    # --- its own end
+
+    def die(self) -> None:
+        """SIGKILL: the workers die with it. Their agent, if it lives, notices and has another keeper at once."""
+        group = self.group
+        if group is not None and group.live:
+            takes_ms = UNKILLABLE_MS if group.unkillable else DEATH_MS
+            self._world.after(self._chance.between(*takes_ms), partial(self._die_with_it, group))
+
+    def _die_with_it(self, group: Group) -> None:
+        if not group.live:
+            return
+        if not group.succeeded and not group.failed:
+            group.failed = True
+            group.untold.append(self._failure(group, -signal.SIGKILL, "the keeper died"))
+            if not group.stop_sent:
+                self._workers.failed(group, -signal.SIGKILL)
+        self._end(group)
+
     def lose_power(self) -> None:
         if self.group is not None and self.group.live:
             self._end(self.group)
@@ -93,18 +119,18 @@ class Keeper:
     def _announce(self, group: Group) -> None:
         if not group.live or group.kill_at_ms is not None:
             return
-        if self._world.chance(CANNOT_START_CHANCE):
+        if self._chance.happens(CANNOT_START_CHANCE):
             self._cannot_start(group)
             return
         group.announced = True
-        fate = self._workload.fate(group.job_uid, group.round, group.assignment.group_rank)
+        fate = self._workload.fate(self._options, group.job_uid, group.round, group.assignment.group_rank)
         self._world.after(fate.after_ms, partial(self._fulfil, group, fate))
         self._tell()
 
     def _cannot_start(self, group: Group) -> None:
         group.spawn_failed = True
         group.untold.append(self._failure(group, CANNOT_START, "no such program"))
-        self._workers.failed(group)
+        self._workers.failed(group, CANNOT_START)
         self._end(group)
 
     def _fulfil(self, group: Group, fate: Fate) -> None:
@@ -116,7 +142,7 @@ class Keeper:
             group.failed = True
             group.untold.append(self._failure(group, fate.exit_code, fate.message))
             if not group.stop_sent:
-                self._workers.failed(group)
+                self._workers.failed(group, fate.exit_code)
         self._tell()
 
     def _succeed(self, group: Group) -> None:
@@ -134,7 +160,7 @@ class Keeper:
             exit_code=exit_code,
             message=message,
             traceback=message,
-            fail_time_ms=self._world.now_ms,
+            fail_time_ms=self._world.wall_ms + self._wall_skew_ms,
             after_stop=group.stop_sent,
             fail_clock_ms=self._clock.now_ms(),
         )
@@ -152,11 +178,11 @@ class Keeper:
         if not group.stop_sent:
             group.stop_sent = True
             if group.announced and not group.stubborn and not group.unkillable:
-                self._world.after(self._world.between(*TERM_MS), partial(self._end_by_term, group))
+                self._world.after(self._chance.between(*TERM_MS), partial(self._end_by_term, group))
         kill_at_ms = self._world.now_ms + (grace_ms if group.announced else 0)
         if group.kill_at_ms is None or kill_at_ms < group.kill_at_ms:
             group.kill_at_ms = kill_at_ms
-            takes_ms = self._world.between(*(UNKILLABLE_MS if group.unkillable else KILL_MS))
+            takes_ms = self._chance.between(*(UNKILLABLE_MS if group.unkillable else KILL_MS))
             delay_ms = kill_at_ms - self._world.now_ms + takes_ms
             self._world.after(delay_ms, partial(self._end, group))
             if group.unkillable:

@@ -6,7 +6,7 @@ from collections import deque
 from functools import partial
 from typing import Protocol, assert_never
 
-from rallypoint.errors import Refusal
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import (
     NO_VERSION,
     Capability,
@@ -33,7 +33,6 @@ from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, Ag
 from simulation.network import Ack, Attempt, Closing, Down, LeaseStale, Network, Path, Stream
 from simulation.world import Action, Clock, World
 
-JOB = "job"
 WELCOME_TIMEOUT_MS = 10_000
 BACKOFF_FIRST_MS = 100
 BACKOFF_LONGEST_MS = 5_000
@@ -47,6 +46,7 @@ class Owner(Protocol):
     """The agent process that the link is a thread of."""
 
     name: str
+    job: str
     node: str
     incarnation: str
     job_spec: JobSpec
@@ -59,7 +59,7 @@ class Owner(Protocol):
     def post(self, event: MainEvent) -> None: ...
     def contacted(self, sent_ms: int) -> None: ...
     def heard(self, message: Down) -> None: ...
-    def refused_by_all(self, probe_sent_ms: int, world_ms: int) -> None: ...
+    def held(self, asked_ms: int) -> None: ...
 
 
 class LinkStream:
@@ -99,6 +99,7 @@ class Link:
         self._world = world
         self._network = network
         self._owner = owner
+        self._chance = world.chance(f"link/{owner.name}")
         self._leave: Leave | None = None
         self._closed = False
         self._attach_seq = 0
@@ -195,7 +196,7 @@ class Link:
         cluster_id, job_uid, lease_id = self.identity
         owner = self._owner
         return Hello(
-            job=JOB,
+            job=owner.job,
             node=owner.node,
             incarnation=owner.incarnation,
             attach_seq=self._attach_seq,
@@ -259,7 +260,7 @@ class Link:
         return delay_ms
 
     def _jittered(self, delay_ms: float) -> int:
-        return int(delay_ms * (0.5 + self._world.rng.random() / 2))
+        return int(delay_ms * (0.5 + self._chance.random() / 2))
 
     def _probe(self, wait: int, was_gone: bool) -> None:
         if wait == self._wait and not self._closed:
@@ -271,7 +272,7 @@ class Link:
         if wait != self._wait or self._closed:
             return
         if refused:
-            self._owner.refused_by_all(began_ms, world_ms)
+            self._owner.held(world_ms)
             self._owner.post(ConnectionsRefused(began_ms))
             self._backoff_ms = BACKOFF_FIRST_MS
             self._owner.after(self._next_knock_ms(), partial(self._probe, wait, was_gone=True))
@@ -304,7 +305,7 @@ class Link:
                 self._drop()
                 self._wait += 1
             case Closing():
-                self._closing(message)
+                self._closing(current, message)
             case _:
                 assert_never(message)
 
@@ -333,16 +334,19 @@ class Link:
             self._drop()
             self._end_for_good()
 
-    def _closing(self, closing: Closing) -> None:
+    def _closing(self, current: LinkStream, closing: Closing) -> None:
         self._drop()
         if closing.refusal is None:
             self._back_off()
         else:
-            self._refused(closing.refusal)
+            self._refused(closing.refusal, current.acknowledged(1) if current.welcome is None else None)
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: Refusal, hello_sent: tuple[int, int] | None) -> None:
         self._wait += 1
-        self._owner.post(AttachRefused(refusal))
+        clock_ms, world_ms = hello_sent or (None, None)
+        if refusal.reason is Reason.RECOVERING and world_ms is not None:
+            self._owner.held(world_ms)
+        self._owner.post(AttachRefused(refusal, clock_ms))
         if self._leave is not None:
             self._end_for_good()
         elif not refusal.final:

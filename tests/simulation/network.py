@@ -13,7 +13,15 @@ from typing import Generic, Protocol, TypeVar
 
 from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Welcome
-from rallypoint_coordinator.core.events import Event, GoneReported, StreamClosed
+from rallypoint_coordinator.core.events import (
+    AgentAttached,
+    AgentHeartbeat,
+    AgentLeft,
+    AgentObserved,
+    GoneReported,
+    OperatorAsked,
+    StreamClosed,
+)
 from simulation.world import Action, World
 
 SYN_RETRY_MS = 1_000
@@ -45,14 +53,18 @@ class Closing:
 
 
 Down = Welcome | Directive | Ack | LeaseStale | Closing
+AgentMessage = AgentAttached | AgentHeartbeat | AgentObserved | AgentLeft | StreamClosed
+Call = GoneReported | OperatorAsked
 
 
 class Server(Protocol):
-    """What listens at the coordinator's address."""
+    """What listens at the coordinator's address. ``accepts`` False: connections wait, and nothing comes over them."""
+
+    accepts: bool
 
     def opened(self, stream: Stream) -> None: ...
-    def receive(self, event: Event) -> None: ...
-    def called(self, event: GoneReported, answer: Callable[[bool | Refusal], None]) -> None: ...
+    def receive(self, event: AgentMessage) -> None: ...
+    def called(self, event: Call, answer: Callable[[bool | Refusal], None]) -> None: ...
 
 
 class Lane:
@@ -78,7 +90,7 @@ class Lane:
         if not self.is_silent:
             waiting, self.waiting = self.waiting, []
             for action in waiting:
-                self.network.world.after(self.network.delay_ms() + self.network.world.between(*RESEND_MS), action)
+                self.network.world.after(self.network.resend_ms(), action)
 
 
 class Path:
@@ -144,10 +156,10 @@ class Stream:
         self._receive = receive
         self._client_open = self._server_open = True
         self._broken = False
-        self._up: Pipe[Event] = Pipe(path.up, self._arrive_up)
+        self._up: Pipe[AgentMessage] = Pipe(path.up, self._arrive_up)
         self._down: Pipe[Down] = Pipe(path.down, self._arrive_down)
 
-    def send_up(self, event: Event) -> None:
+    def send_up(self, event: AgentMessage) -> None:
         if self._client_open and not self._broken:
             self._up.send(event)
 
@@ -190,7 +202,7 @@ class Stream:
         if self._broken:
             self.expire()
 
-    def _arrive_up(self, event: Event) -> None:
+    def _arrive_up(self, event: AgentMessage) -> None:
         if self._server_open:
             self._server_open = not isinstance(event, StreamClosed)
             self._server.receive(event)
@@ -217,11 +229,21 @@ class Network:
         self.host_lost = False
         self.paths: list[Path] = []
         self._delay_ms = delay_ms
+        self._chance = world.chance("network")
         self._streams = 0
+        self._backlog: list[Action] = []
+
+    def accept(self) -> None:
+        """The server accepts now, or is gone: what waited for that goes on."""
+        backlog, self._backlog = self._backlog, []
+        for action in backlog:
+            self.world.after(self.delay_ms(), action)
 
     def delay_ms(self) -> int:
-        low, high = self._delay_ms
-        return low + int(self.world.rng.random() * (high - low + 1))
+        return self._chance.between(*self._delay_ms)
+
+    def resend_ms(self) -> int:
+        return self.delay_ms() + self._chance.between(*RESEND_MS)
 
     def new_path(self, address: str) -> Path:
         path = Path(self, address)
@@ -263,6 +285,8 @@ class Network:
             self.world.after(SYN_RETRY_MS, partial(self._try, attempt, path, receive, established, refused))
         elif self.server is None:
             refused()
+        elif not self.server.accepts:
+            self._backlog.append(partial(self._try, attempt, path, receive, established, refused))
         else:
             self._streams += 1
             stream = Stream(self._streams, path, self.server, receive)
@@ -280,7 +304,7 @@ class Network:
         else:
             self.world.after(max(0, left_ms), partial(done, False))
 
-    def call(self, path: Path, event: GoneReported, done: Callable[[bool | Refusal | None], None]) -> None:
+    def call(self, path: Path, event: Call, done: Callable[[bool | Refusal | None], None]) -> None:
         """A unary call; ``done`` exactly once, with None if there was no answer."""
         answers: list[bool | Refusal | None] = []
 
@@ -292,8 +316,8 @@ class Network:
         def answered(answer: bool | Refusal) -> None:
             Pipe[bool | Refusal | None](path.down, finish).send(answer)
 
-        def arrive(event: GoneReported) -> None:
-            if self.server is not None:
+        def arrive(event: Call) -> None:
+            if self.server is not None and self.server.accepts:
                 self.server.called(event, answered)
 
         Pipe(path.up, arrive).send(event)

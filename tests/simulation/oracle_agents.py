@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import FENCE_MARGIN_MS, NO_VERSION, Version
+from rallypoint.model import FENCE_MARGIN_MS, NO_VERSION, JobSpec, Version
 from rallypoint_agent.core.effects import Effect, Finish, FinishKind, Report, Say, StartWorkers, StopWorkers
 from rallypoint_agent.core.events import (
     Attached,
@@ -23,7 +23,6 @@ from rallypoint_agent.core.events import (
     WorkersStarted,
 )
 from simulation.keeper_group import Group
-from simulation.options import Options
 from simulation.oracle_journal import JournalOracle
 from simulation.world import Violation, World
 
@@ -32,7 +31,7 @@ from simulation.world import Violation, World
 class AgentTruth:
     """Of one incarnation. ``base_ms``: what its fence counts from, on its own clock, by what it was told."""
 
-    started_ms: int
+    spec: JobSpec
     heard_ms: int
     job_uid: str = ""
     contact_ms: int = 0
@@ -46,15 +45,13 @@ class AgentTruth:
 
 
 class AgentOracle:
-    def __init__(self, world: World, options: Options, journal: JournalOracle) -> None:
+    def __init__(self, world: World, journal: JournalOracle) -> None:
         self._world = world
-        self._spec = options.spec
         self._journal = journal
         self._agents: dict[str, AgentTruth] = {}
 
-    def started(self, incarnation: str) -> None:
-        now_ms = self._world.now_ms
-        self._agents[incarnation] = AgentTruth(started_ms=now_ms, heard_ms=now_ms)
+    def started(self, incarnation: str, spec: JobSpec) -> None:
+        self._agents[incarnation] = AgentTruth(spec=spec, heard_ms=self._world.now_ms)
 
     def heard(self, incarnation: str) -> None:
         """Anything at all came from the coordinator."""
@@ -70,7 +67,7 @@ class AgentOracle:
             self._acted(incarnation, agent, event)
         for effect in deeds:
             if isinstance(effect, StartWorkers):
-                agent.start_ends_ms = now_ms + max(self._spec.join_timeout_ms, 60_000) // 2
+                agent.start_ends_ms = now_ms + max(agent.spec.join_timeout_ms, 60_000) // 2
             if isinstance(effect, Report):
                 self._reported(incarnation, agent, effect)
             elif isinstance(effect, StopWorkers) and not self._may_stop(agent, event, now_ms):
@@ -87,16 +84,22 @@ class AgentOracle:
                 agent.contact_ms = max(agent.contact_ms, event.sent_ms)
                 agent.base_ms = max(agent.base_ms, event.sent_ms)
             case ConnectionsRefused():
-                if event.probe_sent_ms - agent.contact_ms <= self._spec.coordinator_outage_ms:
-                    agent.base_ms = max(agent.base_ms, event.probe_sent_ms)
+                self._hold(agent, event.probe_sent_ms)
             case WorkersStarted():
                 agent.start_ends_ms = None
             case SignalReceived():
                 agent.signalled = True
             case AttachRefused():
                 agent.refusal = event.refusal
+                if event.refusal.reason is Reason.RECOVERING and event.hello_sent_ms is not None:
+                    self._hold(agent, event.hello_sent_ms)
             case _:
                 pass
+
+    @staticmethod
+    def _hold(agent: AgentTruth, asked_ms: int) -> None:
+        if asked_ms - agent.contact_ms <= agent.spec.coordinator_outage_ms:
+            agent.base_ms = max(agent.base_ms, asked_ms)
 
     def _acted(self, incarnation: str, agent: AgentTruth, event: DirectiveReceived) -> None:
         version = event.directive.version
@@ -112,7 +115,7 @@ class AgentOracle:
 
     def _may_stop(self, agent: AgentTruth, event: Event, now_ms: int) -> bool:
         """The three cases in which it may on its own, and what it is told."""
-        fence_ms = agent.base_ms + self._spec.lease_ttl_ms - FENCE_MARGIN_MS - self._spec.fence_grace_ms
+        fence_ms = agent.base_ms + agent.spec.lease_ttl_ms - FENCE_MARGIN_MS - agent.spec.fence_grace_ms
         if now_ms >= fence_ms:
             return True
         if isinstance(event, TimeAdvanced) and agent.start_ends_ms is not None:
@@ -149,7 +152,7 @@ class AgentOracle:
             case FinishKind.NO_PORT:
                 pass  # any port will do here
             case FinishKind.BARRIER_TIMEOUT:
-                ok = silent_ms >= self._spec.exit_barrier_timeout_ms * 0.99
+                ok = silent_ms >= agent.spec.exit_barrier_timeout_ms * 0.99
             case FinishKind.UNREACHABLE:
                 ok = silent_ms >= self._longest_wait_ms(agent) * 0.99
         if finish.kind is not FinishKind.DECIDED:
@@ -160,7 +163,7 @@ class AgentOracle:
     def _longest_wait_ms(self, agent: AgentTruth) -> int:
         if not agent.job_uid:
             return CONNECT_TIMEOUT_MS
-        return max(self._spec.join_timeout_ms, self._spec.coordinator_outage_ms)
+        return max(agent.spec.join_timeout_ms, agent.spec.coordinator_outage_ms)
 
     def _is_refused_rightly(self, incarnation: str, node: str, agent: AgentTruth) -> bool:
         """Another incarnation must have the node's name, or the life must be forgotten."""

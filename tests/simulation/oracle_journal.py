@@ -121,7 +121,7 @@ class JournalOracle:
             case NodeReadmitted():
                 self._readmitted(uid, record)
             case JobCancelled() | RestartAsked():
-                pass  # who asked; what it leads to has records of its own
+                pass  # the operators' oracle has these
             case LifeForgotten():
                 self._forgotten(uid, self.lives[uid])
             case StateLost() | RecoveryBegan() | RoundAdopted() | RecoveryEnded():
@@ -253,7 +253,7 @@ class JournalOracle:
                 raise Violation("C9", f"{uid} succeeded, but not all nodes did")
         elif record.outcome.reason == "RESTARTS_EXHAUSTED":
             self._check_exhausted(uid, life, last)
-        elif record.outcome.reason != "JOIN_TIMEOUT":
+        elif record.outcome.reason not in ("JOIN_TIMEOUT", "NO_RESTART_EXIT_CODE", "CANCELLED"):
             raise Violation("C9", f"{uid} failed for no known reason: {record.outcome}")
 
     def _forgotten(self, uid: str, life: LifeTruth) -> None:

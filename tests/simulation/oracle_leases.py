@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from rallypoint.model import JobSpec
 from rallypoint_coordinator.core.effects import Output, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, AgentLeft, AgentObserved, Event
 from rallypoint_coordinator.core.records import GoneReason, MemberGone
 from simulation.keeper_group import Group
-from simulation.options import Options
+from simulation.options import SHORTEST_LEASE_MS
 from simulation.world import Violation, World
 
 EXPIRY_MARGIN_MS = 900
@@ -16,28 +17,33 @@ EXPIRY_MARGIN_MS = 900
 class LeaseOracle:
     """All times are virtual time, that of nobody's clock."""
 
-    def __init__(self, world: World, options: Options) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._ttl_ms = options.spec.lease_ttl_ms
-        self._outage_ms = options.spec.coordinator_outage_ms
+        self._specs: dict[str, JobSpec] = {}
         self._contact_ms: dict[str, int] = {}
         self._base_ms: dict[str, int] = {}
         self._started_ms = 0
         self._heard_ms: dict[int, int] = {}
         self._stream_of: dict[int, int] = {}
+        self._ttl_ms: dict[int, int] = {}
+        """Of each lease that was welcomed."""
 
     # --- the agent's side, by incarnation
+
+    def started(self, incarnation: str, spec: JobSpec) -> None:
+        self._specs[incarnation] = spec
 
     def renewed(self, incarnation: str, sent_ms: int, group: Group | None) -> None:
         """An acknowledgement came for a message sent then."""
         self._contact_ms[incarnation] = max(sent_ms, self._contact_ms.get(incarnation, 0))
         self._move_base(incarnation, sent_ms, group)
 
-    def refused(self, incarnation: str, probe_sent_ms: int, group: Group | None) -> None:
-        """Every endpoint refused a probe begun then: within the outage that counts as much."""
+    def held(self, incarnation: str, asked_ms: int, group: Group | None) -> None:
+        """Asked then, all refused or the coordinator was recovering: within the outage that counts as much."""
         contact_ms = self._contact_ms.get(incarnation)
-        if contact_ms is not None and probe_sent_ms - contact_ms <= self._outage_ms * 1.001 + 1:
-            self._move_base(incarnation, probe_sent_ms, group)
+        outage_ms = self._specs[incarnation].coordinator_outage_ms
+        if contact_ms is not None and asked_ms - contact_ms <= outage_ms * 1.001 + 1:
+            self._move_base(incarnation, asked_ms, group)
 
     def workers_end(self, group: Group) -> None:
         self._demand_lease(group)
@@ -50,7 +56,8 @@ class LeaseOracle:
     def _demand_lease(self, group: Group) -> None:
         if group.unkillable:
             return
-        over_ms = self._world.now_ms - self._base_ms.get(group.incarnation, 0) - self._ttl_ms
+        ttl_ms = self._specs[group.incarnation].lease_ttl_ms
+        over_ms = self._world.now_ms - self._base_ms.get(group.incarnation, 0) - ttl_ms
         if over_ms > 0:
             raise Violation(
                 "A3", f"{group.incarnation} still has workers of round {group.round} {over_ms} ms after its lease"
@@ -82,6 +89,7 @@ class LeaseOracle:
             if isinstance(effect, SendWelcome):
                 self._stream_of[effect.welcome.lease_id] = event.stream
                 self._heard_ms[effect.welcome.lease_id] = self._world.now_ms
+                self._ttl_ms[effect.welcome.lease_id] = event.hello.job_spec.lease_ttl_ms
 
     def _demand_expired(self, event: Event, record: MemberGone) -> None:
         if isinstance(event, AgentAttached):
@@ -90,5 +98,7 @@ class LeaseOracle:
                 raise Violation("C4", f"lease {record.lease_id} of {record.node} is given up for {event.hello}")
             return
         silent_ms = self._world.now_ms - max(self._started_ms, self._heard_ms.get(record.lease_id, 0))
-        if silent_ms < self._ttl_ms + EXPIRY_MARGIN_MS:
+        # A lease that was never welcomed by anybody we know of is judged by the shortest.
+        ttl_ms = self._ttl_ms.get(record.lease_id, SHORTEST_LEASE_MS)
+        if silent_ms < ttl_ms + EXPIRY_MARGIN_MS:
             raise Violation("A3", f"lease {record.lease_id} of {record.node} expired after {silent_ms} ms of silence")

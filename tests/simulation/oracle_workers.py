@@ -14,6 +14,8 @@ class WorkerOracle:
         self._world = world
         self.failed_rounds: set[tuple[str, int]] = set()
         """Rounds of lives in which a worker failed before anybody ended it."""
+        self.exit_codes: set[tuple[str, int, int]] = set()
+        """With which they failed."""
         self.succeeded_nodes: set[tuple[str, int, str]] = set()
         """Round and node of lives whose workers all exited with 0."""
         self.exits_ms: dict[tuple[str, int, str], int] = {}
@@ -72,7 +74,8 @@ class WorkerOracle:
         """It is being ended; if its agent gave it up, that was just now."""
         self.exits_ms.setdefault((group.job_uid, group.round, group.node), self._world.now_ms)
 
-    def failed(self, group: Group) -> None:
+    def failed(self, group: Group, exit_code: int) -> None:
+        self.exit_codes.add((group.job_uid, group.round, exit_code))
         self.failed_rounds.add((group.job_uid, group.round))
 
     def succeeded(self, group: Group) -> None:

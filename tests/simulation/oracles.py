@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from rallypoint_coordinator.core.records import Entry
 from simulation.options import Options
 from simulation.oracle_agents import AgentOracle
+from simulation.oracle_alone import AloneOracle
 from simulation.oracle_journal import JournalOracle
 from simulation.oracle_leases import LeaseOracle
+from simulation.oracle_operators import OperatorOracle
+from simulation.oracle_policies import PolicyOracle
 from simulation.oracle_wire import WireOracle
 from simulation.oracle_workers import WorkerOracle
 from simulation.world import World
@@ -15,8 +19,17 @@ class Oracles:
     """Each raises Violation as soon as it sees one."""
 
     def __init__(self, world: World, options: Options) -> None:
-        self.leases = LeaseOracle(world, options)
+        self.leases = LeaseOracle(world)
         self.workers = WorkerOracle(world, self.leases)
         self.journal = JournalOracle(options, self.workers)
+        self.policies = PolicyOracle(self.workers)
+        self.operators = OperatorOracle()
+        self.alone = AloneOracle([job.name for job in options.jobs])
         self.wire = WireOracle(self.journal)
-        self.agents = AgentOracle(world, options, self.journal)
+        self.agents = AgentOracle(world, self.journal)
+
+    def durable(self, entry: Entry, revision: int) -> None:
+        """Each record, once, when it is durable."""
+        self.journal.durable(entry, revision)
+        self.policies.durable(entry, revision)
+        self.operators.durable(entry)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-from simulation.options import FaultKind
+from simulation.options import FaultKind, RequestKind
 from simulation.simulation import Result, run_seed
 from simulation.transcript import Transcript
 
@@ -59,7 +59,9 @@ class Total:
 
     def __init__(self) -> None:
         self.seeds = self.violations = self.events = self.virtual_ms = self.agents = self.rounds = 0
+        self.snapshots = 0
         self.faults: Counter[FaultKind] = Counter()
+        self.requests: Counter[RequestKind] = Counter()
         self.lives: Counter[str] = Counter()
 
     def add(self, result: Result) -> None:
@@ -69,7 +71,9 @@ class Total:
         self.virtual_ms += result.virtual_ms
         self.agents += result.agents
         self.rounds += result.rounds
+        self.snapshots += result.snapshots
         self.faults += result.faults
+        self.requests += result.requests
         self.lives += result.lives
 
     def summary(self, took_s: float) -> str:
@@ -79,12 +83,13 @@ class Total:
                 f"{rate:.0f} seeds per minute, {self.events} events in {hours:.1f} virtual hours",
                 f"{self.agents} agents, {self.rounds} rounds, {sum(self.lives.values())} lives: {_counted(self.lives)}",
                 f"{sum(self.faults.values())} faults: {_counted(self.faults)}",
+                f"{sum(self.requests.values())} requests: {_counted(self.requests)}; {self.snapshots} snapshots",
                 f"{self.seeds} seeds, {self.violations} violations",
             )
         )
 
 
-def _counted(counts: Mapping[str, int] | Mapping[FaultKind, int]) -> str:
+def _counted(counts: Mapping[str, int] | Mapping[FaultKind, int] | Mapping[RequestKind, int]) -> str:
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {name}" for name, count in by_count)
 

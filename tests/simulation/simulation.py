@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 from simulation.coordinator_host import CoordinatorHost
 from simulation.faults import Faults
-from simulation.journal import check_replay
 from simulation.network import Network
 from simulation.node import Node
-from simulation.options import FaultKind, Options, draw_options
+from simulation.operators import Operators
+from simulation.options import FaultKind, Options, RequestKind, draw_options
 from simulation.oracles import Oracles
+from simulation.server_log import told_by
 from simulation.setting import Setting
 from simulation.transcript import Transcript
 from simulation.workload import Workload
-from simulation.world import Violation, World
+from simulation.world import Violation, World, crash
 
 LIVENESS_MS = 1_800_000
 """After everything is healed, so long may it take until all lives are decided and all agents have finished."""
@@ -35,6 +36,8 @@ class Result:
     lives: Counter[str] = field(default_factory=Counter)
     """By the reason of their outcome."""
     faults: Counter[FaultKind] = field(default_factory=Counter)
+    requests: Counter[RequestKind] = field(default_factory=Counter)
+    snapshots: int = 0
 
 
 class Simulation:
@@ -53,15 +56,22 @@ class Simulation:
             options=self._options,
             network=network,
             oracles=self._oracles,
-            workload=Workload(self._world, self._options),
+            workload=Workload(self._world),
         )
-        self._host = CoordinatorHost(self._world, network, self._oracles, self._options.retention)
+        self._host = CoordinatorHost(self._world, network, self._oracles, self._options)
         ports = itertools.count(20_000)
-        self._nodes = [Node(setting, number, ports) for number in range(len(self._options.joins_at_ms))]
+        self._nodes = [
+            Node(setting, job, number, ports)
+            for job, options in enumerate(self._options.jobs)
+            for number in range(len(options.nodes))
+        ]
         self._faults = Faults(setting, self._host, self._nodes)
+        self._operators = Operators(setting, self._host)
 
     def run(self) -> Result:
-        violation = self._violation()
+        with told_by(self._world):
+            violation = self._violation()
+            self._host.end()
         outcomes = (life.outcome for life in self._oracles.journal.lives.values())
         return Result(
             seed=self._seed,
@@ -72,6 +82,8 @@ class Simulation:
             rounds=self._oracles.journal.rounds,
             lives=Counter(outcome.reason if outcome else "UNDECIDED" for outcome in outcomes),
             faults=self._faults.injected,
+            requests=self._operators.asked,
+            snapshots=self._host.disk.snapshots,
         )
 
     def _violation(self) -> Violation | None:
@@ -82,16 +94,15 @@ class Simulation:
         except Violation as violation:
             return violation
         except Exception as error:
-            crash = Violation("CRASH", f"at {self._world.now_ms} ms: {error!r}")
-            crash.__cause__ = error
-            return crash
+            return crash(self._world.now_ms, error)
         return None
 
     def _chaos(self) -> None:
         self._host.start()
-        for node, at_ms in zip(self._nodes, self._options.joins_at_ms, strict=True):
-            node.start_after(at_ms)
+        for node in self._nodes:
+            node.start_after(node.options.joins_at_ms)
         self._faults.begin()
+        self._operators.begin()
         self._world.run(self._options.chaos_ms, self._is_over)
 
     def _liveness(self) -> None:
@@ -123,8 +134,7 @@ class Simulation:
         alive = [group for group in self._oracles.workers.live_groups if not group.unkillable]
         if alive:
             raise Violation("A4", f"all agents ended, workers are alive: {alive}")
-        if self._host.cluster is not None:
-            check_replay(self._host.journal, self._host.undurable, self._host.cluster)
+        self._host.check_replay()
 
 
 def run_seed(seed: int, transcript: Transcript | None = None, options: Options | None = None) -> Result:

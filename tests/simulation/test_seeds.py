@@ -15,7 +15,7 @@ from simulation.run import replay_command
 from simulation.simulation import run_seed
 from simulation.transcript import Transcript
 
-SEEDS = 400
+SEEDS = 300
 CHUNK = 25
 FAILED_ONCE = Path(__file__).with_name("seeds.txt")
 

@@ -1,4 +1,4 @@
-"""The simulated world: one clock, one heap of what will happen, one source of chance.
+"""The simulated world: one clock, one heap of what will happen, and chance for each purpose by itself.
 
 Nothing sleeps and nothing runs beside anything else: a run is a function of its seed alone.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from simulation.transcript import Transcript
@@ -32,27 +33,55 @@ class Violation(Exception):
         self.invariant = invariant
 
 
+class Chance(random.Random):
+    """What one purpose draws. Each purpose has its own, so that a new one changes nothing of what the others draw."""
+
+    def between(self, low: int, high: int) -> int:
+        """A number from low to high, both included."""
+        return low + int(self.random() * (high - low + 1))
+
+    def happens(self, probability: float) -> bool:
+        return self.random() < probability
+
+
 class World:
     """Virtual time in milliseconds from 0. Things of one instant happen in the order in which they were asked for."""
 
     def __init__(self, seed: int, transcript: Transcript | None = None) -> None:
-        self.rng = random.Random(seed)
         self.now_ms = 0
         self.events = 0
         self.transcript = transcript
+        self._seed = seed
+        self._accusation: Violation | None = None
         self._heap: list[tuple[int, int, Action]] = []
         self._sequence = 0
+
+    @property
+    def wall_ms(self) -> int:
+        """The time of day, since 1970."""
+        return WALL_EPOCH_MS + self.now_ms
 
     def after(self, delay_ms: int, action: Action) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (self.now_ms + delay_ms, self._sequence, action))
 
-    def between(self, low: int, high: int) -> int:
-        """A number from low to high, both included."""
-        return low + int(self.rng.random() * (high - low + 1))
+    def chance(self, purpose: str) -> Chance:
+        """A function of the seed and the purpose's name alone. Who asks twice begins anew."""
+        return Chance(f"{self._seed}/{purpose}")
 
-    def chance(self, probability: float) -> bool:
-        return self.rng.random() < probability
+    def accuse(self, error: BaseException) -> None:
+        """Something was wrong where an exception would be caught by what is tested: the run ends with it."""
+        if self._accusation is None:
+            self._accusation = error if isinstance(error, Violation) else crash(self.now_ms, error)
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Whatever is raised inside ends the run, even if what is tested catches it."""
+        try:
+            yield
+        except Exception as error:
+            self.accuse(error)
+            raise
 
     def run(self, until_ms: int, is_over: Callable[[], bool]) -> None:
         """Until that instant, or until it is over."""
@@ -62,6 +91,8 @@ class World:
             if self.events > EVENTS_MAX:
                 raise Violation("LIVENESS", f"more than {EVENTS_MAX} events: it goes round in circles")
             action()
+            if self._accusation is not None:
+                raise self._accusation
 
     def tell(self, mark: str, who: str, what: object) -> None:
         """A line of the transcript: ``<`` came in, ``>`` goes out, ``=`` changed, ``!`` a fault."""
@@ -69,13 +100,21 @@ class World:
             self.transcript.write(self.now_ms, mark, who, what)
 
 
-class Clock:
-    """A machine's own monotonic clock: it began anywhere, and drifts a little."""
+def crash(now_ms: int, error: BaseException) -> Violation:
+    """An exception that nobody should ever see."""
+    violation = Violation("CRASH", f"at {now_ms} ms: {error!r}")
+    violation.__cause__ = error
+    return violation
 
-    def __init__(self, world: World) -> None:
+
+class Clock:
+    """A machine's own monotonic clock: it began anywhere, and drifts a little, as ``whose`` it is decides."""
+
+    def __init__(self, world: World, whose: str) -> None:
+        chance = world.chance(f"clock/{whose}")
         self._world = world
-        self._offset_ms = world.between(0, 10_000_000)
-        self._drift_ppm = world.between(-DRIFT_MAX_PPM, DRIFT_MAX_PPM)
+        self._offset_ms = chance.between(0, 10_000_000)
+        self._drift_ppm = chance.between(-DRIFT_MAX_PPM, DRIFT_MAX_PPM)
 
     def now_ms(self) -> int:
         now_ms = self._world.now_ms

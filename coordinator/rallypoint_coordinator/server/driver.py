@@ -117,12 +117,14 @@ class Driver:
         clock: Clock | None = None,
         options: DriverOptions | None = None,
         new_cluster: Callable[[], Cluster] = Cluster,
+        new_id: Callable[[], str] = fresh_id,
         on_serving: Callable[[bool], Awaitable[None]] = _ignore,
     ) -> None:
         self._journal = journal
         self._clock = clock or SystemClock()
         self._options = options or DriverOptions()
         self._new_cluster = new_cluster
+        self._new_id = new_id
         self._on_serving = on_serving
         self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
         self._outlets = Outlets()
@@ -239,7 +241,7 @@ class Driver:
         except OSError as error:
             raise _StateLost(f"the journal could not be read: {error}") from error
         self._durable_revision = self._revision
-        output = self._cluster.start(self._stamp(), fresh_id())
+        output = self._cluster.start(self._stamp(), self._new_id())
         await self._commit([self._decided(output)])
         log.info("cluster %s, epoch %d, revision %d", self._cluster.cluster_id, self._cluster.epoch, self._revision)
         self._arm()

@@ -1,0 +1,117 @@
+"""What people ask for is recorded once, with who asked, and answered truly; what they see says what is waited for."""
+
+from __future__ import annotations
+
+from rallypoint.errors import Reason, Refusal
+from rallypoint.model import JobState
+from rallypoint.v1 import types_pb2
+from rallypoint.v1.job_service_pb2 import Job
+from rallypoint_coordinator.core.events import OperatorAsked, Request
+from rallypoint_coordinator.core.records import (
+    Entry,
+    JobCancelled,
+    JobDecided,
+    NodeDrained,
+    RestartAsked,
+    RoundEnded,
+    RoundFormed,
+    RoundStopping,
+    StopCause,
+)
+from simulation.world import Violation
+
+WAITING = {types_pb2.JOB_STATE_GATHERING, types_pb2.JOB_STATE_STOPPING}
+UNDECIDED_REFUSALS = frozenset({Reason.RECOVERING, Reason.FENCED, Reason.SHUTTING_DOWN})
+"""With these it is not known whether the request was recorded."""
+
+RECORDS = {JobCancelled: Request.CANCEL, RestartAsked: Request.RESTART, NodeDrained: Request.DRAIN}
+
+
+class OperatorOracle:
+    """Every request goes by a name of its own (``by``)."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, OperatorAsked] = {}
+        self._recorded: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._drained: set[int] = set()
+        self._failing: set[str] = set()
+        """Lives whose round is being stopped because a worker failed."""
+        self._failing_when_cancelled: set[str] = set()
+
+    # --- requests
+
+    def asked(self, request: OperatorAsked) -> None:
+        self._asked[request.by] = request
+
+    def answered(self, by: str, answer: bool | Refusal | None, known_jobs: set[str]) -> None:
+        """None: no answer came."""
+        request = self._asked[by]
+        if answer is None or (isinstance(answer, Refusal) and answer.reason in UNDECIDED_REFUSALS):
+            return
+        if (answer is True) != (by in self._recorded):
+            raise Violation("REQUEST", f"{request} is answered with {answer}; recorded: {by in self._recorded}")
+        not_found = isinstance(answer, Refusal) and answer.reason is Reason.JOB_NOT_FOUND
+        if request.job not in known_jobs and not not_found:
+            raise Violation("REQUEST", f"{request} for a job that never was is answered with {answer}")
+
+    # --- records
+
+    def durable(self, entry: Entry) -> None:
+        record, uid = entry.record, entry.job_uid
+        match record:
+            case JobCancelled() | RestartAsked() | NodeDrained():
+                self._request_recorded(entry, record)
+            case RoundStopping():
+                if record.cause is StopCause.WORKER_FAILED:
+                    self._failing.add(uid)
+            case RoundEnded():
+                self._failing.discard(uid)
+            case RoundFormed():
+                self._formed(uid, record)
+            case JobDecided():
+                self._decided(uid, record)
+            case _:
+                pass
+
+    def _request_recorded(self, entry: Entry, record: JobCancelled | RestartAsked | NodeDrained) -> None:
+        request = self._asked.get(record.by)
+        if request is None or request.request is not RECORDS[type(record)] or request.job != entry.job:
+            raise Violation("REQUEST", f"{entry.job}: {record} was never asked for, but {request}")
+        if record.by in self._recorded:
+            raise Violation("REQUEST", f"{entry.job}: {record} is recorded twice")
+        self._recorded.add(record.by)
+        if isinstance(record, JobCancelled):
+            if entry.job_uid in self._cancelled:
+                raise Violation("REQUEST", f"{entry.job} is cancelled twice: {record}")
+            self._cancelled.add(entry.job_uid)
+            if entry.job_uid in self._failing:
+                self._failing_when_cancelled.add(entry.job_uid)
+        elif isinstance(record, NodeDrained):
+            if record.node != request.node or record.lease_id in self._drained:
+                raise Violation("REQUEST", f"{entry.job}: {record}, asked was {request}")
+            self._drained.add(record.lease_id)
+
+    def _formed(self, uid: str, record: RoundFormed) -> None:
+        if uid in self._cancelled:
+            raise Violation("REQUEST", f"{uid} was cancelled, and forms round {record.round}")
+        drained = [seat.node for seat in record.seats if seat.lease_id in self._drained]
+        if drained:
+            raise Violation("REQUEST", f"{uid}: {drained} were drained and are in round {record.round}")
+
+    def _decided(self, uid: str, record: JobDecided) -> None:
+        """Cancelled stays cancelled, unless a failure that came before it had ended the job already."""
+        is_cancelled = record.outcome.state is JobState.CANCELLED
+        failed_before = uid in self._failing_when_cancelled and record.outcome.state is JobState.FAILED
+        if is_cancelled != (uid in self._cancelled) and not failed_before:
+            raise Violation("REQUEST", f"{uid}, cancelled: {uid in self._cancelled}, ends with {record.outcome}")
+
+    # --- what people see
+
+    def seen(self, job: Job, durable_revision: int) -> None:
+        if job.version.revision > durable_revision:
+            raise Violation("C6", f"{job.name} is shown at revision {job.version.revision}, not {durable_revision}")
+        if not job.reason or not job.message:
+            raise Violation("C8", f"{job.name} does not say why: {job}")
+        if job.state in WAITING and not job.message.endswith(" s left"):
+            raise Violation("C8", f"{job.name} waits without saying until when: {job.message}")
