@@ -1,4 +1,4 @@
-"""A mutant: a small deliberate bug, kept as a patch against the cores, and the suites that have to catch it.
+"""A mutant: a small deliberate bug, kept as a patch against cores or journal, and the suites that have to catch it.
 
 A patch begins with what is wrong with it (``C4: ...``) and which suite catches it soonest (``Quickest: tables``).
 """
@@ -20,6 +20,7 @@ TIMEOUT_S = 300
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider")
 SUITES: Mapping[str, tuple[str, ...]] = {
     "tables": (*_PYTEST, "tests/unit/rallypoint_coordinator/core", "tests/unit/rallypoint_agent/core"),
+    "shells": (*_PYTEST, "tests/unit/rallypoint_coordinator/store", "tests/unit/rallypoint_coordinator/server"),
     "transcripts": (*_PYTEST, "tests/transcripts"),
     "property": (*_PYTEST, "tests/property"),
     "simulation": (sys.executable, "-m", "simulation.run", "--seeds", "100"),

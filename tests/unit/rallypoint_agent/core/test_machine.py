@@ -209,6 +209,12 @@ class TestRound:
         assert names(agent.gone()) == ["Report"]
         assert agent.reported.phase is AgentPhase.SUCCEEDED
 
+    def test_until_what_they_left_behind_is_gone_the_round_runs(self, agent: AgentScript) -> None:
+        agent.run()
+        agent.succeed()
+        agent.feed(WatchdogChanged(WatchdogStatus(enabled=True)))
+        assert agent.reported.phase is AgentPhase.RUNNING
+
     def test_stopped_workers_leave_the_agent_ready(self, agent: AgentScript) -> None:
         agent.run()
         agent.direct(Stop(0, 5_000))
@@ -346,6 +352,19 @@ class TestFence:
     def test_a_stale_lease_without_workers_attaches_anew_at_once(self, agent: AgentScript) -> None:
         agent.attach()
         assert of(agent.feed(LeaseStaleReceived("gone")), Reattach) == [Reattach()]
+
+    def test_a_lease_that_is_taken_away_takes_along_what_waited_for_the_workers_end(self, agent: AgentScript) -> None:
+        agent.run(offer_id=1)
+        agent.direct(Stop(0, 5_000))
+        agent.direct(Run(assignment(1)))
+        agent.feed(LeaseStaleReceived("gone"))
+        assert "HoldPort" in names(agent.gone()), "it has to offer a port that no round has used"
+        assert of(agent.attach(lease_id=8), StartWorkers) == []
+
+    def test_who_is_told_to_come_back_looks_for_a_coordinator_anew(self, agent: AgentScript) -> None:
+        agent.advance(50_000)
+        agent.feed(LeaseStaleReceived("gone"))
+        assert of(agent.advance(50_000), Finish) == []
 
     def test_workers_that_the_keeper_fenced_are_reported_gone(self, agent: AgentScript) -> None:
         agent.run()

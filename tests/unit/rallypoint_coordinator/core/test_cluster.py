@@ -384,6 +384,31 @@ class TestMembership:
         a.clear()
         assert a.assignment.round == 1
 
+    def test_no_report_of_an_agent_that_was_never_stopped_ends_its_revoked_lease(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        script.life.presences[b.lease_id].revoked = True
+        assert effects_of(b.attach(fresh=True), SendLeaseStale), "its workers run"
+
+    def test_a_late_attach_does_not_take_the_lease_from_a_newer_one(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        newer = a.attach_seq + 2
+        a.attach(attach_seq=newer)
+        holds = a.stream
+        out = a.attach(attach_seq=newer - 1)
+        assert [effect.refusal.reason for effect in effects_of(out, RefuseStream)] == [Reason.SUPERSEDED]
+        assert script.life.presences[a.lease_id].stream == holds
+
+    def test_a_new_lease_is_told_what_is_newer_than_all_before(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        before = a.directive
+        a.obituary()
+        again = script.agent("a", PAIR, incarnation=a.incarnation)
+        again.attach(attach_seq=9)
+        assert before is not None
+        assert again.directive is not None
+        assert again.directive.version.revision >= again.lease_id > before.version.revision
+
     def test_a_revoked_lease_is_not_over_before_the_agent_has_dropped_it(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail()
