@@ -100,6 +100,13 @@ class ScaleUp(StrEnum):
     AFTER = "AFTER"
 
 
+class StoreHost(StrEnum):
+    """Who serves the store in which the workers of a round find each other."""
+
+    WORKER = "WORKER"
+    AGENT = "AGENT"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What every agent of a job must agree on. Defaults are torchrun's where torchrun has one."""
@@ -118,6 +125,7 @@ class JobSpec:
     scale_up_delay_ms: int = 0
     rejoin_wait_ms: int = 0
     no_restart_exit_codes: tuple[int, ...] = ()
+    store_host: StoreHost = StoreHost.WORKER
 
     @property
     def heartbeat_interval_ms(self) -> int:

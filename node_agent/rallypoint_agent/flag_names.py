@@ -14,6 +14,7 @@ _FLAGS = {
     "max_nodes": "--nnodes",
     "local_world_size": "--nproc-per-node",
     "scale_up_delay": "--scale-up",
+    "store_host": "--rdzv-conf store",
 }
 _WITHOUT_FLAG = frozenset({"fence_grace"})
 _PARTS = {"min_nodes": "the minimum of ", "max_nodes": "the maximum of ", "scale_up_delay": "the time of "}
@@ -43,4 +44,4 @@ def _value(field: str, text: str) -> str:
         return f"{int(text) / 1000:.15g}s"
     if field == "no_restart_exit_codes":
         return ",".join(re.findall(r"[0-9]+", text)) or "none"
-    return text.lower().replace("_", "-") if field == "scale_up" else text
+    return text.lower().replace("_", "-") if field in ("scale_up", "store_host") else text

@@ -25,6 +25,7 @@ from rallypoint.model import (
     Run,
     ScaleUp,
     Stop,
+    StoreHost,
     Version,
     WatchdogStatus,
     Welcome,
@@ -67,6 +68,7 @@ job_specs = st.builds(
     scale_up_delay_ms=durations_ms,
     rejoin_wait_ms=durations_ms,
     no_restart_exit_codes=st.lists(st.integers(1, 255), max_size=3).map(tuple),
+    store_host=st.sampled_from(StoreHost),
 )
 node_specs = st.builds(
     NodeSpec,

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rallypoint/v1/types.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\x07Version\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xdb\x04\n\x07JobSpec\x12\x11\n\tmin_nodes\x18\x01 \x01(\x05\x12\x11\n\tmax_nodes\x18\x02 \x01(\x05\x12\x14\n\x0cmax_restarts\x18\x03 \x01(\x05\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66\x65nce_grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x63oordinator_outage\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cjoin_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11last_call_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10shutdown_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x65xit_barrier_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x08scale_up\x18\x0b \x01(\x0e\x32\x16.rallypoint.v1.ScaleUp\x12\x31\n\x0escale_up_delay\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0brejoin_wait\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15no_restart_exit_codes\x18\x0e \x03(\x05\"\xe2\x01\n\x08NodeSpec\x12\x18\n\x10local_world_size\x18\x01 \x01(\x05\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x16\n\tnode_rank\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x06labels\x18\x04 \x03(\x0b\x32#.rallypoint.v1.NodeSpec.LabelsEntry\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x12\n\nentrypoint\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_node_rank\"\xfd\x02\n\rWorkerFailure\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nlocal_rank\x18\x02 \x01(\x05\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x11\n\texit_code\x18\x05 \x01(\x05\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x11\n\ttraceback\x18\x07 \x01(\t\x12-\n\tfail_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nafter_stop\x18\t \x01(\x08\x12-\n\nfail_clock\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0e\x63orrected_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\ntime_error\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12#\n\x05\x62lame\x18\r \x01(\x0e\x32\x14.rallypoint.v1.Blame\"\x8e\x01\n\x0cWorkerStatus\x12\x12\n\nlocal_rank\x18\x01 \x01(\x05\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_exit_code\"~\n\x0eWatchdogStatus\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x31\n\rprogress_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_timers\x18\x03 \x01(\x05\x12\x13\n\x0blast_expiry\x18\x04 \x01(\t\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\"L\n\rEndpointOffer\x12\x10\n\x08offer_id\x18\x01 \x01(\x03\x12)\n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\"\xf7\x01\n\nAssignment\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x15\n\rrestart_count\x18\x02 \x01(\x05\x12\x12\n\ngroup_rank\x18\x03 \x01(\x05\x12\x18\n\x10group_world_size\x18\x04 \x01(\x05\x12\x12\n\nfirst_rank\x18\x05 \x01(\x05\x12\x12\n\nworld_size\x18\x06 \x01(\x05\x12\x17\n\x0f\x66irst_role_rank\x18\x07 \x01(\x05\x12\x17\n\x0frole_world_size\x18\x08 \x01(\x05\x12)\n\x08\x65ndpoint\x18\t \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\n \x01(\x03\"\xb3\x01\n\x07Outcome\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12-\n\x07\x63ulprit\x18\x04 \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\x30\n\ncandidates\x18\x05 \x03(\x0b\x32\x1c.rallypoint.v1.WorkerFailure*h\n\x07ScaleUp\x12\x18\n\x14SCALE_UP_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALE_UP_IMMEDIATE\x10\x01\x12\x17\n\x13SCALE_UP_ON_RESTART\x10\x02\x12\x12\n\x0eSCALE_UP_AFTER\x10\x03*\x9a\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41PABILITY_KILLS_TREES\x10\x01\x12\x1a\n\x16\x43\x41PABILITY_SELF_FENCES\x10\x02\x12\x19\n\x15\x43\x41PABILITY_HOLDS_PORT\x10\x03\x12\x1d\n\x19\x43\x41PABILITY_SENDS_OBITUARY\x10\x04*\xa6\x01\n\nAgentPhase\x12\x1b\n\x17\x41GENT_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GENT_PHASE_READY\x10\x01\x12\x17\n\x13\x41GENT_PHASE_RUNNING\x10\x02\x12\x18\n\x14\x41GENT_PHASE_STOPPING\x10\x03\x12\x19\n\x15\x41GENT_PHASE_SUCCEEDED\x10\x04\x12\x16\n\x12\x41GENT_PHASE_FAILED\x10\x05*\xe1\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORKER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11WORKER_STATE_INIT\x10\x02\x12\x18\n\x14WORKER_STATE_HEALTHY\x10\x03\x12\x1a\n\x16WORKER_STATE_UNHEALTHY\x10\x04\x12\x18\n\x14WORKER_STATE_STOPPED\x10\x05\x12\x1a\n\x16WORKER_STATE_SUCCEEDED\x10\x06\x12\x17\n\x13WORKER_STATE_FAILED\x10\x07*_\n\x05\x42lame\x12\x15\n\x11\x42LAME_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42LAME_ROOT_CAUSE\x10\x01\x12\x13\n\x0f\x42LAME_CANDIDATE\x10\x02\x12\x14\n\x10\x42LAME_COLLATERAL\x10\x03*\xcf\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_GATHERING\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_STOPPING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06\x12\x18\n\x14JOB_STATE_RECOVERING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rallypoint/v1/types.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\x07Version\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\x89\x05\n\x07JobSpec\x12\x11\n\tmin_nodes\x18\x01 \x01(\x05\x12\x11\n\tmax_nodes\x18\x02 \x01(\x05\x12\x14\n\x0cmax_restarts\x18\x03 \x01(\x05\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66\x65nce_grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x63oordinator_outage\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cjoin_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11last_call_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10shutdown_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x65xit_barrier_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x08scale_up\x18\x0b \x01(\x0e\x32\x16.rallypoint.v1.ScaleUp\x12\x31\n\x0escale_up_delay\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0brejoin_wait\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\x15no_restart_exit_codes\x18\x0e \x03(\x05\x12,\n\nstore_host\x18\x0f \x01(\x0e\x32\x18.rallypoint.v1.StoreHost\"\xe2\x01\n\x08NodeSpec\x12\x18\n\x10local_world_size\x18\x01 \x01(\x05\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x16\n\tnode_rank\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x06labels\x18\x04 \x03(\x0b\x32#.rallypoint.v1.NodeSpec.LabelsEntry\x12\x10\n\x08hostname\x18\x05 \x01(\t\x12\x12\n\nentrypoint\x18\x06 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_node_rank\"\xfd\x02\n\rWorkerFailure\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x12\n\nlocal_rank\x18\x02 \x01(\x05\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x11\n\texit_code\x18\x05 \x01(\x05\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x11\n\ttraceback\x18\x07 \x01(\t\x12-\n\tfail_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nafter_stop\x18\t \x01(\x08\x12-\n\nfail_clock\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0e\x63orrected_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\ntime_error\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12#\n\x05\x62lame\x18\r \x01(\x0e\x32\x14.rallypoint.v1.Blame\"\x8e\x01\n\x0cWorkerStatus\x12\x12\n\nlocal_rank\x18\x01 \x01(\x05\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_exit_code\"~\n\x0eWatchdogStatus\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x31\n\rprogress_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blive_timers\x18\x03 \x01(\x05\x12\x13\n\x0blast_expiry\x18\x04 \x01(\t\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\"L\n\rEndpointOffer\x12\x10\n\x08offer_id\x18\x01 \x01(\x03\x12)\n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\"\xf7\x01\n\nAssignment\x12\r\n\x05round\x18\x01 \x01(\x03\x12\x15\n\rrestart_count\x18\x02 \x01(\x05\x12\x12\n\ngroup_rank\x18\x03 \x01(\x05\x12\x18\n\x10group_world_size\x18\x04 \x01(\x05\x12\x12\n\nfirst_rank\x18\x05 \x01(\x05\x12\x12\n\nworld_size\x18\x06 \x01(\x05\x12\x17\n\x0f\x66irst_role_rank\x18\x07 \x01(\x05\x12\x17\n\x0frole_world_size\x18\x08 \x01(\x05\x12)\n\x08\x65ndpoint\x18\t \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x10\n\x08offer_id\x18\n \x01(\x03\"\xb3\x01\n\x07Outcome\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12-\n\x07\x63ulprit\x18\x04 \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\x30\n\ncandidates\x18\x05 \x03(\x0b\x32\x1c.rallypoint.v1.WorkerFailure*h\n\x07ScaleUp\x12\x18\n\x14SCALE_UP_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALE_UP_IMMEDIATE\x10\x01\x12\x17\n\x13SCALE_UP_ON_RESTART\x10\x02\x12\x12\n\x0eSCALE_UP_AFTER\x10\x03*T\n\tStoreHost\x12\x1a\n\x16STORE_HOST_UNSPECIFIED\x10\x00\x12\x15\n\x11STORE_HOST_WORKER\x10\x01\x12\x14\n\x10STORE_HOST_AGENT\x10\x02*\x9a\x01\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41PABILITY_KILLS_TREES\x10\x01\x12\x1a\n\x16\x43\x41PABILITY_SELF_FENCES\x10\x02\x12\x19\n\x15\x43\x41PABILITY_HOLDS_PORT\x10\x03\x12\x1d\n\x19\x43\x41PABILITY_SENDS_OBITUARY\x10\x04*\xa6\x01\n\nAgentPhase\x12\x1b\n\x17\x41GENT_PHASE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GENT_PHASE_READY\x10\x01\x12\x17\n\x13\x41GENT_PHASE_RUNNING\x10\x02\x12\x18\n\x14\x41GENT_PHASE_STOPPING\x10\x03\x12\x19\n\x15\x41GENT_PHASE_SUCCEEDED\x10\x04\x12\x16\n\x12\x41GENT_PHASE_FAILED\x10\x05*\xe1\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14WORKER_STATE_UNKNOWN\x10\x01\x12\x15\n\x11WORKER_STATE_INIT\x10\x02\x12\x18\n\x14WORKER_STATE_HEALTHY\x10\x03\x12\x1a\n\x16WORKER_STATE_UNHEALTHY\x10\x04\x12\x18\n\x14WORKER_STATE_STOPPED\x10\x05\x12\x1a\n\x16WORKER_STATE_SUCCEEDED\x10\x06\x12\x17\n\x13WORKER_STATE_FAILED\x10\x07*_\n\x05\x42lame\x12\x15\n\x11\x42LAME_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42LAME_ROOT_CAUSE\x10\x01\x12\x13\n\x0f\x42LAME_CANDIDATE\x10\x02\x12\x14\n\x10\x42LAME_COLLATERAL\x10\x03*\xcf\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13JOB_STATE_GATHERING\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n\x12JOB_STATE_STOPPING\x10\x03\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10JOB_STATE_FAILED\x10\x05\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x06\x12\x18\n\x14JOB_STATE_RECOVERING\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,38 +35,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODESPEC_LABELSENTRY']._loaded_options = None
   _globals['_NODESPEC_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SCALEUP']._serialized_start=2195
-  _globals['_SCALEUP']._serialized_end=2299
-  _globals['_CAPABILITY']._serialized_start=2302
-  _globals['_CAPABILITY']._serialized_end=2456
-  _globals['_AGENTPHASE']._serialized_start=2459
-  _globals['_AGENTPHASE']._serialized_end=2625
-  _globals['_WORKERSTATE']._serialized_start=2628
-  _globals['_WORKERSTATE']._serialized_end=2853
-  _globals['_BLAME']._serialized_start=2855
-  _globals['_BLAME']._serialized_end=2950
-  _globals['_JOBSTATE']._serialized_start=2953
-  _globals['_JOBSTATE']._serialized_end=3160
+  _globals['_SCALEUP']._serialized_start=2241
+  _globals['_SCALEUP']._serialized_end=2345
+  _globals['_STOREHOST']._serialized_start=2347
+  _globals['_STOREHOST']._serialized_end=2431
+  _globals['_CAPABILITY']._serialized_start=2434
+  _globals['_CAPABILITY']._serialized_end=2588
+  _globals['_AGENTPHASE']._serialized_start=2591
+  _globals['_AGENTPHASE']._serialized_end=2757
+  _globals['_WORKERSTATE']._serialized_start=2760
+  _globals['_WORKERSTATE']._serialized_end=2985
+  _globals['_BLAME']._serialized_start=2987
+  _globals['_BLAME']._serialized_end=3082
+  _globals['_JOBSTATE']._serialized_start=3085
+  _globals['_JOBSTATE']._serialized_end=3292
   _globals['_VERSION']._serialized_start=109
   _globals['_VERSION']._serialized_end=151
   _globals['_JOBSPEC']._serialized_start=154
-  _globals['_JOBSPEC']._serialized_end=757
-  _globals['_NODESPEC']._serialized_start=760
-  _globals['_NODESPEC']._serialized_end=986
-  _globals['_NODESPEC_LABELSENTRY']._serialized_start=927
-  _globals['_NODESPEC_LABELSENTRY']._serialized_end=972
-  _globals['_WORKERFAILURE']._serialized_start=989
-  _globals['_WORKERFAILURE']._serialized_end=1370
-  _globals['_WORKERSTATUS']._serialized_start=1373
-  _globals['_WORKERSTATUS']._serialized_end=1515
-  _globals['_WATCHDOGSTATUS']._serialized_start=1517
-  _globals['_WATCHDOGSTATUS']._serialized_end=1643
-  _globals['_ENDPOINT']._serialized_start=1645
-  _globals['_ENDPOINT']._serialized_end=1683
-  _globals['_ENDPOINTOFFER']._serialized_start=1685
-  _globals['_ENDPOINTOFFER']._serialized_end=1761
-  _globals['_ASSIGNMENT']._serialized_start=1764
-  _globals['_ASSIGNMENT']._serialized_end=2011
-  _globals['_OUTCOME']._serialized_start=2014
-  _globals['_OUTCOME']._serialized_end=2193
+  _globals['_JOBSPEC']._serialized_end=803
+  _globals['_NODESPEC']._serialized_start=806
+  _globals['_NODESPEC']._serialized_end=1032
+  _globals['_NODESPEC_LABELSENTRY']._serialized_start=973
+  _globals['_NODESPEC_LABELSENTRY']._serialized_end=1018
+  _globals['_WORKERFAILURE']._serialized_start=1035
+  _globals['_WORKERFAILURE']._serialized_end=1416
+  _globals['_WORKERSTATUS']._serialized_start=1419
+  _globals['_WORKERSTATUS']._serialized_end=1561
+  _globals['_WATCHDOGSTATUS']._serialized_start=1563
+  _globals['_WATCHDOGSTATUS']._serialized_end=1689
+  _globals['_ENDPOINT']._serialized_start=1691
+  _globals['_ENDPOINT']._serialized_end=1729
+  _globals['_ENDPOINTOFFER']._serialized_start=1731
+  _globals['_ENDPOINTOFFER']._serialized_end=1807
+  _globals['_ASSIGNMENT']._serialized_start=1810
+  _globals['_ASSIGNMENT']._serialized_end=2057
+  _globals['_OUTCOME']._serialized_start=2060
+  _globals['_OUTCOME']._serialized_end=2239
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,30 @@ SCALE_UP_AFTER: ScaleUp.ValueType  # 3
 """scale_up_delay after the first of them arrived, with all that have arrived by then."""
 Global___ScaleUp: _TypeAlias = ScaleUp  # noqa: Y015
 
+class _StoreHost:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StoreHostEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StoreHost.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORE_HOST_UNSPECIFIED: _StoreHost.ValueType  # 0
+    """Not set: the worker."""
+    STORE_HOST_WORKER: _StoreHost.ValueType  # 1
+    """The worker of rank 0, as with torchrun. The store ends with it."""
+    STORE_HOST_AGENT: _StoreHost.ValueType  # 2
+    """The agent of group rank 0, until the round is over: a new store for each round. The worker of rank 0 may leave early."""
+
+class StoreHost(_StoreHost, metaclass=_StoreHostEnumTypeWrapper):
+    """Who serves the store in which the workers of a round find each other, at the endpoint of their assignment."""
+
+STORE_HOST_UNSPECIFIED: StoreHost.ValueType  # 0
+"""Not set: the worker."""
+STORE_HOST_WORKER: StoreHost.ValueType  # 1
+"""The worker of rank 0, as with torchrun. The store ends with it."""
+STORE_HOST_AGENT: StoreHost.ValueType  # 2
+"""The agent of group rank 0, until the round is over: a new store for each round. The worker of rank 0 may leave early."""
+Global___StoreHost: _TypeAlias = StoreHost  # noqa: Y015
+
 class _Capability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -317,6 +341,7 @@ class JobSpec(_message.Message):
     SCALE_UP_DELAY_FIELD_NUMBER: _builtins.int
     REJOIN_WAIT_FIELD_NUMBER: _builtins.int
     NO_RESTART_EXIT_CODES_FIELD_NUMBER: _builtins.int
+    STORE_HOST_FIELD_NUMBER: _builtins.int
     min_nodes: _builtins.int
     """REQUIRED. A round has at least this many nodes. 1 or more."""
     max_nodes: _builtins.int
@@ -325,6 +350,8 @@ class JobSpec(_message.Message):
     """How many collective restarts the job may spend in its life, over all nodes together. 0 or more."""
     scale_up: Global___ScaleUp.ValueType
     """When nodes that arrive while a round runs are taken in. Default: immediate. Once a node has succeeded, never."""
+    store_host: Global___StoreHost.ValueType
+    """Who serves the workers' store. Default: the worker of rank 0."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
         """An agent that was not heard for so long is lost, and by then has no live worker. Default 30 s. At least
@@ -392,10 +419,11 @@ class JobSpec(_message.Message):
         scale_up_delay: _duration_pb2.Duration | None = ...,
         rejoin_wait: _duration_pb2.Duration | None = ...,
         no_restart_exit_codes: _abc.Iterable[_builtins.int] | None = ...,
+        store_host: Global___StoreHost.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "rejoin_wait", b"rejoin_wait", "scale_up_delay", b"scale_up_delay", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "max_nodes", b"max_nodes", "max_restarts", b"max_restarts", "min_nodes", b"min_nodes", "no_restart_exit_codes", b"no_restart_exit_codes", "rejoin_wait", b"rejoin_wait", "scale_up", b"scale_up", "scale_up_delay", b"scale_up_delay", "shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_outage", b"coordinator_outage", "exit_barrier_timeout", b"exit_barrier_timeout", "fence_grace", b"fence_grace", "join_timeout", b"join_timeout", "last_call_timeout", b"last_call_timeout", "lease_ttl", b"lease_ttl", "max_nodes", b"max_nodes", "max_restarts", b"max_restarts", "min_nodes", b"min_nodes", "no_restart_exit_codes", b"no_restart_exit_codes", "rejoin_wait", b"rejoin_wait", "scale_up", b"scale_up", "scale_up_delay", b"scale_up_delay", "shutdown_timeout", b"shutdown_timeout", "store_host", b"store_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ from rallypoint.model import (
     NodeSpec,
     Outcome,
     ScaleUp,
+    StoreHost,
     Version,
     WatchdogStatus,
     WorkerFailure,
@@ -47,6 +48,7 @@ CAPABILITIES = EnumTable(Capability, pb.Capability, "CAPABILITY_")
 AGENT_PHASES = EnumTable(AgentPhase, pb.AgentPhase, "AGENT_PHASE_")
 WORKER_STATES = EnumTable(WorkerState, pb.WorkerState, "WORKER_STATE_")
 SCALE_UPS = EnumTable(ScaleUp, pb.ScaleUp, "SCALE_UP_")
+STORE_HOSTS = EnumTable(StoreHost, pb.StoreHost, "STORE_HOST_")
 JOB_STATES = EnumTable(JobState, pb.JobState, "JOB_STATE_")
 BLAMES = EnumTable(Blame, pb.Blame, "BLAME_")
 
@@ -91,6 +93,7 @@ def job_spec_to_proto(spec: JobSpec) -> pb.JobSpec:
         scale_up_delay=duration_to_proto(spec.scale_up_delay_ms),
         rejoin_wait=duration_to_proto(spec.rejoin_wait_ms),
         no_restart_exit_codes=spec.no_restart_exit_codes,
+        store_host=STORE_HOSTS.number(spec.store_host),
     )
 
 
@@ -107,6 +110,7 @@ def job_spec_from_proto(message: pb.JobSpec) -> JobSpec:
         max_restarts=message.max_restarts,
         scale_up=SCALE_UPS.member(message.scale_up) or ScaleUp.IMMEDIATE,
         no_restart_exit_codes=tuple(message.no_restart_exit_codes),
+        store_host=STORE_HOSTS.member(message.store_host) or StoreHost.WORKER,
         **durations,
     )
 

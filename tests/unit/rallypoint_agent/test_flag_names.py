@@ -39,6 +39,7 @@ def mismatch(field: str, job: object, agent: object) -> Refusal:
         ("max_restarts", 0, 7, "--max-restarts is 0 in the job and 7 here"),
         ("scale_up", JobSpec().scale_up, "ON_RESTART", "--scale-up is immediate in the job and on-restart here"),
         ("scale_up_delay_ms", 1_000, 2_000, "the time of --scale-up is 1s in the job and 2s here"),
+        ("store_host", "AGENT", JobSpec().store_host, "--rdzv-conf store is agent in the job and worker here"),
         ("no_restart_exit_codes", (), (3, 4), "--no-restart-exit-codes is none in the job and 3,4 here"),
         ("fence_grace_ms", 3_000, 4_000, "fence_grace is 3s in the job and 4s here"),
         ("join_timeout_ms", "?", "9" * 99, f"--join-timeout is ? in the job and {'9' * 99} here"),

@@ -16,6 +16,7 @@ from rallypoint.model import (
     JobSpec,
     JobState,
     ScaleUp,
+    StoreHost,
     Version,
     WatchdogStatus,
 )
@@ -612,6 +613,12 @@ class TestDoor:
         assert refusal.reason is Reason.SPEC_MISMATCH
         assert refusal.field == "hello.job_spec.max_restarts"
         assert refusal.metadata == {"field": "max_restarts", "job": "1", "agent": "5"}
+
+    def test_who_hosts_the_store_must_agree(self, script: Script) -> None:
+        script.attached("a", replace(PAIR, store_host=StoreHost.AGENT))
+        out = script.agent("b", PAIR).attach()
+        refusal = effects_of(out, RefuseStream)[0].refusal
+        assert refusal.metadata == {"field": "store_host", "job": "AGENT", "agent": "WORKER"}
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
