@@ -56,6 +56,8 @@ def _command(argv: list[str]) -> int:
         return 0  # The help was asked for.
     if ignored := ignored_variables():
         _complain(f"ignored, as there is no such flag yet: {', '.join(ignored)}")
+    if options.ignored_conf:
+        _complain(f"--rdzv-conf: no effect here: {', '.join(options.ignored_conf)}")
     return _run(options, logs_specs)
 
 
@@ -102,6 +104,8 @@ def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
         yield validation.check_node_name(options.node_name)
     if options.local_addr:
         yield validation.check_host(options.local_addr, "local_addr")
+    if options.master_addr:
+        yield validation.check_host(options.master_addr, "master_addr")
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
@@ -204,6 +208,7 @@ def _agent(
             start_ms=boot_ms(),
             coordinator=", ".join(map(target, link_config.endpoints)),
         ),
+        port_range=options.port_range,
         run_id=options.job,
         # A coordinator of our own ends with us: there is nobody to tell.
         obituary=_obituary(link_config) if options.coordinators else None,
@@ -229,6 +234,7 @@ def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
         duplicate_stdout_filters=list(options.duplicate_stdout_filters),
         duplicate_stderr_filters=list(options.duplicate_stderr_filters),
         master_port=options.master_port,
+        master_addr=options.master_addr,
         local_addr=options.local_addr,
     )
 

@@ -127,6 +127,17 @@ def port(given: str) -> int:
     return number
 
 
+def port_range(given: str) -> range:
+    """From LOW-HIGH, both included."""
+    low, dash, high = given.partition("-")
+    if not dash:
+        raise ValueError("it must be LOW-HIGH, as in 29500-29599")
+    ports = range(port(low), port(high) + 1)
+    if not ports:
+        raise ValueError("the first port is above the last")
+    return ports
+
+
 def scale_up(given: str) -> tuple[ScaleUp, int]:
     when, _, delay = given.partition("=")
     if when == "after" and delay:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from rallypoint.model import NO_ROUND, Assignment, WatchdogStatus, WorkerFailure, WorkerState
+from rallypoint.model import NO_ROUND, Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
 from rallypoint_agent.agent_health import AgentHealth
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import KillWorker, SetIdentity
@@ -90,13 +90,14 @@ class LocalElasticAgent(SimpleElasticAgent):
         health_check_server: HealthCheckServer | None = None,
         *,
         config: AgentConfig | None = None,
+        port_range: range | None = None,
         run_id: str = "none",
         environ: Mapping[str, str] | None = None,
         obituary: Obituary | None = None,
         hold_fds: Sequence[int] = (),
         keep_children: Collection[int] = (),
     ) -> None:
-        super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config)
+        super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config, port_range=port_range)
         _refuse_what_is_missing(spec, start_method)
         self._entrypoint = entrypoint_of(spec)
         # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.
@@ -443,6 +444,7 @@ class LocalElasticAgent(SimpleElasticAgent):
             run_id=self._run_id,
             job_uid=self._job_uid,
             virtual_local_rank=spec.virtual_local_rank,
+            use_agent_store=self._core.config.job_spec.store_host is StoreHost.AGENT,
         )
         return {rank: worker_env(group, assignment, rank) for rank in range(spec.local_world_size)}
 

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
-from rallypoint_agent.run_flags import FLAGS, Flag
+from rallypoint_agent.run_flags import FLAGS, RDZV_CONF, Flag
 
 _NOT_HAD_YET = (
-    *("RDZV_BACKEND", "RDZV_CONF", "RUN_PATH", "START_METHOD", "MASTER_ADDR", "SIGNALS_TO_HANDLE"),
+    *("RDZV_BACKEND", "RUN_PATH", "START_METHOD", "SIGNALS_TO_HANDLE"),
     "VIRTUAL_LOCAL_RANK",
 )
 """torchrun's flags that there are none of here."""
@@ -45,7 +45,9 @@ class RunOptions:
     node_rank: int | None
     node_name: str | None
     local_addr: str | None
+    master_addr: str | None
     master_port: int | None
+    port_range: range | None
     log_dir: str | None
     redirects: Std | dict[int, Std]
     tee: Std | dict[int, Std]
@@ -56,6 +58,7 @@ class RunOptions:
     event_log_handler: str
     metric_handler: str
     monitor_interval: float
+    ignored_conf: tuple[str, ...]
     connect_timeout_ms: int
     module: bool
     no_python: bool
@@ -74,10 +77,13 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> RunOptions:
     """Read a command line. Raises UsageError; prints the help and raises SystemExit if asked."""
     given = vars(_parser().parse_args(argv))
-    values = {flag.dest: _value(flag, given[flag.dest], environ) for flag in FLAGS}
+    conf = _value(RDZV_CONF, given[RDZV_CONF.dest], environ, {}).flags
+    values = {flag.dest: _value(flag, given[flag.dest], environ, conf) for flag in FLAGS}
     _check_program(values, given["script"])
     _check_local_ranks(values)
     _check_filters(values)
+    if values["master_port"] is not None and values["port_range"] is not None:
+        raise UsageError("--master-port and --port-range exclude each other")
     return _options(values, given["script"], tuple(given["script_args"]))
 
 
@@ -109,12 +115,14 @@ def _add(parser: _Parser, flag: Flag, names: list[str], help: str) -> None:
         parser.add_argument(*names, dest=flag.dest, metavar=flag.metavar, help=help)
 
 
-def _value(flag: Flag, given: str | None, environ: Mapping[str, str]) -> Any:
+def _value(flag: Flag, given: str | None, environ: Mapping[str, str], conf: Mapping[str, str]) -> Any:
     if given is not None:
         return _read(flag, f"--{flag.name}", given)
     for variable in flag.variables:
         if text := environ.get(variable):
             return _read(flag, variable, text)
+    if flag.dest in conf:
+        return _read(flag, f"--rdzv-conf {flag.dest}", conf[flag.dest])
     return flag.default
 
 
@@ -157,6 +165,7 @@ def _check_local_ranks(values: Mapping[str, Any]) -> None:
 def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) -> RunOptions:
     min_nodes, max_nodes = values.pop("nnodes")
     scale_up, scale_up_delay_ms = values.pop("scale_up")
+    conf = values.pop("rdzv_conf")
     standalone, coordinators = values.pop("standalone"), values.pop("coordinator")
     if max_nodes > 1:
         _check_several_nodes(standalone, coordinators, values["rdzv_id"])
@@ -178,10 +187,12 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
             scale_up_delay_ms=scale_up_delay_ms,
             rejoin_wait_ms=values.pop("rejoin_wait"),
             no_restart_exit_codes=values.pop("no_restart_exit_codes"),
+            store_host=conf.store_host,
         ),
         connect_timeout_ms=values.pop("connect_timeout"),
         redirects=redirects,
         tee=tee,
+        ignored_conf=conf.ignored,
         script=script,
         script_args=script_args,
         **values,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.model import JobSpec
-from rallypoint_agent import flag_values
+from rallypoint_agent import flag_values, rdzv_conf
 from rallypoint_agent.logs import Std
 
 
@@ -53,6 +53,14 @@ def _policy(name: str, default_ms: int, help: str) -> Flag:
 
 
 _JOB = JobSpec()
+
+RDZV_CONF = Flag(
+    name="rdzv-conf",
+    read=rdzv_conf.read,
+    default=rdzv_conf.RdzvConf(),
+    metavar="KEY=VALUE,...",
+    help="store=agent: this agent, not rank 0's worker, serves the workers' store; or some flags' values",
+)
 
 FLAGS = (
     Flag(
@@ -115,6 +123,21 @@ FLAGS = (
         metavar="PORT",
         help="where workers meet if rank 0 is on this node (default: a free port)",
     ),
+    Flag(
+        name="master-addr",
+        read=flag_values.text,
+        default=None,
+        metavar="ADDR",
+        help="where workers meet if rank 0 is on this node (default: --local-addr, or what reaches the coordinator)",
+    ),
+    Flag(
+        name="port-range",
+        read=flag_values.port_range,
+        default=None,
+        metavar="LOW-HIGH",
+        help="workers meet at a port of this range, each round at the next free one",
+    ),
+    RDZV_CONF,
     Flag(name="role", read=flag_values.text, default="default", metavar="NAME", help="the workers' role"),
     Flag(
         name="log-dir",

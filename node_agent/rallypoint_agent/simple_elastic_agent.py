@@ -29,6 +29,7 @@ from rallypoint.model import (
 )
 from rallypoint_agent.api import DEFAULT_ROLE, ElasticAgent, RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     FinishKind,
@@ -60,9 +61,10 @@ from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.core.stuck import CANNOT_START
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.metrics import prof
-from rallypoint_agent.rendezvous_port import HeldPort, hold_port
+from rallypoint_agent.rendezvous_port import HeldPort, hold_port, hold_port_in
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
 from rallypoint_agent.telemetry import Telemetry
+from rallypoint_agent.torch_store import StoreServer
 
 PULSE_MS = 10_000
 """The link goes on renewing the lease for so long after the main loop was last seen turning."""
@@ -111,7 +113,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     """Runs a worker group as the coordinator directs.
 
     ``config`` has to say what the link's Hello says. Without one the job is one node's, with torch's
-    two timeouts, in seconds, as its policies. ``finish`` says, once ``run`` is over, why.
+    two timeouts, in seconds, as its policies. ``port_range``: the workers may meet at these ports
+    only, each round at another one as far as there are others (``spec.master_port``: always at that
+    one). ``finish`` says, once ``run`` is over, why.
 
     One thread: ``run`` and every method below belong to the thread that called it.
     """
@@ -123,6 +127,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         shutdown_timeout: float = 30,
         *,
         config: AgentConfig | None = None,
+        port_range: range | None = None,
     ) -> None:
         super().__init__(WorkerGroup(spec))
         self.finish = None
@@ -132,7 +137,9 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._signals = SignalWatch(signals_to_handle())
         self._effects: deque[Effect] = deque()
         self._deadline_ms: int | None = None
+        self._port_range = port_range
         self._held_port: HeldPort | None = None
+        self._store: StoreServer | None = None
         self._return_values: dict[int, Any] = {}
         """Of the last round, by global rank."""
         self._job_uid = ""
@@ -259,6 +266,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             afterwards.callback(self._close)
             afterwards.callback(self._link.close)
             afterwards.callback(self._drop_port)
+            afterwards.callback(self._close_store)
             self._link.start()
             ending.callback(self._end)
             self._open()
@@ -395,6 +403,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
                 self._take_identity(effect)
             case StartWorkers():
                 self._start(effect)
+            case CloseStore():
+                self._close_store()
             case StopWorkers():
                 self._stop(effect)
             case KillWorker():
@@ -423,6 +433,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         group.assign(effect.assignment)
         self._note_assignment(group, began)
         try:
+            if effect.hosts_store:
+                self._serve_store()
             ids = self._start_workers(group)
             group.set_ids(ids)
         except StartInterruptedError:
@@ -495,26 +507,46 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         assert assignment is not None
         return assignment.round
 
-    # --- the rendezvous port
+    # --- the rendezvous port, and the store there if we host it
+
+    def _serve_store(self) -> None:
+        """Raises WorkerStartError: without their store no worker can begin."""
+        assert self._held_port is not None, "the round is at the port that was offered"
+        try:
+            self._store = StoreServer(self._held_port.listen())
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise WorkerStartError(f"cannot serve the store at port {self._held_port.port}: {why}") from error
+        self._store.start()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
 
     def _hold_port(self, effect: HoldPort) -> None:
-        wanted = self._worker_group.spec.master_port
         try:
             held = PortHeld(effect.offer_id, self._hold_another())
         except OSError as error:
-            problem = _port_problem(wanted, error)
-            held = PortHeld(effect.offer_id, None, problem, is_named=wanted is not None)
+            asked_for = self._ports_asked_for()
+            held = PortHeld(effect.offer_id, None, _port_problem(asked_for, error), is_named=bool(asked_for))
         self._step(held)
 
     def _hold_another(self) -> Endpoint:
-        """Another port than before if any will do: a round may still have stragglers there."""
+        """Another port than before if there is one: a round may still have stragglers there."""
         wanted = self._worker_group.spec.master_port
         if wanted is not None:
             self._drop_port()
-        held = hold_port(wanted)
+        held = hold_port_in(self._port_range, self._held_port) if self._port_range else hold_port(wanted)
         self._drop_port()
         self._held_port = held
         return Endpoint(self._own_host(), held.port)
+
+    def _ports_asked_for(self) -> str:
+        if self._port_range:
+            return f"a port of {self._port_range[0]}-{self._port_range[-1]} (--port-range)"
+        wanted = self._worker_group.spec.master_port
+        return "" if wanted is None else f"port {wanted} (--master-port)"
 
     def _drop_port(self) -> None:
         if self._held_port is not None:
@@ -523,18 +555,18 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
 
     def _own_host(self) -> str:
         spec = self._worker_group.spec
-        if named := spec.local_addr or spec.master_addr:
+        if named := spec.master_addr or spec.local_addr:
             return named
         if not self._address:
             self._address = self._link.local_address() or ""
         return self._address or socket.gethostname()
 
 
-def _port_problem(wanted: int | None, error: OSError) -> str:
+def _port_problem(asked_for: str, error: OSError) -> str:
     why = error.strerror or str(error)
-    if wanted is None:
+    if not asked_for:
         return f"no port can be had for the rendezvous: {why}"
-    return f"port {wanted} (--master-port) cannot be had for the rendezvous: {why}; free it, or name another one"
+    return f"{asked_for} cannot be had for the rendezvous: {why}; free it, or name another one"
 
 
 def _one_node(spec: WorkerSpec, exit_barrier_timeout: float, shutdown_timeout: float) -> AgentConfig:

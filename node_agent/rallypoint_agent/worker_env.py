@@ -14,7 +14,8 @@ _LOCAL_RANK_MACRO = "${local_rank}"
 class GroupEnv:
     """What the environments of one node's workers have in common, whatever the round.
 
-    ``base`` is the environment that they inherit.
+    ``base`` is the environment that they inherit. ``use_agent_store``: every rank is a client of the agent's store;
+    else rank 0's worker hosts it.
     """
 
     base: Mapping[str, str]
@@ -24,6 +25,7 @@ class GroupEnv:
     run_id: str
     job_uid: str
     virtual_local_rank: bool = False
+    use_agent_store: bool = False
 
 
 def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int) -> dict[str, str]:
@@ -51,8 +53,7 @@ def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int) -> dict
         "ROLE_NAME": group.role,
         "MASTER_ADDR": assignment.endpoint.host,
         "TORCHELASTIC_RUN_ID": group.run_id,
-        # Rank 0's worker hosts the store. "True" would make every rank a client of the agent's.
-        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "TORCHELASTIC_USE_AGENT_STORE": str(group.use_agent_store),
         # The logs' own: an inherited one is the agent's, not the worker's.
         "TORCHELASTIC_ERROR_FILE": "",
         "RALLYPOINT_JOB_UID": group.job_uid,

@@ -24,10 +24,12 @@ from rallypoint.model import (
     JobSpec,
     Observed,
     Run,
+    StoreHost,
     Version,
     WorkerState,
 )
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     FinishKind,
@@ -91,6 +93,8 @@ class AgentTruth:
         self.ending = False
         """It is to finish once they are gone: it is told nothing any more."""
         self.last_round = NO_ROUND
+        self.store_open = False
+        """The store of that round is served."""
         self.fed: SetFence | None = None
         self.newest: Directive | None = None
         """The newest directive that was acted on, or is to be acted on once the workers are gone."""
@@ -215,6 +219,9 @@ class AgentTruth:
                 self._reports(effect.observed)
             case StartWorkers():
                 self._starts(effect, event, before)
+            case CloseStore():
+                demand(self.store_open and self.alive is None, "A4", f"{effect} while round {self.alive} runs")
+                self.store_open = False
             case StopWorkers():
                 self._stops(effect, event)
             case KillWorker():
@@ -227,6 +234,7 @@ class AgentTruth:
                 demand(effect == expected, "A3", f"{effect}, expected {expected}")
                 self.fed = effect
             case HoldPort():
+                demand(not self.store_open, "C10", f"{effect} while the round's store is served")
                 demand(effect.offer_id > self.offer_id, "C10", f"{effect} after offer {self.offer_id}")
                 self.offer_id, self.offer = effect.offer_id, None
             case Finish():
@@ -257,6 +265,10 @@ class AgentTruth:
         demand(fed, "A3", f"{effect} before the fence is fed: {before}")
         said = any(isinstance(earlier, Report) and earlier.observed.phase is AgentPhase.RUNNING for earlier in before)
         demand(said, "C4", f"{effect} before it is reported: {before}")
+        hosts = self.spec.store_host is StoreHost.AGENT and effect.assignment.group_rank == 0
+        demand(effect.hosts_store == hosts, "A2", f"{effect}, the job says {self.spec.store_host}")
+        demand(not self.store_open, "C10", f"{effect} while the store of round {self.last_round} is served")
+        self.store_open = hosts
         self.alive, self.last_round, self.stopping, self.is_deferred = number, number, False, False
         self.start_ends_ms = self.now_ms + max(self.spec.join_timeout_ms, 60_000) // 2
 
@@ -295,6 +307,7 @@ class AgentTruth:
         if finish.kind is FinishKind.UNKILLABLE:
             self._gives_up(finish, goodbye)
             return
+        demand(not self.store_open, "A4", f"{finish} while a store is served")
         demand(self.alive is None, "A4", f"{finish} while workers of round {self.alive} are alive")
         demand(goodbye == self.attached, "C9", f"{finish}, attached: {self.attached}, before it {before}")
         action = self.newest.action if self.newest is not None else None

@@ -20,6 +20,7 @@ from rallypoint.model import (
     Outcome,
     Run,
     Stop,
+    StoreHost,
     Version,
     WatchdogStatus,
     WorkerState,
@@ -45,6 +46,7 @@ from support.agent_script import assignment, own_failure
 
 SPECS = {
     "usual": JobSpec(min_nodes=2, max_nodes=2, max_restarts=3),
+    "agent's store": JobSpec(max_restarts=3, store_host=StoreHost.AGENT),
     "no outage": JobSpec(coordinator_outage_ms=0, join_timeout_ms=20_000, exit_barrier_timeout_ms=10_000),
 }
 REPEATABLE = (

@@ -15,6 +15,7 @@ from typing import assert_never
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Assignment, Endpoint, JobSpec, WatchdogStatus, WorkerState
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     FinishKind,
@@ -361,6 +362,8 @@ class AgentProcess:
                 self._obituary = effect
             case StartWorkers():
                 self._start(effect.assignment)
+            case CloseStore():
+                pass
             case StopWorkers():
                 self._stop(effect)
             case KillWorker():

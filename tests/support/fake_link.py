@@ -54,6 +54,9 @@ class FakeLink:
         self._events.append(event)
         os.eventfd_write(self._fd, 1)
 
+    def set_answer(self, answer: Answer) -> None:
+        self._answer = answer
+
     def direct(self, action: Action, message: str = "why") -> None:
         self._revision += 1
         version = Version(1, self._revision)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Action, Drain, Exit, Hold, JobSpec, JobState, Keep, Outcome, Run, Stop
+from rallypoint.model import Action, Drain, Exit, Hold, JobSpec, JobState, Keep, Outcome, Run, Stop, StoreHost
 from rallypoint_agent.core.effects import Effect
 from rallypoint_agent.core.events import (
     AttachRefused,
@@ -59,6 +59,7 @@ class AgentStage:
             max_restarts=3,
             lease_ttl_ms=command.duration_ms("lease", 30_000),
             coordinator_outage_ms=command.duration_ms("outage", 3_600_000),
+            store_host=StoreHost(command.options.get("store", "worker").upper()),
         )
         self._script = AgentScript(spec)
         return self._script.effects

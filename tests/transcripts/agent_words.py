@@ -6,6 +6,7 @@ import signal
 
 from rallypoint.model import Observed
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     HoldPort,
@@ -34,8 +35,10 @@ def told_effect(effect: Effect) -> str:
             return f"> from now on: life {effect.job_uid or 'none'}, lease {effect.lease_id or 'none'}"
         case Reattach():
             return "> attach anew"
-        case StartWorkers(assignment):
-            return f"> START the workers of round {assignment.round}"
+        case StartWorkers(assignment, hosts_store):
+            return f"> {'SERVE the store and ' * hosts_store}START the workers of round {assignment.round}"
+        case CloseStore():
+            return "> close the store"
         case StopWorkers():
             return f"> STOP the workers of round {effect.round}: {_how(effect)}"
         case KillWorker():

@@ -41,9 +41,16 @@ class StartWorkers:
     """Start the workers; answer with WorkersStarted, or GroupMonitored FAILED if one could not be started.
 
     If a StopWorkers comes before the answer, there need be none.
+    ``hosts_store``: first serve a new store for the whole round, at the port that was held for it.
     """
 
     assignment: Assignment
+    hosts_store: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStore:
+    """The round is over: serve its store no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ Effect = (
     | SetIdentity
     | Reattach
     | StartWorkers
+    | CloseStore
     | StopWorkers
     | KillWorker
     | SetFence

@@ -25,12 +25,14 @@ from rallypoint.model import (
     Keep,
     Run,
     Stop,
+    StoreHost,
     WorkerFailure,
     WorkerState,
     WorkerStatus,
 )
 from rallypoint_agent.core.contact import SAY_AFTER_MS, given_up, gives_up_at_ms, sentence, waiting
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     FinishKind,
@@ -215,6 +217,8 @@ class AgentCore:
     def _note(self, directive: Directive) -> None:
         """Nothing to do but to show that it was seen."""
         self._accept(directive)
+        if isinstance(directive.action, Hold | Stop):
+            self._close_store()
         self._say(directive.message)
         self._offer_and_report()
 
@@ -247,7 +251,9 @@ class AgentCore:
         self._say(directive.message)
         self._report()
         self._set_fence()
-        self._effect(StartWorkers(assignment))
+        self._close_store()
+        s.hosts_store = self.config.job_spec.store_host is StoreHost.AGENT and assignment.group_rank == 0
+        self._effect(StartWorkers(assignment, s.hosts_store))
 
     def _keep_or_switch(self, directive: Directive) -> None:
         """The same round: it runs already. Another one: this one was ended without our hearing of it."""
@@ -336,6 +342,8 @@ class AgentCore:
             self._say(f"the workers of round {s.round} are gone at last")
         s.unkillable_pids = ()
         s.phase = self._phase_when_gone()
+        if s.phase is not AgentPhase.SUCCEEDED:
+            self._close_store()
         final = WorkerState.SUCCEEDED if s.phase is AgentPhase.SUCCEEDED else WorkerState.STOPPED
         for local_rank, worker in s.workers.items():
             if worker.state is not WorkerState.FAILED:
@@ -403,6 +411,11 @@ class AgentCore:
         self._report()
         self._effect(StopWorkers(self.state.round, stop_signal, grace_ms))
 
+    def _close_store(self) -> None:
+        if self.state.hosts_store:
+            self.state.hosts_store = False
+            self._effect(CloseStore())
+
     # --- the rendezvous port
 
     def _port_held(self, event: PortHeld) -> None:
@@ -429,9 +442,12 @@ class AgentCore:
         return overdue and s.phase in (AgentPhase.READY, AgentPhase.FAILED)
 
     def _offer_and_report(self) -> None:
-        """Have a port ready that no round has used; the report follows once it is held."""
+        """Have a port ready that no round has used; the report follows once it is held.
+
+        Not while a store is served: its round goes on, and the port may be the only one that the user allows.
+        """
         s = self.state
-        if not s.phase.may_have_workers and s.offer_id <= s.consumed_offer_id:
+        if not s.phase.may_have_workers and not s.hosts_store and s.offer_id <= s.consumed_offer_id:
             self._hold_port()
         else:
             self._report()
@@ -562,6 +578,7 @@ class AgentCore:
 
     def _finish(self, finish: Finish) -> None:
         self.state.finished = True
+        self._close_store()
         if self.state.attached:
             self._effect(Leave(_GOODBYE.get(finish.kind, "SIGNAL"), finish.message))
         self._effect(finish)

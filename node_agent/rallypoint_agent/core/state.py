@@ -80,6 +80,9 @@ class AgentState:
     """RUNNING: until when the workers may take to start; None once they have."""
     unkillable_pids: tuple[int, ...] = ()
     """STOPPING: processes that SIGKILL did not end."""
+    hosts_store: bool = False
+    """The store of ``round`` is served here. If the workers here succeeded the others may still need it, until a
+    directive says that the round is over."""
     offer_id: int = 0
     offer: EndpointOffer | None = None
     consumed_offer_id: int = 0

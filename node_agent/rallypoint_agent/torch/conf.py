@@ -10,15 +10,8 @@ from rallypoint.limits import INT32_MAX
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
 from rallypoint_agent.flag_names import flag_of
+from rallypoint_agent.rdzv_conf import DURATIONS
 
-_DURATIONS = (
-    "lease_ttl",
-    "join_timeout",
-    "last_call_timeout",
-    "rejoin_wait",
-    "exit_barrier_timeout",
-    "coordinator_outage",
-)
 _OTHERS = ("max_restarts", "scale_up", "node_name", "connect_timeout")
 _TORCH_ONLY = ("timeout", "rank")
 """Put there by torchrun itself, for backends of its own."""
@@ -32,7 +25,7 @@ def job_spec(min_nodes: int, max_nodes: int, conf: Mapping[str, Any]) -> JobSpec
     """
     _check_keys(conf)
     policies: dict[str, Any] = {
-        f"{name}_ms": _read(name, conf[name], flag_values.duration_ms) for name in _DURATIONS if name in conf
+        f"{name}_ms": _read(name, conf[name], flag_values.duration_ms) for name in DURATIONS if name in conf
     }
     if "scale_up" in conf:
         policies["scale_up"], policies["scale_up_delay_ms"] = _read("scale_up", conf["scale_up"], flag_values.scale_up)
@@ -64,7 +57,7 @@ def endpoints(given: str) -> tuple[Endpoint, ...]:
 
 
 def _check_keys(conf: Mapping[str, Any]) -> None:
-    known = {*_DURATIONS, *_OTHERS, *_TORCH_ONLY}
+    known = {*DURATIONS, *_OTHERS, *_TORCH_ONLY}
     unknown = sorted(set(conf) - known)
     if unknown:
         offered = ", ".join(sorted(known - set(_TORCH_ONLY)))

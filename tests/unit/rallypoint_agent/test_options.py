@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rallypoint.model import Endpoint
+from rallypoint.model import Endpoint, StoreHost
 from rallypoint_agent.logs import Std
 from rallypoint_agent.options import RunOptions, UsageError, ignored_variables, parse
 
@@ -49,6 +49,10 @@ def test_the_defaults_are_torchruns() -> None:
         ("--node-name a", "node_name", "a"),
         ("--local-addr 10.0.0.1", "local_addr", "10.0.0.1"),
         ("--master_port 29500", "master_port", 29500),
+        ("--master-addr m", "master_addr", "m"),
+        ("--port-range 29500-29599", "port_range", range(29500, 29600)),
+        ("--port-range 29500-29500", "port_range", range(29500, 29501)),
+        ("--rdzv-conf is_host=1,timeout=900", "ignored_conf", ("is_host", "timeout")),
         ("--log-dir logs", "log_dir", "logs"),
         ("-r 3", "redirects", Std.ALL),
         ("--nproc-per-node 13 -t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
@@ -91,12 +95,17 @@ def test_who_names_a_log_folder_and_no_streams_wants_all(line: str, redirects: S
         ("--lease-ttl 1m", "lease_ttl_ms", 60_000),
         ("--coordinator-outage 0", "coordinator_outage_ms", 0),
         ("--join-timeout 90", "join_timeout_ms", 90_000),
+        ("--rdzv-conf join_timeout=90", "join_timeout_ms", 90_000),
+        ("--rdzv-conf join_timeout=90,last_call_timeout=5s", "last_call_timeout_ms", 5_000),
+        ("--rdzv-conf join_timeout=90 --join-timeout 60", "join_timeout_ms", 60_000),
+        ("--rdzv_conf store=agent", "store_host", StoreHost.AGENT),
+        ("--rdzv-conf store=worker", "store_host", StoreHost.WORKER),
         ("--last-call-timeout 500ms", "last_call_timeout_ms", 500),
         ("--exit-barrier-timeout 1h", "exit_barrier_timeout_ms", 3_600_000),
         ("--shutdown-timeout 1.5s", "shutdown_timeout_ms", 1_500),
     ],
 )
-def test_a_policy_is_part_of_the_job_spec(line: str, attribute: str, value: int) -> None:
+def test_a_policy_is_part_of_the_job_spec(line: str, attribute: str, value: object) -> None:
     assert getattr(options(line).job_spec, attribute) == value
 
 
@@ -200,6 +209,12 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--local-ranks-filter 0,x SCRIPT", "--local-ranks-filter 0,x: it must be a list of local ranks"),
         ("--duplicate-stdout-filters x --log-dir /dev/null SCRIPT", "--duplicate-stdout-filters needs files"),
         ("-m --no-python SCRIPT", "--no-python"),
+        ("--port-range 29500 SCRIPT", "--port-range 29500: it must be LOW-HIGH, as in 29500-29599"),
+        ("--port-range 29501-29500 SCRIPT", "--port-range 29501-29500: the first port is above the last"),
+        ("--port-range 0-9 SCRIPT", "a port must be 1 to 65535"),
+        ("--port-range 1-2 --master-port 1 SCRIPT", "--master-port and --port-range exclude each other"),
+        ("--rdzv-conf store=me SCRIPT", "--rdzv-conf store=me: store must be worker or agent, not me"),
+        ("--rdzv-conf join_timeout=long SCRIPT", "--rdzv-conf join_timeout long: it must be a number"),
         ("--python /nowhere/python SCRIPT", "/nowhere/python"),
     ],
 )
@@ -230,8 +245,8 @@ def test_an_empty_name_is_no_script(flags: list[str]) -> None:
 
 
 def test_torchruns_variables_that_mean_nothing_here_are_known() -> None:
-    assert ignored_variables({"PET_NNODES": "1", "PET_RDZV_CONF": "", "PET_RUN_PATH": "0", "HOME": "/"}) == []
-    assert ignored_variables({"PET_RDZV_CONF": "a=b", "PET_RUN_PATH": "1"}) == ["PET_RDZV_CONF", "PET_RUN_PATH"]
+    assert ignored_variables({"PET_NNODES": "1", "PET_RDZV_BACKEND": "", "PET_RUN_PATH": "0", "HOME": "/"}) == []
+    assert ignored_variables({"PET_RDZV_BACKEND": "c10d", "PET_RUN_PATH": "1"}) == ["PET_RDZV_BACKEND", "PET_RUN_PATH"]
 
 
 def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

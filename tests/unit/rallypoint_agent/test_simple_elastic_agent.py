@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +13,17 @@ from typing import Any
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, Observed, Stop, WorkerFailure, WorkerState
+from rallypoint.model import (
+    AgentPhase,
+    Endpoint,
+    JobSpec,
+    JobState,
+    Observed,
+    Stop,
+    StoreHost,
+    WorkerFailure,
+    WorkerState,
+)
 from rallypoint_agent import simple_elastic_agent
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core import machine
@@ -20,9 +31,12 @@ from rallypoint_agent.core.effects import FinishKind, SetIdentity
 from rallypoint_agent.core.events import AttachRefused, Detached, SignalReceived
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link.clock import boot_ms
-from rallypoint_agent.rendezvous_port import hold_port
+from rallypoint_agent.rendezvous_port import HeldPort, hold_port
 from rallypoint_agent.simple_elastic_agent import PULSE_MS, SimpleElasticAgent, StartInterruptedError
+from rallypoint_agent.torch_store.commands import Append, Get
 from support.fake_link import Answer, FakeLink
+from support.ports import free_range
+from support.torch_store_words import RawClient
 
 SPEC = JobSpec(max_nodes=1, shutdown_timeout_ms=20_000)
 Monitor = Callable[["StandIn"], RunResult]
@@ -37,18 +51,27 @@ def failed(rank: int, *, after_stop: bool = False) -> WorkerFailure:
 class StandIn(SimpleElasticAgent):
     """Notes what it is asked to do. ``monitor`` says how its workers are."""
 
-    def __init__(self, link: FakeLink, monitor: Monitor, *, connect_timeout_ms: int = 60_000, **spec: Any) -> None:
+    def __init__(
+        self,
+        link: FakeLink,
+        monitor: Monitor,
+        *,
+        connect_timeout_ms: int = 60_000,
+        job_spec: JobSpec = SPEC,
+        port_range: range | None = None,
+        **spec: Any,
+    ) -> None:
         worker_spec = WorkerSpec(
             "default", 2, link, entrypoint="/x/train", **{"monitor_interval": 0.01, "local_addr": "10.0.0.1", **spec}
         )
         config = AgentConfig(
             node="a",
             local_world_size=2,
-            job_spec=SPEC,
+            job_spec=job_spec,
             connect_timeout_ms=connect_timeout_ms,
             start_ms=boot_ms(),
         )
-        super().__init__(worker_spec, config=config)
+        super().__init__(worker_spec, config=config, port_range=port_range)
         self.link = link
         self.calls: list[str] = []
         self.monitor = monitor
@@ -287,7 +310,8 @@ def test_each_round_is_offered_another_port_which_is_held() -> None:
 @pytest.mark.parametrize(
     ("spec", "host"),
     [
-        ({"local_addr": "node-a", "master_addr": "m"}, "node-a"),
+        ({"local_addr": "node-a"}, "node-a"),
+        ({"local_addr": "node-a", "master_addr": "m"}, "m"),
         ({"local_addr": None, "master_addr": "m"}, "m"),
         ({"local_addr": None}, "10.0.0.7"),
     ],
@@ -310,6 +334,14 @@ def test_a_fixed_port_is_offered_again_and_again() -> None:
     assert len(offers) == 2
 
 
+def test_a_range_has_another_port_for_the_next_round() -> None:
+    first = free_range(3)
+    agent = agent_with(one_failed, port_range=first)
+    agent.run()
+    offers = {observed.offer for observed in agent.link.reports if observed.offer}
+    assert {offer.endpoint.port for offer in offers} == set(first[:2])
+
+
 def test_a_port_that_cannot_be_had_is_not_offered() -> None:
     with socket.create_server(("", 0)) as server:
         agent = agent_with(succeeded, lambda link, _: link.decide(JobState.FAILED), master_port=server.getsockname()[1])
@@ -327,6 +359,91 @@ def test_a_port_that_was_named_and_stays_busy_ends_it(monkeypatch: pytest.Monkey
     assert agent.finish.kind is FinishKind.NO_PORT
     assert agent.finish.message.startswith(f"port {port} (--master-port) cannot be had for the rendezvous: Address")
     assert "start" not in agent.calls
+
+
+def test_a_range_without_a_free_port_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "NAMED_PORT_PATIENCE_MS", 0)
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        agent = agent_with(succeeded, port_range=range(port, port + 1))
+        assert agent.run().is_failed()
+    assert agent.finish is not None
+    assert agent.finish.message.startswith(f"a port of {port}-{port} (--port-range) cannot be had for the rendezvous")
+
+
+class TestStoreOfTheAgent:
+    SPEC = JobSpec(max_nodes=1, shutdown_timeout_ms=20_000, store_host=StoreHost.AGENT)
+
+    @staticmethod
+    def tell_the_store(group: WorkerGroup, seen: list[bytes]) -> None:
+        """What a worker of this round finds, and leaves behind."""
+        client = RawClient(group.master_port or 0)
+        client.say(Append(b"round", b"x"), Get(b"round"))
+        seen.append(client.hear(8 + 1)[8:])
+        client.close()
+
+    def test_each_round_has_a_new_store_and_none_is_left(self) -> None:
+        seen: list[bytes] = []
+
+        def answer(link: FakeLink, observed: Observed) -> None:
+            if observed.offer is None or observed.phase.may_have_workers:
+                return
+            if len(seen) == 2:
+                link.decide(JobState.FAILED)
+            else:
+                link.run_round(len(seen), endpoint=observed.offer.endpoint, offer_id=observed.offer.offer_id)
+
+        agent = agent_with(one_failed, answer, job_spec=self.SPEC)
+        agent.on_start = lambda group: self.tell_the_store(group, seen)
+        agent.run()
+        assert seen == [b"x", b"x"]
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(agent.get_worker_group().master_port or 0)
+
+    def test_it_outlives_local_workers_that_succeeded(self) -> None:
+        agent = agent_with(succeeded, job_spec=self.SPEC)
+        ports: list[int] = []
+
+        def answer(link: FakeLink, observed: Observed) -> None:
+            if observed.phase is AgentPhase.SUCCEEDED:
+                ports.append(agent.get_worker_group().master_port or 0)
+                RawClient(ports[0]).close()
+            one_round(link, observed)
+
+        agent.link.set_answer(answer)
+        agent.run()
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(ports[0])
+
+    def test_another_nodes_agent_serves_it(self) -> None:
+        def answer(link: FakeLink, observed: Observed) -> None:
+            if observed.phase is AgentPhase.READY and observed.offer:
+                link.run_round(0, endpoint=observed.offer.endpoint, group_rank=1)
+            elif observed.phase is AgentPhase.SUCCEEDED:
+                link.decide(JobState.SUCCEEDED)
+
+        agent = agent_with(succeeded, answer, job_spec=self.SPEC)
+        refused: list[bool] = []
+
+        def look(group: WorkerGroup) -> None:
+            with pytest.raises(ConnectionRefusedError):
+                RawClient(group.master_port or 0)
+            refused.append(True)
+
+        agent.on_start = look
+        agent.run()
+        assert refused
+
+    def test_a_port_that_was_lost_is_a_failed_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lost(port: object) -> socket.socket:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(HeldPort, "listen", lost)
+        agent = agent_with(succeeded, job_spec=self.SPEC)
+        assert agent.run().is_failed()
+        (failure,) = agent.failures
+        assert re.fullmatch(r"cannot serve the store at port \d+: Too many open files", failure.message)
+        assert "start" not in agent.calls
 
 
 def test_an_error_of_our_own_leaves_nothing_behind() -> None:

@@ -59,6 +59,11 @@ def test_it_is_torchruns_environment_and_the_fencing_tokens() -> None:
     }
 
 
+def test_every_rank_is_a_client_of_the_agents_store() -> None:
+    made = worker_env(replace(GROUP, use_agent_store=True), ASSIGNMENT, 0)
+    assert made["TORCHELASTIC_USE_AGENT_STORE"] == "True"
+
+
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"])
 def test_what_the_user_set_stays(name: str) -> None:
     assert env(**{name: "7"})[name] == "7"
