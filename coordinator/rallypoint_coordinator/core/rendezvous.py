@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rallypoint.model import Capability, Endpoint, JobState, Outcome
@@ -139,9 +139,12 @@ def seat_of(member: Member) -> Seat:
     )
 
 
-def unreachable(endpoint: Endpoint, chosen: Iterable[Member], peer_of: Callable[[Member], str]) -> Outcome | None:
-    """A loopback endpoint serves only participants on that very machine: refuse it for any other."""
-    if not is_loopback(endpoint.host):
+def unreachable(endpoint: Endpoint, chosen: Sequence[Member], peer_of: Callable[[Member], str]) -> Outcome | None:
+    """A loopback endpoint serves only participants on that very machine: refuse it for any other.
+
+    A node that is alone reaches itself, wherever the coordinator sees it.
+    """
+    if len(chosen) == 1 or not is_loopback(endpoint.host):
         return None
     remote = next((member for member in chosen if not is_loopback(peer_of(member))), None)
     if remote is None:

@@ -1,7 +1,8 @@
 """The store itself: commands in, replies out. No I/O; the same commands in the same order give the same replies.
 
-The replies are torch 2.13's own, to the byte (tests/compat/test_torch_store.py asks both servers the same). But for one
-thing: a client that begins to wait while it waits, which torch's never does, has given up the first wait.
+The replies are torch 2.13's own, to the byte (tests/compat/test_torch_store.py asks both servers the same). But for two
+things: a client that begins to wait while it waits, which torch's never does, has given up the first wait; and a
+comparison that leaves a key missing wakes nobody who waits for that key.
 """
 
 from __future__ import annotations

@@ -123,6 +123,12 @@ class TestRendezvous:
         assert outcome_told(b) == "FAILED LOOPBACK_ENDPOINT"
         assert "--local-addr" in script.life.watch.message
 
+    def test_a_node_that_is_alone_may_meet_itself_on_loopback(self, script: Script) -> None:
+        a = script.agent("a", JobSpec())
+        a.observed = replace(a.observed, offer=EndpointOffer(1, Endpoint("127.0.0.1", 4000)))
+        a.attach(peer="10.0.0.7")
+        assert a.assignment.endpoint.host == "127.0.0.1"
+
 
 class TestFailure:
     def test_a_failure_stops_everyone_and_is_charged_once_all_are_gone(self, script: Script) -> None:
