@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -114,6 +114,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_name import claim_node_name
+    from rallypoint_agent.predecessor import LeftoversError, clear_predecessor, record_of
     from rallypoint_agent.signals import LastSignals
 
     with contextlib.ExitStack() as ending:
@@ -126,11 +127,16 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         ending.enter_context(_logging_to_stderr(name.name))
         ending.enter_context(_telemetry(options))
         try:
+            clear_predecessor(name.left)
             endpoints = (coordinator.endpoint(),) if coordinator else options.coordinators
+            link_config = _link_config(options, name.name, endpoints)
+            incarnation = link_config.incarnation
+            name.note(record_of(incarnation))
             agent = _agent(
                 options,
-                _link_config(options, name.name, endpoints),
+                link_config,
                 logs_specs,
+                note_obituary=lambda obituary: name.note(record_of(incarnation, obituary)),
                 hold_fds=() if name.fd is None else (name.fd,),
                 keep_children=(coordinator.pid,) if coordinator else (),
             )
@@ -141,6 +147,10 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
                 agent.record_own_end()
             if agent.finish and agent.finish.kind is FinishKind.UNKILLABLE:
                 name.leave_to_keeper()
+        except LeftoversError as error:
+            logger.error("no worker may be started here: %s", error)
+            name.keep_record()
+            return FAILED
         except CoordinatorStartError as error:
             logger.error("the coordinator of this job's own did not start: %s", error)
             return UNREACHABLE
@@ -187,6 +197,7 @@ def _agent(
     link_config: LinkConfig,
     logs_specs: LogsSpecs,
     *,
+    note_obituary: Callable[[Obituary], None],
     hold_fds: tuple[int, ...],
     keep_children: tuple[int, ...],
 ) -> LocalElasticAgent:
@@ -212,6 +223,8 @@ def _agent(
         run_id=options.job,
         # A coordinator of our own ends with us: there is nobody to tell.
         obituary=_obituary(link_config) if options.coordinators else None,
+        incarnation=link_config.incarnation,
+        note_obituary=note_obituary,
         hold_fds=hold_fds,
         keep_children=keep_children,
     )

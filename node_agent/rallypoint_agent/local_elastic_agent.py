@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from rallypoint.model import NO_ROUND, Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
@@ -76,6 +76,8 @@ class LocalElasticAgent(SimpleElasticAgent):
     job's name. ``obituary``: what to report should this process be killed; who it is about is
     filled in. ``hold_fds`` stay open until the keeper has ended as well. Should the keeper die,
     everything that descends from this process is killed but the children in ``keep_children``.
+    ``incarnation`` marks what the workers start; ``note_obituary`` is called with each new version of the obituary,
+    for whoever has to deliver it should the keeper be killed as well.
     Raises ValueError for what of torch's is not there yet.
     """
 
@@ -94,6 +96,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         run_id: str = "none",
         environ: Mapping[str, str] | None = None,
         obituary: Obituary | None = None,
+        incarnation: str = "",
+        note_obituary: Callable[[Obituary], None] = lambda obituary: None,
         hold_fds: Sequence[int] = (),
         keep_children: Collection[int] = (),
     ) -> None:
@@ -113,6 +117,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._watchdog: FileTimerServer | None = None
         self._expired: list[Timer] = []
         self._obituary = obituary
+        self._incarnation = incarnation
+        self._note_obituary = note_obituary
         self._console = (StreamOutput(console(1)), StreamOutput(console(2)))
         self._tails = TailLogs(MAX_BEHIND_BYTES)
         # Separate: who reads the console may be slow, and a copy in a file is complete.
@@ -281,7 +287,9 @@ class LocalElasticAgent(SimpleElasticAgent):
         if self._keeper is None or self._obituary is None or not self._obituary.lease_id:
             return
         number = self._local_round.assignment.round if self._local_round else NO_ROUND
-        argv = obituary_command(self._obituary._replace(round=number))
+        obituary = self._obituary._replace(round=number)
+        self._note_obituary(obituary)
+        argv = obituary_command(obituary)
         timeout = self._obituary.ttl_ms / 1000 + _OBITUARY_MARGIN_S
         self._keeper.obituary(argv, self._environ, timeout=timeout)
 
@@ -443,6 +451,7 @@ class LocalElasticAgent(SimpleElasticAgent):
             max_restarts=spec.max_restarts,
             run_id=self._run_id,
             job_uid=self._job_uid,
+            incarnation=self._incarnation,
             virtual_local_rank=spec.virtual_local_rank,
             use_agent_store=self._core.config.job_spec.store_host is StoreHost.AGENT,
         )

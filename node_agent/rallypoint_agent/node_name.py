@@ -9,6 +9,10 @@ user's own under the temporary directory:
   worker of that agent can be alive any more. An agent that finds only this one locked was started again while its
   predecessor's keeper still tidies up, and waits for it.
 
+The second file has the agent's record for its successor in it (:mod:`rallypoint_agent.predecessor`). A name that was
+given by --node-name has that file alone, under a hash of it: two that use one name are told
+so by the coordinator.
+
 The kernel drops the locks when the processes end, however they end. A third one, shared, is on the folder: systemd's
 cleaner of old temporary files leaves alone what is below a locked folder.
 
@@ -20,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -33,6 +38,7 @@ _NUMBERS = range(1, 1025)
 _HOST_LENGTH_MAX = 240
 _KEEPER_WAIT_S = 3.0
 _POLL_S = 0.02
+_RECORD_BYTES = 1 << 16
 
 logger = logging.getLogger(__name__)
 
@@ -41,40 +47,64 @@ class NodeName:
     """A name, and what owns it.
 
     ``fd`` is what the keeper is to be started with (``pass_fds``): the name is then taken until both have ended. It is
-    None for a name that is not owned.
+    None for a name that is not owned. ``left``: the record of the last owner, if that did not come to its end well.
     """
 
     def __init__(self, name: str, agent: _Lock | None = None, node: _Lock | None = None) -> None:
         self.name = name
         self.fd = node.fd if node else None
+        self.left = node.read() if node else ""
+        self._node = node
         self._locks = [lock for lock in (agent, node) if lock]
+
+    def note(self, record: str) -> None:
+        """Leave this line for the next owner, should we and the keeper be killed. The newest counts."""
+        if self._node is not None:
+            self._node.write(record)
+
+    def keep_record(self) -> None:
+        """Give the name back, but with the record: what it tells of is not settled."""
+        for lock in self._locks:
+            lock.let_go()
+        self._locks, self.fd, self._node = [], None, None
 
     def leave_to_keeper(self) -> None:
         """The keeper outlives us: the name stays taken until it has ended, whatever ``close`` gives back."""
-        for lock in self._locks[1:]:
-            lock.let_go()
-        self._locks, self.fd = self._locks[:1], None
+        node = self._node
+        if node is not None:
+            node.let_go()
+        self._locks, self.fd, self._node = [lock for lock in self._locks if lock is not node], None, None
 
     def close(self) -> None:
         """Give the name back. To be called when the keeper has ended; else its lock goes on without a file."""
         for lock in self._locks:
             lock.remove()
-        self._locks, self.fd = [], None
+        self._locks, self.fd, self._node = [], None, None
 
 
 def claim_node_name(job: str, explicit: str | None = None, folder: Path | None = None) -> NodeName:
-    """The name for this agent of the job. ``explicit`` is taken as it is.
+    """The name for this agent of the job. ``explicit`` is taken as it is, owned or not.
 
     Blocks for a few seconds if the last agent of that name has just ended. Never raises OSError.
     """
     if explicit:
-        return NodeName(explicit)
+        return _own_explicit(folder, job, explicit)
     host = _host_name()
     try:
         return _claim(folder or _make_folder(), job, host)
     except OSError as error:
         logger.warning("cannot lock a node name, using the host's: %s", error)
         return NodeName(host)
+
+
+def _own_explicit(folder: Path | None, job: str, name: str) -> NodeName:
+    digest = hashlib.sha256(f"{job}\0{name}".encode()).hexdigest()[:32]
+    try:
+        path = (folder or _make_folder()) / f"{digest}.node"
+        return NodeName(name, node=_Lock.take(path, wait_s=_KEEPER_WAIT_S))
+    except OSError as error:
+        logger.warning("what earlier agents of node %s left cannot be found: %s", name, error)
+        return NodeName(name)
 
 
 def _claim(folder: Path, job: str, host: str) -> NodeName:
@@ -138,6 +168,17 @@ class _Lock:
             return cls(path, fd)
         os.close(fd)
         return None
+
+    def read(self) -> str:
+        """Its first line; the rest may be of a longer line that was there before."""
+        line = os.pread(self.fd, _RECORD_BYTES, 0).partition(b"\n")[0]
+        return line.decode("utf-8", "replace")
+
+    def write(self, line: str) -> None:
+        """At once, so that a kill leaves this line or the last one."""
+        data = f"{line}\n".encode()
+        os.pwrite(self.fd, data, 0)
+        os.ftruncate(self.fd, len(data))
 
     def remove(self) -> None:
         """Give the lock back, and leave no file behind."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from rallypoint.model import Assignment
 
+INCARNATION_VARIABLE = "RALLYPOINT_INCARNATION"
+"""By it a later agent knows the processes that this one left, should it and its keeper be killed at once."""
+
 _LOCAL_RANK_MACRO = "${local_rank}"
 
 
@@ -24,6 +27,7 @@ class GroupEnv:
     max_restarts: int
     run_id: str
     job_uid: str
+    incarnation: str = ""
     virtual_local_rank: bool = False
     use_agent_store: bool = False
 
@@ -58,6 +62,8 @@ def worker_env(group: GroupEnv, assignment: Assignment, local_rank: int) -> dict
         "TORCHELASTIC_ERROR_FILE": "",
         "RALLYPOINT_JOB_UID": group.job_uid,
     }
+    if group.incarnation:
+        env[INCARNATION_VARIABLE] = group.incarnation
     if group.virtual_local_rank:
         env |= _virtual_rank(group.base, local_rank)
     return env

@@ -77,6 +77,41 @@ def test_sigkill_of_a_keeper(cluster: ProcessCluster) -> None:
     assert cluster.job("job").restart_count == 1
 
 
+def test_sigkill_of_an_agent_and_its_keeper_at_once(cluster: ProcessCluster) -> None:
+    """What left the workers' sessions lives on, until the next agent of that name comes."""
+    coordinator, _, b = start_pair(cluster, "--lease-ttl", "600s")
+    mine = trees(cluster)
+    (keeper,) = mine["keeper of node-b"]
+    stopped = {b.pid, keeper}
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in stopped:
+            os.kill(pid, number)
+    b.wait()
+    wait_gone(stopped)
+    assert any(is_alive(pid) for pid in mine["node-b"]), "the orphans should have outlived them"
+    again = cluster.agent(
+        "node-b",
+        "--rdzv-id",
+        "job",
+        "--nnodes",
+        "1:2",
+        "--lease-ttl",
+        "600s",
+        "--nproc-per-node",
+        "2",
+        "--shutdown-timeout",
+        "1s",
+        TREE_WORKER,
+        "/dev/null",
+        "ignore-term",
+    )
+    again.wait_for("an earlier agent was killed with its keeper: ended what they left, [1-9]")
+    wait_gone(mine["node-b"])
+    coordinator.wait_for("the next agent of the node ended what they left")
+    wait_until(lambda: len(cluster.workers("job")) == 4, message="the node did not come back")
+    assert cluster.job("job").restart_count == 0
+
+
 def test_sigterm_to_an_agent_is_a_planned_leave(cluster: ProcessCluster) -> None:
     _, _, b = start_pair(cluster)
     mine = trees(cluster)

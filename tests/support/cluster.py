@@ -133,7 +133,9 @@ class ProcessCluster:
         return self.start(name, "run", "--coordinator", self.address, "--node-name", name, *args, **env)
 
     def start(self, name: str, *argv: str, **env: str) -> Process:
-        full = {**os.environ, MARK_VARIABLE: self.mark, "LOGLEVEL": "INFO", **env}
+        # A folder of its own, else what an agent of another test left would be looked for.
+        own = {MARK_VARIABLE: self.mark, "LOGLEVEL": "INFO", "TMPDIR": str(self.folder)}
+        full = {**os.environ, **own, **env}
         process = Process(name, [*self._on_host(name), sys.executable, "-m", "rallypoint", *argv], self.folder, full)
         self.processes.append(process)
         return process

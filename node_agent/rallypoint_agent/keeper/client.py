@@ -91,7 +91,8 @@ class Keeper:
         """Start a keeper, run by this interpreter, and make the calling process a subreaper.
 
         The keeper holds ``hold_fds`` open until it ends, so that a lock on one of them outlives the agent as long as
-        workers may be alive. The workers do not inherit them.
+        workers may be alive. The workers do not inherit them. At a keeper's own end, nothing being alive, it truncates
+        those that are files.
         Raises OSError if it cannot be started, KeeperError without a /proc of our pid namespace.
         """
         if not process_tree.sees_us():

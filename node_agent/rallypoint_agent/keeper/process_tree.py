@@ -83,6 +83,71 @@ def sweep(keep: Collection[int], timeout: float | None) -> list[int]:
     return found
 
 
+def sweep_marked(entry: str, timeout: float) -> tuple[int, list[int]]:
+    """Kill every process that has ``entry`` (NAME=VALUE) in its environment, and all that descends from such ones.
+
+    Spared are this process, those that it descends from and its descendants. What dropped the entry and lost its
+    parent is not found. Returns how many were killed, and those still there after ``timeout`` seconds.
+    """
+    pace = Pace()
+    deadline = time.monotonic() + timeout
+    killed: set[int] = set()
+    looks_in_vain = 0
+    # One look proves nothing: it misses the child of a process that ends meanwhile by itself.
+    while looks_in_vain < 2:
+        found = _kill_marked(entry.encode())
+        pace.looked(now := time.monotonic_ns())
+        if found - killed:
+            pace.progressed(now)
+        killed |= found
+        looks_in_vain = 0 if found else looks_in_vain + 1
+        if found and time.monotonic() >= deadline:
+            return len(killed), sorted(found)
+        time.sleep((pace.next_ns - now) / 1e9)
+    return len(killed), []
+
+
+def _kill_marked(entry: bytes) -> set[int]:
+    """Send SIGKILL once to each; returns those found, zombies excluded."""
+    spared = _own_line()
+    with contextlib.ExitStack() as opened:
+        found: dict[int, _Handle] = {}
+        layer = [pid for pid in _all_pids() if _has_entry(pid, entry)]
+        while layer:
+            for pid in layer:
+                # Opened before it is looked at again, so what is checked is what is killed.
+                handle = opened.enter_context(_Handle(pid))
+                if pid not in spared and (_has_entry(pid, entry) or _parent(pid) in found):
+                    found[pid] = handle
+            layer = [pid for pid in _children(layer) if pid not in found and not _is_zombie(pid)]
+            layer = [pid for pid in layer if pid not in spared]
+        # Only now: the children of a killed process are nobody's that we know.
+        for handle in found.values():
+            handle.kill()
+    return set(found)
+
+
+def _own_line() -> set[int]:
+    """This process, those that it descends from and its descendants."""
+    line, parent = {os.getpid()}, os.getppid()
+    while parent and parent not in line:
+        line.add(parent)
+        parent = _parent(parent) or 0
+    layer = [os.getpid()]
+    while layer:
+        layer = [pid for pid in _children(layer) if pid not in line]
+        line.update(layer)
+    return line
+
+
+def _has_entry(pid: int, entry: bytes) -> bool:
+    return entry in _content(f"/proc/{pid}/environ").split(b"\0")
+
+
+def _is_zombie(pid: int) -> bool:
+    return _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] in ([], [b"Z"], [b"X"])
+
+
 def _children(parents: Collection[int]) -> list[int]:
     if _kernel_lists_children():
         return [child for parent in parents for child in _listed_children(parent)]

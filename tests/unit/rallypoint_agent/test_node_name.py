@@ -59,9 +59,40 @@ def test_a_name_left_to_the_keeper_is_taken_until_that_has_ended(tmp_path: Path)
 
 def test_an_explicit_name_is_taken_as_it_is(tmp_path: Path) -> None:
     name = claim_node_name("job", explicit="node 7", folder=tmp_path)
-    assert (name.name, name.fd) == ("node 7", None)
-    assert list(tmp_path.iterdir()) == []
+    assert name.name == "node 7"
+    twice = claim_node_name("job", explicit="node 7", folder=tmp_path)
+    assert (twice.name, twice.fd) == ("node 7", None), "the coordinator is to refuse it"
+    twice.close()
     name.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("explicit", [None, "node 7"])
+def test_the_record_of_an_agent_that_was_killed_is_its_successors(tmp_path: Path, explicit: str | None) -> None:
+    first = claim_node_name("job", explicit, folder=tmp_path)
+    assert first.left == ""
+    first.note("the record")
+    first.note("a record")
+    _end_of_agent(first)
+    second = claim_node_name("job", explicit, folder=tmp_path)
+    assert (second.name, second.left) == (first.name, "a record")
+    second.keep_record()
+    third = claim_node_name("job", explicit, folder=tmp_path)
+    assert third.left == "a record", "the second one could not settle it"
+    third.close()
+    fourth = claim_node_name("job", explicit, folder=tmp_path)
+    assert fourth.left == ""
+    fourth.close()
+
+
+def test_the_record_of_another_nodes_agent_is_not_ours(tmp_path: Path) -> None:
+    first = claim_node_name("job", "node-a", folder=tmp_path)
+    first.note("a record")
+    _end_of_agent(first)
+    for job, node in (("job", "node-b"), ("another-job", "node-a")):
+        other = claim_node_name(job, node, folder=tmp_path)
+        assert other.left == ""
+        other.close()
 
 
 def test_a_strange_host_name_is_made_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
