@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rallypoint.model import Assignment, WorkerFailure
 from rallypoint_agent.errors import Ending, failure_of
 from rallypoint_agent.keeper import WorkerExited
+from rallypoint_agent.oom import OomReason, watch_for_oom_kills
 
 
 class _Sentence(NamedTuple):
@@ -31,6 +32,8 @@ class LocalRound:
     node: str
     assignment: Assignment
     error_files: Mapping[int, str]
+    oom_reason: OomReason = field(default_factory=watch_for_oom_kills)
+    """Asked for every worker that SIGKILL ended without anybody of ours having sent it."""
     pids: dict[int, int] = field(default_factory=dict)
     start_failure: tuple[int, str] | None = None
     gone: bool = False
@@ -41,6 +44,8 @@ class LocalRound:
     _stop_kill_ns: int | None = None
     _condemned: dict[int, _Sentence] = field(default_factory=dict)
     _exits: dict[int, Ending] = field(default_factory=dict)
+    _oom_killed: dict[int, str] = field(default_factory=dict)
+    """The reason, by local rank."""
     _trouble: str = ""
     _told: set[int] = field(default_factory=set)
 
@@ -66,7 +71,7 @@ class LocalRound:
 
     def exited(self, event: WorkerExited) -> None:
         told_ns = _sooner(self._stop_ns, self.fence_ns[0] if self.fence_ns else None)
-        self._exits[event.local_rank] = Ending(
+        ending = Ending(
             node=self.node,
             local_rank=event.local_rank,
             rank=self.assignment.first_rank + event.local_rank,
@@ -76,6 +81,13 @@ class LocalRound:
             boot_ms=event.at_boot_ns // 1_000_000,
             after_stop=told_ns is not None and event.at_boot_ns >= told_ns,
         )
+        self._exits[event.local_rank] = ending
+        self._look_for_oom(ending)
+
+    def _look_for_oom(self, ending: Ending) -> None:
+        ours = ending.after_stop or ending.local_rank in self._condemned or self._trouble
+        if ending.exit_code == -signal.SIGKILL and not ours and (reason := self.oom_reason()):
+            self._oom_killed[ending.local_rank] = reason
 
     def _judged(self, event: WorkerExited) -> int:
         """Its exit code. To be killed and to exit with 0 is no success."""
@@ -119,7 +131,7 @@ class LocalRound:
 
     def _failure(self, ending: Ending) -> WorkerFailure:
         sentence = self._condemned.get(ending.local_rank)
-        trouble = sentence.reason if sentence else self._trouble
+        trouble = sentence.reason if sentence else self._oom_killed.get(ending.local_rank, self._trouble)
         return failure_of(ending, self.error_files[ending.local_rank], trouble)
 
 

@@ -50,6 +50,26 @@ def test_what_ends_after_a_stop_was_sent_is_collateral_and_taken_late() -> None:
     assert (late.rank, late.after_stop) == (5, True)
 
 
+def test_who_was_killed_for_want_of_memory_is_told_so() -> None:
+    round_ = round_of(4)
+    round_.oom_reason = lambda: "killed for want of memory"
+    round_.exited(exited(0, -9))
+    round_.exited(exited(1, 1))
+    round_.condemn(2, 60, 9, "it hung")
+    round_.exited(exited(2, -9, at_ns=70))
+    round_.stop_sent(80, 100)
+    round_.exited(exited(3, -9, at_ns=100))
+    messages = [failure.message for failure in round_.take_failures(late=True)]
+    assert messages == ["SIGKILL; killed for want of memory", "exit code 1", "SIGKILL; it hung", "SIGKILL"]
+
+
+def test_without_a_sign_of_it_nobody_is_said_to_be_out_of_memory() -> None:
+    round_ = round_of()
+    round_.oom_reason = lambda: ""
+    round_.exited(exited(0, -9))
+    assert [failure.message for failure in round_.take_failures()] == ["SIGKILL"]
+
+
 def test_what_ends_once_the_fence_struck_is_no_success() -> None:
     round_ = round_of()
     round_.fence_ns = (100, 200)

@@ -1,0 +1,83 @@
+"""Whether the kernel's out-of-memory killer was at work among the workers: what their cgroup counts of it.
+
+The workers are in the agent's memory cgroup or below it. The kernel counts a kill before it sends the signal, so the
+counter has it when the exit is seen. It does not say whom it killed: what ended by SIGKILL, told by nobody, while the
+counter rose is taken for its victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_CGROUP_MOUNT = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_FIELD = "oom_kill"
+
+OomReason = Callable[[], str]
+"""Why a process was killed, in words; "" if it was not for want of memory, as far as one can tell."""
+
+
+class _Counter(NamedTuple):
+    cgroup: str
+    file: Path
+
+
+def watch_for_oom_kills(mount: Path = _CGROUP_MOUNT, own: Path = _OWN_CGROUPS) -> OomReason:
+    """From now on. Without a cgroup that can be read, there is never a reason."""
+    counter = next((found for found in _candidates(mount, own) if _count(found.file) is not None), None)
+    if counter is None:
+        return lambda: ""
+    before = _count(counter.file)
+
+    def reason() -> str:
+        now = _count(counter.file)
+        if before is None or now is None or now <= before:
+            return ""
+        return f"killed by the kernel's out-of-memory killer (cgroup {counter.cgroup}: {_FIELD} {before} -> {now})"
+
+    return reason
+
+
+def _candidates(mount: Path, own: Path) -> Iterator[_Counter]:
+    """Where the counter may be: version 2 alone, beside version 1, then version 1.
+
+    Last the mount itself: in a container it may be its own cgroup, while the path in /proc is the host's.
+    """
+    for controllers, path in _own_cgroups(own):
+        if controllers == "":
+            yield from _places(path, (mount, mount / "unified"), "memory.events")
+        elif "memory" in controllers.split(","):
+            yield from _places(path, (mount / controllers, mount / "memory"), "memory.oom_control")
+
+
+def _places(path: str, roots: tuple[Path, ...], name: str) -> Iterator[_Counter]:
+    for root in roots:
+        yield _Counter(path, root / path.lstrip("/") / name)
+    for root in roots:
+        yield _Counter("/", root / name)
+
+
+def _own_cgroups(own: Path) -> Iterator[tuple[str, str]]:
+    """Controllers, "" for version 2, and path. A line is ``ID:CONTROLLERS:PATH``."""
+    for line in _read(own).splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3:
+            yield fields[1], fields[2]
+
+
+def _count(file: Path) -> int | None:
+    """None if it cannot be read or, before Linux 4.13, is not counted."""
+    for line in _read(file).splitlines():
+        name, _, value = line.partition(" ")
+        if name == _FIELD and value.isdigit():
+            return int(value)
+    return None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
