@@ -151,6 +151,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._stop_grace = float(shutdown_timeout)
         """The grace period, in seconds, of the ``_stop_workers`` under way."""
         self._is_stopping = False
+        self._has_pumped = False
+        """What was taken off the descriptors while a method blocked wakes nobody again: look before the next wait."""
         self._is_over = False
 
     # --- what a subclass provides: torch's methods
@@ -302,7 +304,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     # --- one turn: wait, look, think, act
 
     def _turn(self) -> None:
-        self._wait(self._longest_wait)
+        self._wait(0 if self._has_pumped else self._longest_wait)
+        self._has_pumped = False
         # Before what the coordinator says: an end that came first is reported as what it was.
         self._monitor()
         self._take_in()
@@ -374,6 +377,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         directive that wants the workers gone sooner calls ``_hasten_stop``.
         """
         self._wait(timeout)
+        self._has_pumped = True
         if self._is_over:
             if self._signals.take():
                 self._hasten_stop(signal.SIGKILL, 0)

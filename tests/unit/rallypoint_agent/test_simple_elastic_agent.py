@@ -118,8 +118,8 @@ class StandIn(SimpleElasticAgent):
     def _leave_obituary(self, message: str) -> None:
         self.calls.append("leave an obituary")
 
-    def pump(self) -> None:
-        self._pump(5)
+    def pump(self, timeout: float = 5) -> None:
+        self._pump(timeout)
 
     def stop_is_due(self) -> bool:
         return self._stop_is_due()
@@ -200,6 +200,13 @@ def test_a_start_that_raises_is_the_groups_failure() -> None:
     assert (failure.node, failure.exit_code, failure.pid) == ("a", 127, 0)
     assert failure.message == "cannot start train: no such thing"
     assert "RuntimeError: no such thing" in failure.traceback
+
+
+def test_workers_that_end_while_they_are_started_are_looked_at_before_the_next_wait() -> None:
+    """What would have woken the agent was taken while it waited for the start."""
+    agent = agent_with(succeeded, monitor_interval=3600)
+    agent.on_start = lambda group: agent.pump(0)
+    assert agent.run().state is WorkerState.SUCCEEDED
 
 
 def test_a_start_that_gives_up_is_no_failure() -> None:
