@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto docs fmt recovery reattach sim chaos mutants clean
+.PHONY: help setup demo test test-lowest check proto docs fmt recovery reattach sim chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST))
 
 setup: .venv/.stamp-dev .venv/.stamp-demo .venv-proto/.stamp ## install all that the other targets use
 
@@ -16,6 +16,11 @@ demo: .venv/.stamp-demo ## train a small model on this machine and see it surviv
 
 test: .venv/.stamp-dev .venv/.stamp-demo ## run the tests; ARGS="-k name" narrows them down
 	$(BIN)/pytest $(ARGS)
+
+# The fast tests of all that touches the wire, and real processes: the rest does not depend on these packages.
+LOWEST_TESTS := tests/wire tests/unit/rallypoint tests/unit/rallypoint_agent tests/process/test_run_nodes.py tests/process/test_agent_loss.py
+test-lowest: .venv-lowest/.stamp ## run the tests of wire and processes on the lowest allowed grpcio, protobuf, psutil
+	.venv-lowest/bin/python -m pytest $(or $(ARGS),$(LOWEST_TESTS))
 
 check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, freshness of generated code
 	$(BIN)/ruff check
@@ -56,10 +61,10 @@ fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
 	$(BIN)/buf format --write
 
 clean: ## remove the environments, caches and build output
-	rm -rf .venv .venv-proto .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .venv-lowest .venv-proto .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 
 # venv installs pip last: an environment without it is unfinished and made again.
-.venv/bin/pip .venv-proto/bin/pip:
+.venv/bin/pip .venv-lowest/bin/pip .venv-proto/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(@:/bin/pip=)
 
@@ -70,6 +75,11 @@ clean: ## remove the environments, caches and build output
 # torch is large, so only what runs it waits for it.
 .venv/.stamp-demo: .venv/.stamp-dev
 	$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+.venv-lowest/.stamp: pyproject.toml tools/lowest.py | .venv-lowest/bin/pip
+	.venv-lowest/bin/python tools/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python $(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[test]'
 	@touch $@
 
 # An environment of its own: grpcio-tools of the generator's line does not go with newer grpcio-*.

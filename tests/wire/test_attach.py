@@ -104,7 +104,7 @@ async def test_a_refusal_carries_standard_details(coordinator: Coordinator) -> N
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])
+    status = status_pb2.Status.FromString(dict(iter(caught.value.trailing_metadata()))[DETAILS_KEY])
     info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(bad_request)

@@ -76,7 +76,8 @@ async def test_reflection_lists_every_method(coordinator: Coordinator) -> None:
 
 
 async def test_a_jobs_state_can_be_read(coordinator: Coordinator) -> None:
-    await WireAgent(coordinator).attach()
+    agent = WireAgent(coordinator)  # Its stream ends with the last reference to it.
+    await agent.attach()
     job = (await ask(coordinator, "JobService/GetJob", {"name": "jobs/train"})).message["job"]
     assert (job["name"], job["state"]) == ("jobs/train", "JOB_STATE_GATHERING")
     assert (job["spec"]["minNodes"], job["spec"]["leaseTtl"]) == (2, "60s")
