@@ -12,7 +12,7 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from rallypoint_agent.options import RunOptions, UsageError, ignored_variables, parse
+from rallypoint_agent.options import RunOptions, UsageError, parse
 
 # Imported where they are needed: a command line that makes no sense should not wait for them, and
 # the rest can be had while other processes start.
@@ -31,6 +31,7 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 PREFIX_TEMPLATE_VARIABLE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+RUN_PATH = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 ERROR_FILE_VARIABLE = "TORCHELASTIC_ERROR_FILE"
 """Where whoever started the agent looks for the reason of its failure, as a worker's agent does."""
 
@@ -54,8 +55,6 @@ def _command(argv: list[str]) -> int:
         return USAGE
     except SystemExit:
         return 0  # The help was asked for.
-    if ignored := ignored_variables():
-        _complain(f"ignored, as there is no such flag yet: {', '.join(ignored)}")
     if options.ignored_conf:
         _complain(f"--rdzv-conf: no effect here: {', '.join(options.ignored_conf)}")
     return _run(options, logs_specs)
@@ -115,8 +114,10 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_name import claim_node_name
     from rallypoint_agent.predecessor import LeftoversError, clear_predecessor, record_of
-    from rallypoint_agent.signals import LastSignals
+    from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
+    if options.signals_to_handle is not None:
+        os.environ[SIGNALS_VARIABLE] = options.signals_to_handle  # For the workers too, as torchrun does.
     with contextlib.ExitStack() as ending:
         last_signals = ending.enter_context(LastSignals())
         coordinator = None
@@ -249,6 +250,7 @@ def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
         master_port=options.master_port,
         master_addr=options.master_addr,
         local_addr=options.local_addr,
+        virtual_local_rank=options.virtual_local_rank,
     )
 
 
@@ -273,8 +275,8 @@ def _worker_command(options: RunOptions) -> tuple[str, tuple[str, ...]]:
     """torchrun's: the interpreter, unbuffered, and the script; or the program itself."""
     if options.no_python:
         return options.script, options.script_args
-    module = ("-m",) if options.module else ()
-    return options.python or sys.executable, ("-u", *module, options.script, *options.script_args)
+    way = ("-m",) if options.module else ("-c", RUN_PATH) if options.run_path else ()
+    return options.python or sys.executable, ("-u", *way, options.script, *options.script_args)
 
 
 def _status(agent: LocalElasticAgent) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Mapping
 
 from rallypoint.limits import DURATION_MS_MAX, INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
@@ -148,6 +149,36 @@ def scale_up(given: str) -> tuple[ScaleUp, int]:
     return by_name[given], 0
 
 
+def rdzv_backend(given: str) -> str:
+    """torchrun's name for how nodes meet. Here they meet at the coordinator, whatever it is called."""
+    if given.startswith("etcd"):
+        raise ValueError("there is no etcd here: give --rdzv-endpoint the coordinator's address, and no --rdzv-backend")
+    return _one_of(given, "c10d", "static", "rallypoint")
+
+
+def start_method(given: str) -> str:
+    """How torchrun starts a function. A script is a program of its own, however it is started."""
+    return _one_of(given, "spawn", "fork", "forkserver")
+
+
+def _one_of(given: str, *names: str) -> str:
+    if given not in names:
+        raise ValueError(f"it must be one of {', '.join(names)}")
+    return given
+
+
+def no_numa_binding(given: str) -> None:
+    raise ValueError("workers are not bound here: use --no-python and a program that runs numactl by LOCAL_RANK")
+
+
+def signal_names(given: str) -> str:
+    """Names by commas. As with torchrun, an unknown one is said when the agent starts, and left out."""
+    for name in (signal.SIGKILL.name, signal.SIGSTOP.name):
+        if name in map(str.strip, given.split(",")):
+            raise ValueError(f"{name} cannot be handled by any process")
+    return given
+
+
 def exit_codes(given: str) -> tuple[int, ...]:
     codes = sorted({whole(item.strip()) for item in given.split(",")})
     if not all(1 <= code <= 255 for code in codes):
@@ -165,6 +196,8 @@ def workers(given: str) -> int:
         if count := gpu_count():
             return count
         raise ValueError("no NVIDIA GPU is visible on this node")
+    if given == "xpu":
+        raise ValueError("Intel GPUs are not counted here: give their number")
     if not re.fullmatch(r"[0-9]+", given):
         raise ValueError("it must be a number, gpu, cpu or auto")
     if not 1 <= _number(given) <= LOCAL_WORLD_SIZE_MAX:

@@ -18,11 +18,7 @@ from rallypoint_agent import flag_values
 from rallypoint_agent.logs import Std
 from rallypoint_agent.run_flags import FLAGS, RDZV_CONF, Flag
 
-_NOT_HAD_YET = (
-    *("RDZV_BACKEND", "RUN_PATH", "START_METHOD", "SIGNALS_TO_HANDLE"),
-    "VIRTUAL_LOCAL_RANK",
-)
-"""torchrun's flags that there are none of here."""
+DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 class UsageError(Exception):
@@ -34,7 +30,7 @@ class RunOptions:
     """What ``rallypoint run`` was asked to do.
 
     ``coordinators``: its endpoints; none means a coordinator of our own. ``logs_specs``, ``event_log_handler`` and
-    ``metric_handler`` are names.
+    ``metric_handler`` are names. ``signals_to_handle``: None means the environment's, or torch's.
     """
 
     coordinators: tuple[Endpoint, ...]
@@ -60,7 +56,10 @@ class RunOptions:
     monitor_interval: float
     ignored_conf: tuple[str, ...]
     connect_timeout_ms: int
+    signals_to_handle: str | None
+    virtual_local_rank: bool
     module: bool
+    run_path: bool
     no_python: bool
     python: str | None
     script: str
@@ -81,16 +80,11 @@ def parse(argv: list[str], environ: Mapping[str, str] = os.environ) -> RunOption
     values = {flag.dest: _value(flag, given[flag.dest], environ, conf) for flag in FLAGS}
     _check_program(values, given["script"])
     _check_local_ranks(values)
+    _check_virtual_local_rank(values, environ)
     _check_filters(values)
     if values["master_port"] is not None and values["port_range"] is not None:
         raise UsageError("--master-port and --port-range exclude each other")
     return _options(values, given["script"], tuple(given["script_args"]))
-
-
-def ignored_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What of torchrun's is set, and means nothing here."""
-    names = (f"PET_{name}" for name in _NOT_HAD_YET)
-    return [name for name in names if environ.get(name, "") not in ("", "0")]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,9 +131,10 @@ def _check_program(values: Mapping[str, Any], script: str) -> None:
     """Refuse what cannot be run. A program of --no-python is found, or not, by the worker."""
     if not script:
         raise UsageError("the script's name is empty")
+    ways = [f"--{name}" for name in ("module", "run-path", "no-python") if values[name.replace("-", "_")]]
+    if len(ways) > 1:
+        raise UsageError(f"{' and '.join(ways)} exclude each other")
     if values["no_python"]:
-        if values["module"]:
-            raise UsageError("--module and --no-python exclude each other")
         return
     if not values["module"]:
         _check_script(script)
@@ -162,6 +157,12 @@ def _check_local_ranks(values: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name}: there is no local rank {beyond[0]}, --nproc-per-node is {count}")
 
 
+def _check_virtual_local_rank(values: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    visible, count = environ.get(DEVICES_VARIABLE), values["nproc_per_node"]
+    if values["virtual_local_rank"] and visible is not None and len(visible.split(",")) < count:
+        raise UsageError(f"--virtual-local-rank: {count} workers, but {DEVICES_VARIABLE} is {visible}")
+
+
 def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) -> RunOptions:
     min_nodes, max_nodes = values.pop("nnodes")
     scale_up, scale_up_delay_ms = values.pop("scale_up")
@@ -170,6 +171,8 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
     if max_nodes > 1:
         _check_several_nodes(standalone, coordinators, values["rdzv_id"])
     redirects, tee = _streams(values)
+    for name in ("rdzv_backend", "start_method", "numa_binding"):
+        del values[name]  # Read to be checked: their valid values change nothing.
     return RunOptions(
         coordinators=() if standalone else coordinators,
         job=_job_name(values.pop("rdzv_id")),

@@ -72,6 +72,13 @@ FLAGS = (
         more_names=("rdzv-endpoint",),
         more_variables=("RALLYPOINT_COORDINATOR", "PET_RDZV_ENDPOINT"),
     ),
+    Flag(
+        name="rdzv-backend",
+        read=flag_values.rdzv_backend,
+        default="rallypoint",
+        metavar="NAME",
+        help="c10d, static or rallypoint: all of them are the coordinator",
+    ),
     _switch("standalone", "one node, with a coordinator of its own"),
     Flag(
         name="nnodes",
@@ -138,6 +145,20 @@ FLAGS = (
         help="workers meet at a port of this range, each round at the next free one",
     ),
     RDZV_CONF,
+    Flag(
+        name="numa-binding",
+        read=flag_values.no_numa_binding,
+        default=None,
+        metavar="MODE",
+        help="refused: no worker is bound here; see numactl and --no-python",
+    ),
+    Flag(
+        name="signals-to-handle",
+        read=flag_values.signal_names,
+        default=None,
+        metavar="NAME[,NAME]",
+        help="what ends the agent and its workers (default SIGTERM,SIGINT,SIGHUP,SIGQUIT)",
+    ),
     Flag(name="role", read=flag_values.text, default="default", metavar="NAME", help="the workers' role"),
     Flag(
         name="log-dir",
@@ -219,6 +240,15 @@ FLAGS = (
         help="how long to look for a coordinator at first, more than 0 (default 60s)",
     ),
     _switch("module", "the script is a module, as with python -m", more_names=("m",)),
+    _switch("run-path", "run the script with runpy.run_path, in the worker's interpreter"),
+    Flag(
+        name="start-method",
+        read=flag_values.start_method,
+        default="spawn",
+        metavar="NAME",
+        help="spawn, fork or forkserver: no effect on a script or a program",
+    ),
+    _switch("virtual-local-rank", "every worker sees LOCAL_RANK 0 and one CUDA device of its own"),
     _switch("no-python", "the script is a program: run it without Python"),
     Flag(
         name="python",

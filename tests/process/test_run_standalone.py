@@ -163,6 +163,22 @@ def test_a_module(cluster: ProcessCluster) -> None:
     assert agent.out.read_text().startswith("The Zen of Python")
 
 
+def test_a_script_by_its_path(cluster: ProcessCluster, tmp_path: Path) -> None:
+    script = tmp_path / "show.py"
+    script.write_text("import sys; print(__name__, __file__, sys.argv)")
+    agent = run(cluster, "--run-path", str(script), "--x")
+    assert agent.wait() == 0
+    assert agent.out.read_text() == f"__main__ {script} {[str(script), '--x']}\n"
+
+
+def test_workers_are_told_of_the_signals_and_of_their_virtual_rank(cluster: ProcessCluster) -> None:
+    show = "echo $TORCHELASTIC_SIGNALS_TO_HANDLE $RANK $LOCAL_RANK $CUDA_VISIBLE_DEVICES"
+    flags = ("--signals-to-handle", "SIGTERM,SIGUSR1", "--virtual-local-rank", "--nproc-per-node", "2")
+    agent = run(cluster, *flags, "--no-python", "sh", "-c", show)
+    assert agent.wait() == 0
+    assert sorted(agent.out.read_text().splitlines()) == ["SIGTERM,SIGUSR1 0 0 0", "SIGTERM,SIGUSR1 1 0 1"]
+
+
 def test_another_interpreter(cluster: ProcessCluster) -> None:
     agent = run(cluster, "--python", "echo", cluster.worker("tell.py"), "--x")
     assert agent.wait() == 0

@@ -39,17 +39,6 @@ def test_what_the_wire_would_refuse_is_refused_by_the_flags_name(
     assert refused(capsys, *flags).startswith(told)
 
 
-def test_what_means_nothing_here_is_told_in_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PET_RDZV_BACKEND", "c10d")
-    monkeypatch.setenv("PET_RUN_PATH", "1")
-    monkeypatch.setattr("rallypoint_agent.cli._run", lambda options, logs_specs: 0)
-    assert command([__file__]) == 0
-    told = "rallypoint run: ignored, as there is no such flag yet: PET_RDZV_BACKEND, PET_RUN_PATH\n"
-    assert capsys.readouterr().err == told
-
-
 def test_keys_of_torchs_backends_are_told_to_have_no_effect(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from rallypoint.model import Endpoint, StoreHost
 from rallypoint_agent.logs import Std
-from rallypoint_agent.options import RunOptions, UsageError, ignored_variables, parse
+from rallypoint_agent.options import RunOptions, UsageError, parse
 
 SCRIPT = __file__
 
@@ -53,6 +53,9 @@ def test_the_defaults_are_torchruns() -> None:
         ("--port-range 29500-29599", "port_range", range(29500, 29600)),
         ("--port-range 29500-29500", "port_range", range(29500, 29501)),
         ("--rdzv-conf is_host=1,timeout=900", "ignored_conf", ("is_host", "timeout")),
+        ("--signals-to-handle SIGTERM,SIGUSR1", "signals_to_handle", "SIGTERM,SIGUSR1"),
+        ("--virtual-local-rank", "virtual_local_rank", True),
+        ("--run-path", "run_path", True),
         ("--log-dir logs", "log_dir", "logs"),
         ("-r 3", "redirects", Std.ALL),
         ("--nproc-per-node 13 -t 0:1,12:2", "tee", {0: Std.OUT, 12: Std.ERR}),
@@ -208,13 +211,20 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--nproc-per-node 2 --tee 2:1 SCRIPT", "--tee: there is no local rank 2"),
         ("--local-ranks-filter 0,x SCRIPT", "--local-ranks-filter 0,x: it must be a list of local ranks"),
         ("--duplicate-stdout-filters x --log-dir /dev/null SCRIPT", "--duplicate-stdout-filters needs files"),
-        ("-m --no-python SCRIPT", "--no-python"),
         ("--port-range 29500 SCRIPT", "--port-range 29500: it must be LOW-HIGH, as in 29500-29599"),
         ("--port-range 29501-29500 SCRIPT", "--port-range 29501-29500: the first port is above the last"),
         ("--port-range 0-9 SCRIPT", "a port must be 1 to 65535"),
         ("--port-range 1-2 --master-port 1 SCRIPT", "--master-port and --port-range exclude each other"),
         ("--rdzv-conf store=me SCRIPT", "--rdzv-conf store=me: store must be worker or agent, not me"),
         ("--rdzv-conf join_timeout=long SCRIPT", "--rdzv-conf join_timeout long: it must be a number"),
+        ("-m --no-python SCRIPT", "--module and --no-python exclude each other"),
+        ("-m --run-path SCRIPT", "--module and --run-path exclude each other"),
+        ("--rdzv-backend etcd-v2 SCRIPT", "--rdzv-backend etcd-v2: there is no etcd here: give --rdzv-endpoint"),
+        ("--rdzv-backend zeus SCRIPT", "--rdzv-backend zeus: it must be one of c10d, static, rallypoint"),
+        ("--start-method thread SCRIPT", "--start-method thread: it must be one of spawn"),
+        ("--signals-to-handle SIGTERM,SIGKILL SCRIPT", "SIGKILL cannot be handled"),
+        ("--numa-binding node SCRIPT", "--numa-binding node: workers are not bound here"),
+        ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu: Intel GPUs are not counted here"),
         ("--python /nowhere/python SCRIPT", "/nowhere/python"),
     ],
 )
@@ -225,6 +235,12 @@ def test_nonsense_is_refused_in_one_line_that_names_it(line: str, told: str) -> 
 def test_nonsense_of_the_environment_is_refused_by_its_variables_name() -> None:
     assert "PET_MAX_RESTARTS many" in refusal("SCRIPT", PET_MAX_RESTARTS="many")
     assert "PET_STANDALONE yes" in refusal("SCRIPT", PET_STANDALONE="yes")
+
+
+def test_each_virtual_local_rank_needs_a_device() -> None:
+    told = refusal("--virtual-local-rank --nproc-per-node 3 SCRIPT", CUDA_VISIBLE_DEVICES="4,5")
+    assert told == "--virtual-local-rank: 3 workers, but CUDA_VISIBLE_DEVICES is 4,5"
+    assert options("--virtual-local-rank --nproc-per-node 2", CUDA_VISIBLE_DEVICES="4,5").virtual_local_rank
 
 
 def test_a_module_or_a_program_need_not_be_a_file() -> None:
@@ -242,11 +258,6 @@ def test_a_folder_is_a_script_if_python_can_run_it(tmp_path: Path) -> None:
 def test_an_empty_name_is_no_script(flags: list[str]) -> None:
     with pytest.raises(UsageError, match="name is empty"):
         parse([*flags, ""], {})
-
-
-def test_torchruns_variables_that_mean_nothing_here_are_known() -> None:
-    assert ignored_variables({"PET_NNODES": "1", "PET_RDZV_BACKEND": "", "PET_RUN_PATH": "0", "HOME": "/"}) == []
-    assert ignored_variables({"PET_RDZV_BACKEND": "c10d", "PET_RUN_PATH": "1"}) == ["PET_RDZV_BACKEND", "PET_RUN_PATH"]
 
 
 def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
