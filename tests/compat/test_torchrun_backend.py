@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,13 +11,11 @@ from pathlib import Path
 import pytest
 
 from rallypoint.v1 import types_pb2
+from support.all_reduce import WORKER, kill_worker, wait_up
 from support.cluster import Process, ProcessCluster
 from support.processes import MARK_VARIABLE, is_alive, wait_until
 
 pytest.importorskip("torch")
-
-WORKER = str(Path(__file__).parent / "workers" / "all_reduce.py")
-UP = re.compile(r"up: rank (\d+) of (\d+) pid (\d+) port (\d+)")
 
 
 class Fleet:
@@ -39,23 +36,6 @@ class Fleet:
         self.cluster.processes.append(process)
         return process
 
-    def wait_up(self, torchruns: list[Process], world_size: int, after: int = 0) -> list[re.Match[str]]:
-        """Wait until each has a new worker in a world of this size; ``after``: so many were seen of each before."""
-
-        def latest(torchrun: Process) -> re.Match[str] | None:
-            found = list(UP.finditer(torchrun.output))
-            return found[-1] if len(found) > after and int(found[-1][2]) == world_size else None
-
-        def all_up() -> list[re.Match[str]] | None:
-            found = [latest(torchrun) for torchrun in torchruns]
-            return [match for match in found if match] if all(found) else None
-
-        try:
-            return wait_until(all_up, 90, f"no world of {world_size}")
-        except AssertionError as error:
-            transcript = "\n".join(torchrun.output for torchrun in torchruns)
-            raise AssertionError(f"{error}\n{transcript}") from None
-
     def succeed(self, torchruns: list[Process]) -> None:
         self.stop_file.touch()
         assert [torchrun.wait() for torchrun in torchruns] == [0] * len(torchruns)
@@ -68,15 +48,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(cluster)
 
 
-def kill_worker(up: re.Match[str]) -> None:
-    os.kill(int(up[3]), signal.SIGKILL)
-
-
 def test_a_failed_worker_brings_everybody_into_a_fresh_round(fleet: Fleet) -> None:
     torchruns = [fleet.torchrun(name, "2", "--max-restarts=1") for name in "ab"]
-    before = fleet.wait_up(torchruns, world_size=2)
+    before = wait_up(torchruns, world_size=2)
     kill_worker(before[1])
-    after = fleet.wait_up(torchruns, world_size=2, after=1)
+    after = wait_up(torchruns, world_size=2, after=1)
     assert {up[4] for up in before}.isdisjoint(up[4] for up in after), "a round's store is its own"
     fleet.succeed(torchruns)
     assert fleet.cluster.job("job").restart_count == 1
@@ -84,34 +60,34 @@ def test_a_failed_worker_brings_everybody_into_a_fresh_round(fleet: Fleet) -> No
 
 def test_a_joining_node_is_taken_in_without_a_failure(fleet: Fleet) -> None:
     pair = [fleet.torchrun(name, "2:3") for name in "ab"]
-    fleet.wait_up(pair, world_size=2)
+    wait_up(pair, world_size=2)
     trio = [*pair, fleet.torchrun("c", "2:3")]
-    fleet.wait_up(trio, world_size=3)
+    wait_up(trio, world_size=3)
     fleet.succeed(trio)
     assert fleet.cluster.job("job").restart_count == 0
 
 
 def test_a_signalled_torchrun_is_missed_at_once(fleet: Fleet) -> None:
     trio = [fleet.torchrun(name, "2:3") for name in "abc"]
-    fleet.wait_up(trio, world_size=3)
+    wait_up(trio, world_size=3)
     trio[0].signal(signal.SIGTERM)
     trio[0].wait()
-    fleet.wait_up(trio[1:], world_size=2)
+    wait_up(trio[1:], world_size=2)
     fleet.succeed(trio[1:])
 
 
 def test_a_killed_torchrun_is_missed_at_once_and_its_worker_with_it(fleet: Fleet) -> None:
     trio = [fleet.torchrun(name, "2:3", "--max-restarts=3") for name in "abc"]
-    ups = fleet.wait_up(trio, world_size=3)
+    ups = wait_up(trio, world_size=3)
     trio[0].signal(signal.SIGKILL)
     wait_until(lambda: not is_alive(int(ups[0][3])), 30, "its worker lives on")
-    fleet.wait_up(trio[1:], world_size=2)
+    wait_up(trio[1:], world_size=2)
     fleet.succeed(trio[1:])
 
 
 def test_used_up_restarts_end_the_job_for_all(fleet: Fleet) -> None:
     pair = [fleet.torchrun(name, "2", "--max-restarts=0") for name in "ab"]
-    kill_worker(fleet.wait_up(pair, world_size=2)[0])
+    kill_worker(wait_up(pair, world_size=2)[0])
     assert [torchrun.wait() for torchrun in pair] == [1, 1]
     job = fleet.cluster.job("job")
     assert job.state == types_pb2.JOB_STATE_CANCELLED

@@ -15,7 +15,8 @@ rank, world_size = dist.get_rank(), dist.get_world_size()
 total = torch.tensor([float(rank)])
 dist.all_reduce(total)
 assert total.item() == sum(range(world_size))
-print(f"up: rank {rank} of {world_size} pid {os.getpid()} port {os.environ['MASTER_PORT']}", flush=True)
+store = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+print(f"up: rank {rank} of {world_size} pid {os.getpid()} at {store}", flush=True)
 while True:
     end = torch.tensor([float(os.path.exists(stop_file))])
     dist.all_reduce(end, dist.ReduceOp.MAX)
