@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rallypoint.v1 import job_service_pb2
 from support.cluster import Process, ProcessCluster
 from support.processes import wait_until
 
@@ -62,6 +63,34 @@ def test_a_failure_on_one_node_restarts_both_once(cluster: ProcessCluster) -> No
     a, b = pair(cluster, "--max-restarts", "3", EXIT_IN_ROUND="0:1")
     assert [a.wait(), b.wait()] == [0, 0]
     assert [env["TORCHELASTIC_RESTART_COUNT"] for env in environments(cluster, 1)] == 4 * ["1"]
+
+
+def test_a_node_that_stood_by_ends_as_the_job_does(cluster: ProcessCluster) -> None:
+    stop_file = cluster.folder / "stop"
+    argv = ("--rdzv-id", "job", "--nnodes", "1", cluster.worker("wait.py"))
+    first = cluster.agent("node-a", *argv, WAIT_FOR=str(stop_file))
+    cluster.wait_for_round("job", 0)
+    spare = cluster.agent("node-b", *argv, WAIT_FOR=str(stop_file))
+    standby = job_service_pb2.NODE_STATE_STANDBY
+    wait_until(lambda: [node for node in cluster.nodes("job").values() if node.state == standby])
+    stop_file.touch()
+    assert [first.wait(), spare.wait()] == [0, 0]
+    assert spare.out.read_text() == "", "it had no worker"
+
+
+def test_a_node_that_joins_costs_no_restart_and_no_log(cluster: ProcessCluster, tmp_path: Path) -> None:
+    stop_file, logs = cluster.folder / "stop", tmp_path / "logs"
+    flags = ("--rdzv-id", "job", "--nnodes", "1:2", "--last-call-timeout", "1s", "--redirects", "3")
+    argv = (*flags, "--log-dir", str(logs), cluster.worker("wait.py"))
+    agents = [cluster.agent("node-a", *argv, WAIT_FOR=str(stop_file))]
+    cluster.wait_for_round("job", 0)
+    agents.append(cluster.agent("node-b", *argv, WAIT_FOR=str(stop_file)))
+    cluster.wait_for_round("job", 1)
+    stop_file.touch()
+    assert [agent.wait() for agent in agents] == [0, 0]
+    said = sorted((path.parts[-3], path.read_text()) for path in logs.rglob("stdout.log"))
+    in_round_1 = ("attempt_1", "worker of round 1 restart 0\n")
+    assert said == [("attempt_0", "worker of round 0 restart 0\n"), in_round_1, in_round_1]
 
 
 def test_a_spec_that_differs_is_refused_with_exit_status_4(cluster: ProcessCluster) -> None:

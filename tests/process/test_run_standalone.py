@@ -256,6 +256,25 @@ def test_a_stubborn_worker_is_killed_after_its_time(cluster: ProcessCluster, not
     assert agent.wait() == 143
 
 
+STUBBORN_BESIDE_ONE_THAT_FAILS = """
+trap "" TERM
+touch $NOTES.$RALLYPOINT_ROUND.$RANK
+until test -e $NOTES.$RALLYPOINT_ROUND.$((1 - RANK)); do sleep 0.01; done
+test $RANK = 0 && exit 3
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_so_is_one_beside_a_worker_that_failed(cluster: ProcessCluster, notes: Path, restarts: int) -> None:
+    """Not after torch's 30 s: that is as long as is waited for the end."""
+    flags = ["--nproc-per-node", "2", "--max-restarts", str(restarts), "--shutdown-timeout", "100ms", "--no-python"]
+    agent = run(cluster, *flags, "sh", "-c", STUBBORN_BESIDE_ONE_THAT_FAILS, NOTES=str(notes))
+    assert agent.wait(25) == 1
+    assert f"restart {restarts} of {restarts}" in agent.output
+    assert "stopped: rank 1 on node-a: SIGKILL" in agent.output
+
+
 def test_nothing_survives_an_agent_that_is_killed(cluster: ProcessCluster, notes: Path) -> None:
     agent = noting(cluster, notes)
     agent.signal(signal.SIGKILL)

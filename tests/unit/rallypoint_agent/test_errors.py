@@ -119,6 +119,13 @@ def test_without_any_words_it_is_told_how_it_ended(exit_code: int, words: str) -
     assert failure_of(ending(exit_code), "").message == words
 
 
+def test_what_is_said_of_one_failure_is_said_of_no_other(error_file: Path) -> None:
+    alone = failure_of(ending(1), str(error_file))
+    killed = failure_of(ending(-9), str(error_file))
+    assert "SIGKILL" in killed.message
+    assert failure_of(ending(1), str(error_file)) == alone != killed
+
+
 def test_a_bad_file_is_told_beside_how_it_ended(error_file: Path) -> None:
     error_file.write_text("{")
     message = failure_of(ending(-9), str(error_file)).message

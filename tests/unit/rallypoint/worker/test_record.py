@@ -97,6 +97,17 @@ def test_a_file_that_cannot_be_written_does_not_hide_the_error(
     assert "cannot write the error file" in capsys.readouterr().err
 
 
+def test_a_file_that_is_cut_short_does_not_appear(error_file: Path) -> None:
+    """As on a disk that is full."""
+    program = (
+        "import resource; from rallypoint.worker import write_error_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)); write_error_file(ValueError('no'))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "cannot write the error file" in run.stderr
+    assert not error_file.exists()
+
+
 def test_it_needs_the_standard_library_alone() -> None:
     program = (
         "import sys, rallypoint.worker\n"
