@@ -255,6 +255,16 @@ class TestMembership:
         assert kinds(script.advance(30_000 + 30 + 1_000 - 1)) == []
         assert "MemberGone" in kinds(script.advance(1))
 
+    def test_what_an_agents_clock_shows_neither_shortens_nor_prolongs_its_lease(self, script: Script) -> None:
+        agents = script.running("ab", PAIR)
+        for jump_ms in (0, 10_800_000, 1_000, 7_200_000):
+            for agent in agents:
+                agent.clock_ms = jump_ms
+                agent.heartbeat()
+            assert kinds(script.advance(20_000)) == []
+        assert kinds(script.advance(30 + 11_000 - 1)) == []
+        assert "MemberGone" in kinds(script.advance(1))
+
     def test_a_goodbye_costs_nothing(self, script: Script) -> None:
         a, b, _ = script.running("abc", ELASTIC)
         out = b.leave()
