@@ -43,8 +43,8 @@ reattach: .venv/.stamp-dev ## restart the coordinator, N=3 times for each outage
 
 SEEDS ?= 1000
 BASE ?= 0
-sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on
-	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE)
+sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on; WITH="lost journal": with this fault in each
+	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE) $(if $(WITH),--with "$(WITH)")
 
 chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the timings; SEED=... chooses them again
 	PYTHONPATH=tests $(BIN)/python -m chaos.run --drills --faults $(or $(N),100) $(if $(SEED),--seed $(SEED))

@@ -83,6 +83,12 @@ class CoordinatorHost:
         self.disk.begin_epoch_of_another(self._world.wall_ms)
         return True
 
+    def lose_journal(self, revision: int) -> None:
+        """The process is killed, and finds only the first so many records when it is started again."""
+        self.crash()
+        self.disk.lose(revision)
+        self._oracles.journal_lost(list(self.disk.entries()))
+
     def read(self, query: Query[T], answer: Callable[[T | Refusal], None]) -> None:
         """If somebody is there to be asked."""
         if self._process is not None and self._process.accepts:

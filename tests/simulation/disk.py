@@ -19,7 +19,7 @@ class Disk:
     """Survives every crash. Records that a snapshot stands for can be read no more, but are kept to judge by.
 
     ``durable`` is told of each record that has become so. ``delay_ms``: how long an append takes. ``is_full``:
-    nothing can be written. ``unreadable``: so many reads fail.
+    nothing can be written. ``unreadable``: so many reads fail. ``losses``: so often was the journal lost.
     """
 
     def __init__(self, world: World, durable: Callable[[Entry, int], None]) -> None:
@@ -28,15 +28,22 @@ class Disk:
         self.unreadable = 0
         self.snapshot: Snapshot | None = None
         self.snapshots = 0
+        self.losses = 0
         self._world = world
         self._durable = durable
         self._records: list[bytes] = []
         self._entries: list[Entry] = []
+        self._commits = [0]
         self._dropped = 0
 
     @property
     def revision(self) -> int:
         return len(self._records)
+
+    @property
+    def commits(self) -> Sequence[int]:
+        """The revisions that anybody could ever have found: 0, and that after each append."""
+        return self._commits
 
     def append(self, records: Sequence[bytes]) -> None:
         """All of them at once. From now on they are durable."""
@@ -45,6 +52,7 @@ class Disk:
                 self._records.append(record)
                 self._entries.append(decode(record))
                 self._durable(self._entries[-1], self.revision)
+            self._commits.append(self.revision)
 
     def after(self, revision: int) -> Iterator[Stored]:
         """What a coordinator can read. Raises Compacted."""
@@ -68,10 +76,19 @@ class Disk:
         record = CoordinatorStarted(cluster_id=cluster.cluster_id, epoch=cluster.epoch + 1)
         self.append([encode(Entry(job="", job_uid="", wall_ms=wall_ms, record=record))])
 
+    def lose(self, revision: int) -> None:
+        """A backup of that revision, one of ``commits``, takes the place of all that there is; if 0, nothing does."""
+        self._world.tell("!", "disk", f"{self.revision - revision} of {self.revision} records are lost")
+        self.losses += 1
+        del self._records[revision:], self._entries[revision:]
+        self._commits = [commit for commit in self._commits if commit <= revision]
+        if self.snapshot is not None and self.snapshot.revision > revision:
+            self.snapshot, self._dropped = None, 0
+
     # --- judging by all that was ever written
 
     def entries(self) -> Iterable[tuple[int, Entry]]:
-        """Every record ever, with its revision."""
+        """Every record ever that was not lost, with its revision."""
         return enumerate(self._entries, 1)
 
     def replay(self, undurable: Iterable[Entry] = ()) -> Cluster:

@@ -27,6 +27,7 @@ PORTS_TAKEN_MS = (500, 10_000)
 KEEPALIVE_MS = (3_000, 20_000)
 FIRST_FAULT_MS = 500
 DOUBLES_MAX = 3
+LOSSES_MAX = 3
 TIMER_EXPIRES_CHANCE = 0.3
 
 
@@ -58,6 +59,7 @@ class Faults:
             FaultKind.UNREADABLE_DISK: self._make_unreadable,
             FaultKind.APPEND_IN_DOUBT: self._doubt,
             FaultKind.ANOTHER_WRITER: self._begin_another,
+            FaultKind.LOST_JOURNAL: self._lose_journal,
             FaultKind.AGENT_KILLED: self._kill,
             FaultKind.AGENT_FROZEN: self._freeze,
             FaultKind.AGENT_TERMINATED: self._terminate,
@@ -211,6 +213,14 @@ class Faults:
     def _begin_another(self) -> bool:
         self._world.tell("!", "disk", "another coordinator begins an epoch")
         return self._host.begin_another()
+
+    def _lose_journal(self) -> bool:
+        """Often all of it, else all since a backup."""
+        disk = self._host.disk
+        if disk.revision == 0 or self.injected[FaultKind.LOST_JOURNAL] >= LOSSES_MAX:
+            return False
+        self._host.lose_journal(0 if self._chance.happens(0.5) else self._chance.choice(disk.commits))
+        return True
 
     # --- agents and nodes
 

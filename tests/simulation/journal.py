@@ -55,6 +55,7 @@ class SimJournal:
         self._chance = chance
         self._loop = loop
         self._disk = disk
+        self._losses = disk.losses
         self._crash = crash
         self._appended = appended
         self._under_way: tuple[int, Sequence[bytes]] | None = None
@@ -93,7 +94,7 @@ class SimJournal:
         return Unknown(f"simulated: {doubt}")
 
     def _land_late(self, expected_revision: int, records: Sequence[bytes]) -> None:
-        if expected_revision == self._disk.revision:
+        if expected_revision == self._disk.revision and self._losses == self._disk.losses:
             self._disk.append(records)
 
     async def read_snapshot(self) -> Snapshot | None:

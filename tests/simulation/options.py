@@ -30,6 +30,7 @@ class FaultKind(StrEnum):
     UNREADABLE_DISK = "unreadable disk"
     APPEND_IN_DOUBT = "append in doubt"
     ANOTHER_WRITER = "another writer"
+    LOST_JOURNAL = "lost journal"
     AGENT_KILLED = "agent killed"
     AGENT_FROZEN = "agent frozen"
     AGENT_TERMINATED = "agent terminated"
@@ -75,6 +76,9 @@ DISK_KINDS = frozenset(
     }
 )
 """Faults of the journal."""
+
+LOST_JOURNAL_CHANCE = 0.06
+"""Rare, since the oracles have to allow for more from then on."""
 
 SHORTEST_LEASE_MS = 8_000
 CALM_LEASE_MS = 15_000
@@ -267,7 +271,11 @@ def _draw_faults(draw: _Draw) -> dict[FaultKind, int]:
     themes = {0.1: CALM_KINDS, 0.2: CONTESTED_NAME_KINDS, 0.35: DISK_KINDS}
     chosen = next((kinds for below, kinds in themes.items() if theme < below), None)
     weights: dict[FaultKind, int] = {}
+    if draw["journal lost"].happens(LOST_JOURNAL_CHANCE):
+        weights[FaultKind.LOST_JOURNAL] = 1
     for kind in FaultKind:
+        if kind is FaultKind.LOST_JOURNAL:
+            continue
         chance = draw[f"fault {kind}"]
         if chance.happens(0.5) if chosen is None else kind in chosen:
             weights[kind] = chance.between(1, 5)

@@ -24,6 +24,7 @@ from rallypoint_agent.core.events import (
 )
 from simulation.keeper_group import Group
 from simulation.oracle_journal import JournalOracle
+from simulation.truth import History
 from simulation.world import Violation, World
 
 
@@ -140,9 +141,9 @@ class AgentOracle:
         ok = False
         match finish.kind:
             case FinishKind.DECIDED:
-                ok = finish.outcome == self._journal.lives[agent.job_uid].outcome
+                ok = finish.outcome in self._journal.outcomes[agent.job_uid]
             case FinishKind.DRAINED:
-                ok = bool(self._journal.lives[agent.job_uid].drained)
+                ok = agent.job_uid in self._journal.drained
             case FinishKind.UNKILLABLE:
                 ok = unkillable
             case FinishKind.SIGNALLED:
@@ -166,20 +167,29 @@ class AgentOracle:
         return max(agent.spec.join_timeout_ms, agent.spec.coordinator_outage_ms)
 
     def _is_refused_rightly(self, incarnation: str, node: str, agent: AgentTruth) -> bool:
-        """Another incarnation must have the node's name, or the life must be forgotten."""
+        """Another incarnation must have the node's name, or the life must be forgotten, or records be lost."""
         reason = agent.refusal.reason if agent.refusal is not None else None
+        if reason in LOST_REFUSALS and self._journal.lost:
+            return True
         if reason is Reason.UNKNOWN_LIFE:
             return agent.job_uid in self._journal.forgotten
         if reason is not Reason.NODE_NAME_IN_USE:
             return False
-        holders = [lease.incarnation for lease in self._journal.leases.values() if lease.node == node]
-        return bool(holders) and holders[-1] != incarnation
+        return any(_is_anothers(node, incarnation, it) for it in (self._journal.history, *self._journal.lost))
+
+
+def _is_anothers(node: str, incarnation: str, history: History) -> bool:
+    holders = [lease.incarnation for lease in history.leases.values() if lease.node == node]
+    return bool(holders) and holders[-1] != incarnation
 
 
 def is_acted_on(version: Version, deeds: Iterable[Effect]) -> bool:
     """To report anew without claiming the directive is no deed."""
     return any(not isinstance(deed, Report) or deed.observed.version >= version for deed in deeds)
 
+
+LOST_REFUSALS = frozenset({Reason.WRONG_CLUSTER, Reason.UNKNOWN_LIFE})
+"""What was lost may not come back: too late, or another life of the job runs meanwhile."""
 
 CONNECT_TIMEOUT_MS = 60_000
 """How long an agent looks for a coordinator before it gives up."""

@@ -17,7 +17,7 @@ from rallypoint_coordinator.core.events import (
     Stamp,
     TimeAdvanced,
 )
-from rallypoint_coordinator.core.records import Entry, LifeForgotten
+from rallypoint_coordinator.core.records import Entry, LifeForgotten, StateLost
 from simulation.world import Violation
 
 
@@ -49,6 +49,8 @@ class AloneOracle:
                 del self._clusters[name]  # its records have other revisions here: wait for the next epoch
 
     def stepped(self, event: Event, stamp: Stamp, output: Output) -> None:
+        if any(isinstance(entry.record, StateLost) for entry in output.records):
+            self._clusters.clear()  # one job's agent tells it for all: wait for the next epoch
         if not self._clusters:
             return
         if isinstance(event, AgentAttached):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable
 
-from rallypoint.model import Endpoint, JobSpec, JobState, Outcome
+from rallypoint.model import Endpoint, JobState, Outcome
 from rallypoint_coordinator.core.records import (
     CoordinatorStarted,
     Entry,
@@ -13,12 +14,14 @@ from rallypoint_coordinator.core.records import (
     JobCreated,
     JobDecided,
     LifeForgotten,
+    LifeRecord,
     MemberGone,
     MemberJoined,
     NodeDrained,
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    Record,
     RecoveryBegan,
     RecoveryEnded,
     RestartAsked,
@@ -31,58 +34,64 @@ from rallypoint_coordinator.core.records import (
 )
 from simulation.options import Options
 from simulation.oracle_cause import check_cause
+from simulation.oracle_recovery import adopted, check_held
 from simulation.oracle_workers import WorkerOracle
+from simulation.truth import History, Lease, LifeTruth, RoundTruth
 from simulation.world import Violation
 
 
-@dataclass(slots=True)
-class Lease:
-    node: str
-    incarnation: str
-    local_world_size: int
-
-
-@dataclass(slots=True)
-class RoundTruth:
-    formed: RoundFormed
-    restart_count: int
-    succeeded: set[str] = field(default_factory=set)
-    stopping: RoundStopping | None = None
-    ended: RoundEnded | None = None
-
-
-@dataclass(slots=True)
-class LifeTruth:
-    spec: JobSpec
-    live: dict[str, int] = field(default_factory=dict)
-    """Node -> its live lease."""
-    rounds: list[RoundTruth] = field(default_factory=list)
-    charged: int = 0
-    lost: set[int] = field(default_factory=set)
-    drained: set[int] = field(default_factory=set)
-    outcome: Outcome | None = None
-
-
 class JournalOracle:
-    """Sees each record once, when it is durable."""
+    """Sees each record once, when it is durable.
+
+    ``history`` is what the journal says now, ``lost`` what it said each time that it was lost. ``outcomes``,
+    ``drained`` and ``forgotten`` are of all lives in all of them: an agent may have been told before.
+    """
 
     def __init__(self, options: Options, workers: WorkerOracle) -> None:
-        self.revision = 0
-        self.lives: dict[str, LifeTruth] = {}
-        self.leases: dict[int, Lease] = {}
+        self.history = History()
+        self.lost: list[History] = []
         self.offers: dict[tuple[str, int], Endpoint] = {}
+        self.outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+        self.drained: set[str] = set()
         self.forgotten: set[str] = set()
         self.rounds = 0
-        self._decided_count = 0
         self.is_calm = options.is_calm
         self._workers = workers
         self._epoch = 0
         self._cluster_id = ""
+        self._clusters: set[str] = set()
+        self._rereads = False
         self._used_endpoints: set[Endpoint] = set()
+        self._rounds_ever: defaultdict[str, list[RoundTruth]] = defaultdict(list)
+
+    @property
+    def revision(self) -> int:
+        return self.history.revision
+
+    @property
+    def lives(self) -> dict[str, LifeTruth]:
+        return self.history.lives
+
+    @property
+    def leases(self) -> dict[int, Lease]:
+        return self.history.leases
 
     @property
     def undecided(self) -> int:
-        return len(self.lives) - self._decided_count
+        return sum(life.outcome is None and uid not in self.forgotten for uid, life in self.lives.items())
+
+    def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
+        """Only this is left of it: C1 begins anew after it, and nobody knows yet."""
+        self.lost.append(self.history)
+        self.history = History()
+        self._epoch, self._cluster_id = 0, ""
+        self._used_endpoints.clear()
+        self._rereads = True
+        for revision, entry in left:
+            self.durable(entry, revision)
+        self._rereads = False
+        for life in self.lives.values():
+            life.knows_of_loss = False
 
     def offered(self, incarnation: str, offer_id: int, endpoint: Endpoint) -> None:
         """An agent really holds this port."""
@@ -91,15 +100,14 @@ class JournalOracle:
     def durable(self, entry: Entry, revision: int) -> None:
         if revision != self.revision + 1:
             raise Violation("C1", f"revision {revision} after {self.revision}")
-        self.revision = revision
+        self.history.revision = revision
         record, uid = entry.record, entry.job_uid
+        self._demand_end_of_partial(uid, record)
         match record:
             case CoordinatorStarted():
                 self._started(record)
             case JobCreated():
-                if uid in self.lives:
-                    raise Violation("C1", f"life {uid} is created twice")
-                self.lives[uid] = LifeTruth(record.spec)
+                self._created(uid, record)
             case MemberJoined():
                 self._joined(self.lives[uid], record, revision)
             case MemberGone():
@@ -115,7 +123,7 @@ class JournalOracle:
             case JobDecided():
                 self._decided(uid, self.lives[uid], record)
             case NodeDrained():
-                self.lives[uid].drained.add(record.lease_id)
+                self.drained.add(uid)
             case NodeExpelled():
                 self._expelled(uid, record)
             case NodeReadmitted():
@@ -124,8 +132,14 @@ class JournalOracle:
                 pass  # the operators' oracle has these
             case LifeForgotten():
                 self._forgotten(uid, self.lives[uid])
-            case StateLost() | RecoveryBegan() | RoundAdopted() | RecoveryEnded():
-                raise Violation("C1", f"nothing was lost, and yet {record}")
+            case StateLost():
+                self._state_lost(record)
+            case RecoveryBegan():
+                self._recovery_began(uid, self.lives[uid], record)
+            case RoundAdopted():
+                self._adopted(uid, self.lives[uid], record)
+            case RecoveryEnded():
+                self.lives[uid].recovers = False
 
     def _started(self, record: CoordinatorStarted) -> None:
         if record.epoch <= self._epoch:
@@ -133,6 +147,55 @@ class JournalOracle:
         if self._cluster_id not in ("", record.cluster_id):
             raise Violation("C1", f"cluster {record.cluster_id} was {self._cluster_id}")
         self._epoch, self._cluster_id = record.epoch, record.cluster_id
+        self._clusters.add(record.cluster_id)
+
+    def _created(self, uid: str, record: JobCreated) -> None:
+        gave_way = self.lost and uid in self.forgotten
+        if uid in self.lives and not gave_way:
+            raise Violation("C1", f"life {uid} is created twice")
+        self.forgotten.discard(uid)
+        self.lives[uid] = LifeTruth(record.spec)
+
+    # --- what was lost
+
+    def _demand_loss(self, record: LifeRecord | StateLost) -> None:
+        if not self.lost:
+            raise Violation("C1", f"nothing was lost, and yet {record}")
+
+    def _demand_end_of_partial(self, uid: str, record: Record) -> None:
+        """A round of which places are missing is ended in the step that adopts it, by nothing but its own records."""
+        last = self.lives[uid].last if uid in self.lives else None
+        goes_on = last is not None and last.is_partial and last.stopping is None and not self.lives[uid].recovers
+        if goes_on and not isinstance(record, NodeSucceeded | RoundStopping):
+            raise Violation("C4", f"{uid}: {record} while {last} goes on, of which places are missing")
+
+    def _state_lost(self, record: StateLost) -> None:
+        self._demand_loss(record)
+        if record.epoch < self._epoch:
+            raise Violation("C1", f"epoch {record.epoch} after {self._epoch}")
+        former = record.former_cluster_id
+        if former == self._cluster_id or (former and former not in self._clusters):
+            raise Violation("C1", f"cluster {self._cluster_id} takes {former} over, which never was another")
+        self._epoch = record.epoch
+
+    def _recovery_began(self, uid: str, life: LifeTruth, record: RecoveryBegan) -> None:
+        self._demand_loss(record)
+        check_held(uid, record, self._rounds_ever[uid])
+        life.recovers = life.knows_of_loss = True
+        life.round_floor = max(life.round_floor, record.round)
+        life.charged = max(life.charged, record.restart_count)
+
+    def _adopted(self, uid: str, life: LifeTruth, record: RoundAdopted) -> None:
+        self._demand_loss(record)
+        round_, last = adopted(uid, record, self._rounds_ever[uid]), life.last
+        if last is not None and (record.round < life.last_number or (record.round == life.last_number and last.ended)):
+            raise Violation("C4", f"{uid}: {record} after {last}")
+        if last is not None and record.round == life.last_number:
+            round_.succeeded = last.succeeded & {seat.node for seat in round_.formed.seats}
+        life.rounds[record.round] = round_
+        life.charged = max(life.charged, record.restart_count)
+        life.recovers = False
+        self._used_endpoints.add(record.endpoint)
 
     # --- members
 
@@ -146,7 +209,7 @@ class JournalOracle:
         if record.reason is not GoneReason.LEFT:
             life.lost.add(record.lease_id)
         if record.reason is GoneReason.EXPIRED:
-            self._workers.excuse(uid, self.leases[record.lease_id].incarnation, len(life.rounds) - 1)
+            self._workers.excuse(uid, self.leases[record.lease_id].incarnation, life.last_number)
         if life.live.pop(record.node, None) != record.lease_id:
             raise Violation("C2", f"lease {record.lease_id} of {record.node} ends, but was not live")
         if self.is_calm and record.reason is GoneReason.EXPIRED and life.outcome is None:
@@ -166,17 +229,17 @@ class JournalOracle:
         live = [
             group for group in self._workers.live_groups if (group.job_uid, group.incarnation) == (uid, incarnation)
         ]
-        if live:
+        if live and not self._rereads:
             raise Violation("C4", f"{uid}: {record}, but these are alive: {live}")
 
     # --- rounds
 
     def _formed(self, uid: str, life: LifeTruth, record: RoundFormed) -> None:
         self.rounds += 1
-        if record.round != len(life.rounds):
-            raise Violation("C1", f"{uid}: round {record.round} is formed, {len(life.rounds)} is next")
-        if life.rounds:
-            self._check_end(uid, life.rounds[-1])
+        if record.round != life.next_number:
+            raise Violation("C1", f"{uid}: round {record.round} is formed, {life.next_number} is next")
+        if life.last is not None:
+            self._check_end(uid, life.last)
         if not life.spec.min_nodes <= len(record.seats) <= life.spec.max_nodes:
             raise Violation("C3", f"{uid}: round {record.round} has {len(record.seats)} nodes")
         for seat in record.seats:
@@ -185,7 +248,11 @@ class JournalOracle:
                 raise Violation("C3", f"{uid}: round {record.round} has {seat}, whose lease is {lease}")
         self._check_order(uid, life, record)
         self._check_offer(uid, record)
-        life.rounds.append(RoundTruth(record, life.charged))
+        life.rounds[record.round] = RoundTruth(record, life.charged)
+        self._rounds_ever[uid].append(life.rounds[record.round])
+        if self.lost:
+            members = {self.leases[lease_id].incarnation for lease_id in life.live.values()}
+            self._workers.formed_after_loss(uid, record.round, members, life.knows_of_loss)
 
     def _check_end(self, uid: str, last: RoundTruth) -> None:
         """Another round follows only on one that ended, and on a failure only if it was charged."""
@@ -193,7 +260,8 @@ class JournalOracle:
             raise Violation("C4", f"{uid}: a round is formed before round {last.formed.round} ended")
         failed = last.stopping.cause is StopCause.WORKER_FAILED
         # The failure may have been the echo of a lost node.
-        may_be_free = any(seat.lease_id in self.lives[uid].lost for seat in last.formed.seats)
+        lost_one = any(seat.lease_id in self.lives[uid].lost for seat in last.formed.seats)
+        may_be_free = lost_one or last.is_partial
         if failed != last.ended.charged and not (failed and may_be_free):
             raise Violation("C5", f"{uid}: round {last.formed.round} ended by {last.stopping}, but: {last.ended}")
 
@@ -202,7 +270,7 @@ class JournalOracle:
         nodes = [seat.node for seat in record.seats]
         if len(set(nodes)) != len(nodes):
             raise Violation("C3", f"{uid}: round {record.round} has a node twice: {nodes}")
-        earlier = [seat.node for seat in life.rounds[-1].formed.seats] if life.rounds else []
+        earlier = [seat.node for seat in life.last.formed.seats] if life.last is not None else []
         stayed = [node for node in earlier if node in nodes]
         if stayed != [node for node in nodes if node in earlier]:
             raise Violation("C3", f"{uid}: the order {earlier} became {nodes}")
@@ -227,7 +295,7 @@ class JournalOracle:
 
     def _ended(self, uid: str, life: LifeTruth, record: RoundEnded) -> None:
         current = life.rounds[record.round]
-        if current.ended is not None or record.round != len(life.rounds) - 1:
+        if current.ended is not None or record.round != life.last_number:
             raise Violation("C5", f"{uid}: round {record.round} ends twice")
         current.ended = record
         check_cause(uid, record, self._workers)
@@ -246,10 +314,10 @@ class JournalOracle:
         if life.outcome is not None:
             raise Violation("C9", f"{uid} is decided twice: {life.outcome}, {record.outcome}")
         life.outcome = record.outcome
-        self._decided_count += 1
-        last = life.rounds[-1] if life.rounds else None
+        self.outcomes[uid].append(record.outcome)
+        last = life.last
         if record.outcome.state is JobState.SUCCEEDED:
-            if last is None or last.succeeded != {seat.node for seat in last.formed.seats}:
+            if last is None or last.is_partial or last.succeeded != {seat.node for seat in last.formed.seats}:
                 raise Violation("C9", f"{uid} succeeded, but not all nodes did")
         elif record.outcome.reason == "RESTARTS_EXHAUSTED":
             self._check_exhausted(uid, life, last)
@@ -257,7 +325,8 @@ class JournalOracle:
             raise Violation("C9", f"{uid} failed for no known reason: {record.outcome}")
 
     def _forgotten(self, uid: str, life: LifeTruth) -> None:
-        if life.outcome is None or life.live:
+        gives_way = self.lost and life.last is None
+        if (life.outcome is None or life.live) and not gives_way:
             raise Violation("C9", f"{uid} is forgotten: outcome {life.outcome}, live leases {life.live}")
         self.forgotten.add(uid)
 

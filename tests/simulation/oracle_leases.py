@@ -27,6 +27,7 @@ class LeaseOracle:
         self._stream_of: dict[int, int] = {}
         self._ttl_ms: dict[int, int] = {}
         """Of each lease that was welcomed."""
+        self._has_lost = False
 
     # --- the agent's side, by incarnation
 
@@ -70,6 +71,11 @@ class LeaseOracle:
         self._heard_ms.clear()
         self._stream_of.clear()
 
+    def journal_lost(self, revision: int) -> None:
+        """Leases after that revision are not known any more; others get their ids."""
+        self._has_lost = True
+        self._ttl_ms = {lease_id: ttl_ms for lease_id, ttl_ms in self._ttl_ms.items() if lease_id <= revision}
+
     def coordinator_stepped(self, event: Event, output: Output) -> None:
         for entry in output.records:
             if isinstance(entry.record, MemberGone) and entry.record.reason is GoneReason.EXPIRED:
@@ -94,7 +100,9 @@ class LeaseOracle:
     def _demand_expired(self, event: Event, record: MemberGone) -> None:
         if isinstance(event, AgentAttached):
             same = event.hello.node == record.node
-            if not same or event.hello.observed.phase.may_have_workers:
+            # The one that the journal knows may have given way to this one in records that are lost.
+            brings_round = self._has_lost and event.hello.observed.assignment is not None
+            if not same or (event.hello.observed.phase.may_have_workers and not brings_round):
                 raise Violation("C4", f"lease {record.lease_id} of {record.node} is given up for {event.hello}")
             return
         silent_ms = self._world.now_ms - max(self._started_ms, self._heard_ms.get(record.lease_id, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobState
 from rallypoint.v1 import types_pb2
@@ -56,6 +58,15 @@ class OperatorOracle:
             raise Violation("REQUEST", f"{request} for a job that never was is answered with {answer}")
 
     # --- records
+
+    def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
+        """Only this is left of it. What was recorded, and answered, was so when it was."""
+        recorded, self._recorded = self._recorded, set()
+        for known in (self._cancelled, self._drained, self._failing, self._failing_when_cancelled):
+            known.clear()
+        for _, entry in left:
+            self.durable(entry)
+        self._recorded |= recorded
 
     def durable(self, entry: Entry) -> None:
         record, uid = entry.record, entry.job_uid

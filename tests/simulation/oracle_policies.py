@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rallypoint.model import Blame, JobSpec, NodeSpec, ScaleUp
@@ -14,9 +15,13 @@ from rallypoint_coordinator.core.records import (
     MemberGone,
     MemberJoined,
     NodeSucceeded,
+    RecoveryBegan,
+    RecoveryEnded,
+    RoundAdopted,
     RoundEnded,
     RoundFormed,
     RoundStopping,
+    StateLost,
     StopCause,
 )
 from simulation.oracle_workers import WorkerOracle
@@ -56,10 +61,18 @@ class PolicyOracle:
         self._workers = workers
         self._lives: dict[str, _Life] = {}
 
+    def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
+        """Only this is left of it."""
+        self._lives.clear()
+        for revision, entry in left:
+            self.durable(entry, revision)
+
     def durable(self, entry: Entry, revision: int) -> None:
         record, uid = entry.record, entry.job_uid
         if isinstance(record, CoordinatorStarted):
             self._began()
+        elif isinstance(record, StateLost):
+            pass  # of no life
         elif isinstance(record, JobCreated):
             self._lives[uid] = _Life(record.spec)
         else:
@@ -72,6 +85,12 @@ class PolicyOracle:
                     self._gone(life, record)
                 case RoundFormed():
                     self._formed(uid, life, record, entry.wall_ms)
+                case RoundAdopted():
+                    self._adopted(life, record, entry.wall_ms)
+                case RecoveryBegan():
+                    life.awaited.clear()
+                case RecoveryEnded():
+                    life.ended_ms = entry.wall_ms
                 case NodeSucceeded():
                     life.succeeded.add(record.node)
                 case RoundStopping():
@@ -106,6 +125,13 @@ class PolicyOracle:
         life.seats = {seat.node: seat.lease_id for seat in record.seats}
         life.round, life.formed_ms, life.runs = record.round, wall_ms, True
         life.succeeded, life.awaited = set(), set()
+
+    def _adopted(self, life: _Life, record: RoundAdopted, wall_ms: int) -> None:
+        """When it was formed is not known any more."""
+        succeeded = life.succeeded if record.round == life.round else set()
+        life.seats = {place.seat.node: place.seat.lease_id for place in record.places}
+        life.round, life.formed_ms, life.runs = record.round, wall_ms, True
+        life.succeeded, life.awaited = succeeded & life.seats.keys(), set()
 
     def _stopping(self, uid: str, life: _Life, record: RoundStopping, wall_ms: int) -> None:
         if record.cause is not StopCause.NODE_JOINED:

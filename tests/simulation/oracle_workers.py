@@ -24,6 +24,7 @@ class WorkerOracle:
         """Life, incarnation and round of those that their agents were told SIGKILL does not end."""
         self.excused: dict[tuple[str, str], int] = {}
         """Life and incarnation -> the last round of which something stuck there may outlive it: see ``excuse``."""
+        self._formed_after_loss: dict[tuple[str, int], tuple[set[str], bool]] = {}
         self._leases = leases
         self._live: dict[str, list[Group]] = {}
         self._last_round: dict[str, int] = {}
@@ -37,7 +38,7 @@ class WorkerOracle:
         for other in self._live.get(group.job_uid, []):
             if other.incarnation == group.incarnation:
                 raise Violation("A1", f"{group.incarnation} starts round {group.round} beside round {other.round}")
-            if other.round != group.round and not self._is_excused(other):
+            if other.round != group.round and not self._is_excused(other) and not self._is_lost(other, group):
                 raise Violation(
                     "C4",
                     f"{group.job_uid}: {group.incarnation} starts round {group.round}"
@@ -51,12 +52,25 @@ class WorkerOracle:
 
     def excuse(self, uid: str, incarnation: str, round_: int) -> None:
         """C4's exception: the node was expelled for what it said, or its lease ran out while it could say nothing."""
-        self.excused[uid, incarnation] = round_
+        self.excused[uid, incarnation] = max(round_, self.excused.get((uid, incarnation), round_))
 
     def _is_excused(self, group: Group) -> bool:
-        killed = group.kill_at_ms is not None and group.kill_at_ms <= self._world.now_ms
         last = self.excused.get((group.job_uid, group.incarnation), -1)
-        return group.unkillable and killed and group.round <= last
+        return group.unkillable and _is_killed(group, self._world.now_ms) and group.round <= last
+
+    def formed_after_loss(self, uid: str, round_: int, members: set[str], knows: bool) -> None:
+        """A round is formed with these incarnations' leases live; whether it was known that records were lost."""
+        self._formed_after_loss[uid, round_] = members, knows
+
+    def _is_lost(self, other: Group, group: Group) -> bool:
+        """C4's other exception: nobody could know of the other agent when the round was formed.
+
+        If it was known that somebody may be missing, a lease was waited for: then only what is stuck can be alive.
+        """
+        members, knows = self._formed_after_loss.get((group.job_uid, group.round), (None, True))
+        if members is None or other.incarnation in members:
+            return False
+        return not knows or (other.unkillable and _is_killed(other, self._world.now_ms))
 
     def stuck(self, group: Group) -> None:
         if not group.unkillable:
@@ -80,3 +94,7 @@ class WorkerOracle:
 
     def succeeded(self, group: Group) -> None:
         self.succeeded_nodes.add((group.job_uid, group.round, group.node))
+
+
+def _is_killed(group: Group, now_ms: int) -> bool:
+    return group.kill_at_ms is not None and group.kill_at_ms <= now_ms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rallypoint_coordinator.core.records import Entry
 from simulation.options import Options
 from simulation.oracle_agents import AgentOracle
@@ -27,6 +29,13 @@ class Oracles:
         self.alone = AloneOracle([job.name for job in options.jobs])
         self.wire = WireOracle(self.journal)
         self.agents = AgentOracle(world, self.journal)
+
+    def journal_lost(self, left: Sequence[tuple[int, Entry]]) -> None:
+        """Only these records are left of it, each with its revision."""
+        self.leases.journal_lost(len(left))
+        self.journal.journal_lost(left)
+        self.policies.journal_lost(left)
+        self.operators.journal_lost(left)
 
     def durable(self, entry: Entry, revision: int) -> None:
         """Each record, once, when it is durable."""

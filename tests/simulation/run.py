@@ -2,6 +2,7 @@
 
 python -m simulation.run --seeds 300 --base 0
 python -m simulation.run --seed 42
+python -m simulation.run --seeds 300 --with "lost journal"
 """
 
 from __future__ import annotations
@@ -11,15 +12,26 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
-from simulation.options import FaultKind, RequestKind
+from simulation.options import FaultKind, Options, RequestKind, draw_options
 from simulation.simulation import Result, run_seed
 from simulation.transcript import Transcript
+from simulation.world import World
 
 
-def replay_command(seed: int) -> str:
+def replay_command(seed: int, kind: FaultKind | None = None) -> str:
     """What shows a seed's transcript."""
-    return f"PYTHONPATH=tests .venv/bin/python -m simulation.run --seed {seed}"
+    command = f"PYTHONPATH=tests .venv/bin/python -m simulation.run --seed {seed}"
+    return command if kind is None else f"{command} --with '{kind}'"
+
+
+def with_fault(seed: int, kind: FaultKind | None) -> Options | None:
+    """What the seed gives, and this fault besides. None: what the seed gives."""
+    if kind is None:
+        return None
+    options = draw_options(World(seed))
+    return replace(options, fault_weights={kind: 1, **options.fault_weights})
 
 
 def main() -> int:
@@ -27,12 +39,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=300, help="how many (default: 300)")
     parser.add_argument("--base", type=int, default=0, help="the first (default: 0)")
     parser.add_argument("--seed", type=int, help="run this one, and print its transcript")
+    parser.add_argument("--with", type=FaultKind, dest="kind", help="with this fault in every seed: 'lost journal'")
     args = parser.parse_args()
-    return run_many(args.base, args.seeds) if args.seed is None else run_one(args.seed)
+    if args.seed is None:
+        return run_many(args.base, args.seeds, args.kind)
+    return run_one(args.seed, args.kind)
 
 
-def run_one(seed: int) -> int:
-    result = run_seed(seed, Transcript(sys.stdout))
+def run_one(seed: int, kind: FaultKind | None = None) -> int:
+    result = run_seed(seed, Transcript(sys.stdout), with_fault(seed, kind))
     if result.violation is None:
         print(f"seed {seed}: no violation in {result.events} events")
         return 0
@@ -42,14 +57,14 @@ def run_one(seed: int) -> int:
     return 1
 
 
-def run_many(base: int, seeds: int) -> int:
+def run_many(base: int, seeds: int, kind: FaultKind | None = None) -> int:
     total = Total()
     began_s = time.monotonic()
     for seed in range(base, base + seeds):
-        result = run_seed(seed)
+        result = run_seed(seed, options=with_fault(seed, kind))
         total.add(result)
         if result.violation is not None:
-            print(f"seed {seed}: {result.violation}\n    {replay_command(seed)}", flush=True)
+            print(f"seed {seed}: {result.violation}\n    {replay_command(seed, kind)}", flush=True)
     print(total.summary(time.monotonic() - began_s))
     return 1 if total.violations else 0
 

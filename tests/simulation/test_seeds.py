@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from simulation.run import replay_command
+from simulation.options import FaultKind
+from simulation.run import replay_command, with_fault
 from simulation.simulation import run_seed
 from simulation.transcript import Transcript
 
 SEEDS = 300
 CHUNK = 25
+LOSSES_BASE, LOSSES_SEEDS = 1_000, 50
 FAILED_ONCE = Path(__file__).with_name("seeds.txt")
 
 
@@ -42,6 +44,13 @@ def demand_no_violation(seed: int) -> None:
 def test_seeds(base: int) -> None:
     for seed in range(base, base + CHUNK):
         demand_no_violation(seed)
+
+
+def test_seeds_that_lose_the_journal() -> None:
+    for seed in range(LOSSES_BASE, LOSSES_BASE + LOSSES_SEEDS):
+        violation = run_seed(seed, options=with_fault(seed, FaultKind.LOST_JOURNAL)).violation
+        if violation is not None:
+            pytest.fail(f"seed {seed}: {violation}\n{replay_command(seed, FaultKind.LOST_JOURNAL)}", pytrace=False)
 
 
 @pytest.mark.parametrize("seed", failed_once())
