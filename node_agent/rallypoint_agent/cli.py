@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -17,13 +16,9 @@ from rallypoint_agent.options import RunOptions, UsageError, parse
 # Imported where they are needed: a command line that makes no sense should not wait for them, and
 # the rest can be had while other processes start.
 if TYPE_CHECKING:
-    from rallypoint.errors import Refusal
-    from rallypoint.model import Endpoint, NodeSpec
-    from rallypoint_agent.api import WorkerSpec
-    from rallypoint_agent.link import LinkConfig
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import LogsSpecs
-    from rallypoint_agent.obituary import Obituary
+    from rallypoint_agent.node_launch import NodeLaunch
 
 FAILED = 1
 USAGE = 2
@@ -65,8 +60,9 @@ def _checked(options: RunOptions) -> LogsSpecs:
     from rallypoint_agent.entry_points import EntryPointError
     from rallypoint_agent.flag_names import flag_of
     from rallypoint_agent.logs import load_logs_specs
+    from rallypoint_agent.node_launch import refusals
 
-    for refusal in filter(None, _refusals(options)):
+    for refusal in refusals(_launch(options)):
         raise UsageError(refusal.message.replace(refusal.field, flag_of(refusal.field), 1))
     _check_handlers(options)
     streams = options.redirects, options.tee
@@ -93,64 +89,28 @@ def _check_handlers(options: RunOptions) -> None:
             raise UsageError(f"{flag} {name}: {error}") from None
 
 
-def _refusals(options: RunOptions) -> Iterator[Refusal | None]:
-    from rallypoint import validation
-
-    yield validation.check_job_name(options.job)
-    yield validation.check_job_spec(options.job_spec)
-    yield validation.check_node_spec(_node_spec(options))
-    if options.node_name:
-        yield validation.check_node_name(options.node_name)
-    if options.local_addr:
-        yield validation.check_host(options.local_addr, "local_addr")
-    if options.master_addr:
-        yield validation.check_host(options.master_addr, "master_addr")
-
-
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
-    from rallypoint_agent.core.effects import FinishKind
-    from rallypoint_agent.embedded_coordinator import CoordinatorStartError, EmbeddedCoordinator
+    from rallypoint_agent.embedded_coordinator import CoordinatorStartError
     from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
     from rallypoint_agent.keeper import KeeperError
-    from rallypoint_agent.node_name import claim_node_name
-    from rallypoint_agent.predecessor import LeftoversError, clear_predecessor, record_of
+    from rallypoint_agent.node_launch import NodeLauncher, telemetry
+    from rallypoint_agent.predecessor import LeftoversError
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
     if options.signals_to_handle is not None:
         os.environ[SIGNALS_VARIABLE] = options.signals_to_handle  # For the workers too, as torchrun does.
+    launch = _launch(options)
     with contextlib.ExitStack() as ending:
         last_signals = ending.enter_context(LastSignals())
-        coordinator = None
-        if not options.coordinators:
-            coordinator = ending.enter_context(contextlib.closing(EmbeddedCoordinator()))
-        name = claim_node_name(options.job, options.node_name)
-        ending.callback(name.close)
-        ending.enter_context(_logging_to_stderr(name.name))
-        ending.enter_context(_telemetry(options))
+        launcher = ending.enter_context(NodeLauncher(launch))
+        ending.enter_context(_logging_to_stderr(launcher.node))
+        ending.enter_context(telemetry(launch))
         try:
-            clear_predecessor(name.left)
-            endpoints = (coordinator.endpoint(),) if coordinator else options.coordinators
-            link_config = _link_config(options, name.name, endpoints)
-            incarnation = link_config.incarnation
-            name.note(record_of(incarnation))
-            agent = _agent(
-                options,
-                link_config,
-                logs_specs,
-                note_obituary=lambda obituary: name.note(record_of(incarnation, obituary)),
-                hold_fds=() if name.fd is None else (name.fd,),
-                keep_children=(coordinator.pid,) if coordinator else (),
-            )
+            agent = launcher.agent(logs_specs)
             last_signals.guard(agent.signals, lambda: _status(agent))
-            try:
-                agent.run()
-            finally:
-                agent.record_own_end()
-            if agent.finish and agent.finish.kind is FinishKind.UNKILLABLE:
-                name.leave_to_keeper()
+            launcher.run(agent)
         except LeftoversError as error:
             logger.error("no worker may be started here: %s", error)
-            name.keep_record()
             return FAILED
         except CoordinatorStartError as error:
             logger.error("the coordinator of this job's own did not start: %s", error)
@@ -164,110 +124,33 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         return _report(options, agent)
 
 
-def _link_config(options: RunOptions, node: str, endpoints: tuple[Endpoint, ...]) -> LinkConfig:
-    from rallypoint import __version__
-    from rallypoint.model import Capability
-    from rallypoint_agent.link import LinkConfig
-
-    return LinkConfig(
-        endpoints=endpoints,
-        job=options.job,
-        node=node,
-        incarnation=os.urandom(16).hex(),
-        job_spec=options.job_spec,
-        node_spec=_node_spec(options),
-        agent_version=f"rallypoint-agent/{__version__}",
-        capabilities=frozenset(Capability),
-    )
-
-
-def _node_spec(options: RunOptions) -> NodeSpec:
-    from rallypoint.model import NodeSpec
-
-    return NodeSpec(
-        local_world_size=options.nproc_per_node,
-        role=options.role,
-        node_rank=options.node_rank,
-        hostname=socket.gethostname(),
-        entrypoint=os.path.basename(options.script),
-    )
-
-
-def _agent(
-    options: RunOptions,
-    link_config: LinkConfig,
-    logs_specs: LogsSpecs,
-    *,
-    note_obituary: Callable[[Obituary], None],
-    hold_fds: tuple[int, ...],
-    keep_children: tuple[int, ...],
-) -> LocalElasticAgent:
-    from rallypoint_agent.core.state import AgentConfig
-    from rallypoint_agent.grpc_setup import target
-    from rallypoint_agent.link.clock import boot_ms
-    from rallypoint_agent.local_elastic_agent import LocalElasticAgent
-
-    return LocalElasticAgent(
-        _worker_spec(options, link_config),
-        logs_specs,
-        log_line_prefix_template=os.environ.get(PREFIX_TEMPLATE_VARIABLE),
-        shutdown_timeout=options.job_spec.shutdown_timeout_ms / 1000,
-        config=AgentConfig(
-            node=link_config.node,
-            local_world_size=options.nproc_per_node,
-            job_spec=options.job_spec,
-            connect_timeout_ms=options.connect_timeout_ms,
-            start_ms=boot_ms(),
-            coordinator=", ".join(map(target, link_config.endpoints)),
-        ),
-        port_range=options.port_range,
-        run_id=options.job,
-        # A coordinator of our own ends with us: there is nobody to tell.
-        obituary=_obituary(link_config) if options.coordinators else None,
-        incarnation=link_config.incarnation,
-        note_obituary=note_obituary,
-        hold_fds=hold_fds,
-        keep_children=keep_children,
-    )
-
-
-def _worker_spec(options: RunOptions, link_config: LinkConfig) -> WorkerSpec:
-    from rallypoint_agent.api import WorkerSpec
-    from rallypoint_agent.link import Link
+def _launch(options: RunOptions) -> NodeLaunch:
+    from rallypoint_agent.node_launch import NodeLaunch
 
     program, args = _worker_command(options)
-    return WorkerSpec(
+    return NodeLaunch(
+        coordinators=options.coordinators,
+        job=options.job,
+        job_spec=options.job_spec,
+        nproc_per_node=options.nproc_per_node,
         role=options.role,
-        local_world_size=options.nproc_per_node,
-        rdzv_handler=Link(link_config),
         entrypoint=program,
         args=args,
-        max_restarts=options.job_spec.max_restarts,
+        entrypoint_name=os.path.basename(options.script),
         monitor_interval=options.monitor_interval,
+        connect_timeout_ms=options.connect_timeout_ms,
         event_log_handler=options.event_log_handler,
-        duplicate_stdout_filters=list(options.duplicate_stdout_filters),
-        duplicate_stderr_filters=list(options.duplicate_stderr_filters),
-        master_port=options.master_port,
-        master_addr=options.master_addr,
+        metric_handler=options.metric_handler,
+        node_rank=options.node_rank,
+        node_name=options.node_name,
         local_addr=options.local_addr,
+        master_addr=options.master_addr,
+        master_port=options.master_port,
+        port_range=options.port_range,
         virtual_local_rank=options.virtual_local_rank,
-    )
-
-
-def _obituary(link_config: LinkConfig) -> Obituary:
-    from rallypoint.model import NO_ROUND
-    from rallypoint_agent.obituary import Obituary
-
-    return Obituary(
-        endpoints=link_config.endpoints,
-        job=link_config.job,
-        job_uid="",
-        lease_id=0,
-        round=NO_ROUND,
-        incarnation=link_config.incarnation,
-        message="the agent was killed; its keeper ended the workers",
-        ttl_ms=link_config.job_spec.lease_ttl_ms,
-        use_proxy=link_config.use_proxy,
+        duplicate_stdout_filters=options.duplicate_stdout_filters,
+        duplicate_stderr_filters=options.duplicate_stderr_filters,
+        log_line_prefix_template=os.environ.get(PREFIX_TEMPLATE_VARIABLE),
     )
 
 
@@ -324,23 +207,6 @@ def _logging_to_stderr(node: str) -> Iterator[None]:
         yield
     finally:
         listener.stop()
-
-
-@contextlib.contextmanager
-def _telemetry(options: RunOptions) -> Iterator[None]:
-    """Where events and metrics go. Their handlers have a thread, for the same reason as our lines."""
-    from rallypoint_agent import events, metrics
-    from rallypoint_agent.background import Background
-
-    with contextlib.ExitStack() as ending:
-        background = ending.enter_context(contextlib.closing(Background("telemetry")))
-        if options.event_log_handler != events.NULL:
-            ending.enter_context(events.handled_in_background(options.event_log_handler, background))
-        if options.metric_handler != "null":
-            handler = metrics.metric_handler(options.metric_handler)
-            metrics.configure(metrics.MetricHandlerInBackground(handler, background))
-            ending.callback(metrics.configure, metrics.NullMetricHandler())
-        yield
 
 
 def _complain(message: str) -> None:

@@ -93,6 +93,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         *,
         config: AgentConfig | None = None,
         port_range: range | None = None,
+        signals: Sequence[signal.Signals] | None = None,
         run_id: str = "none",
         environ: Mapping[str, str] | None = None,
         obituary: Obituary | None = None,
@@ -101,7 +102,9 @@ class LocalElasticAgent(SimpleElasticAgent):
         hold_fds: Sequence[int] = (),
         keep_children: Collection[int] = (),
     ) -> None:
-        super().__init__(spec, exit_barrier_timeout, shutdown_timeout, config=config, port_range=port_range)
+        super().__init__(
+            spec, exit_barrier_timeout, shutdown_timeout, config=config, port_range=port_range, signals=signals
+        )
         _refuse_what_is_missing(spec, start_method)
         self._entrypoint = entrypoint_of(spec)
         # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.

@@ -15,7 +15,7 @@ import time
 import traceback
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, assert_never
 
 from rallypoint.model import (
@@ -115,7 +115,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     ``config`` has to say what the link's Hello says. Without one the job is one node's, with torch's
     two timeouts, in seconds, as its policies. ``port_range``: the workers may meet at these ports
     only, each round at another one as far as there are others (``spec.master_port``: always at that
-    one). ``finish`` says, once ``run`` is over, why.
+    one). ``signals`` end it (default: those of TORCHELASTIC_SIGNALS_TO_HANDLE). ``finish`` says, once
+    ``run`` is over, why.
 
     One thread: ``run`` and every method below belong to the thread that called it.
     """
@@ -128,13 +129,14 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         *,
         config: AgentConfig | None = None,
         port_range: range | None = None,
+        signals: Sequence[signal.Signals] | None = None,
     ) -> None:
         super().__init__(WorkerGroup(spec))
         self.finish = None
         self._shutdown_timeout = shutdown_timeout
         self._link: ControlLink = spec.rdzv_handler
         self._core = AgentCore(config or _one_node(spec, exit_barrier_timeout, shutdown_timeout))
-        self._signals = SignalWatch(signals_to_handle())
+        self._signals = SignalWatch(signals_to_handle() if signals is None else signals)
         self._effects: deque[Effect] = deque()
         self._deadline_ms: int | None = None
         self._port_range = port_range
