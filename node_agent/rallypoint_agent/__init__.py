@@ -1,6 +1,7 @@
 """The node agent: one per node, it runs the workers and does what the coordinator decides.
 
-The names that torch.distributed.elastic.agent.server has are here too, imported when first used.
+The names that torch.distributed.elastic.agent.server and torch.distributed.launcher have are here too, imported when
+first used.
 """
 
 from __future__ import annotations
@@ -17,32 +18,49 @@ if TYPE_CHECKING:
         WorkerSpec,
         WorkerState,
     )
+    from rallypoint_agent.child_failed_error import ChildFailedError, ProcessFailure
+    from rallypoint_agent.launch_config import LaunchConfig
+    from rallypoint_agent.launcher import LaunchError, SignalException, elastic_launch, launch_agent
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
     from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 
 __all__ = [
+    "ChildFailedError",
     "DefaultLogsSpecs",
     "ElasticAgent",
+    "LaunchConfig",
+    "LaunchError",
     "LocalElasticAgent",
     "LogsDest",
     "LogsSpecs",
+    "ProcessFailure",
     "RunResult",
+    "SignalException",
     "SimpleElasticAgent",
     "Std",
     "Worker",
     "WorkerGroup",
     "WorkerSpec",
     "WorkerState",
+    "elastic_launch",
+    "launch_agent",
 ]
 
 _MODULES = {
+    "ChildFailedError": "child_failed_error",
     "DefaultLogsSpecs": "logs",
+    "LaunchConfig": "launch_config",
+    "LaunchError": "launcher",
     "LocalElasticAgent": "local_elastic_agent",
     "LogsDest": "logs",
     "LogsSpecs": "logs",
+    "ProcessFailure": "child_failed_error",
+    "SignalException": "launcher",
     "SimpleElasticAgent": "simple_elastic_agent",
     "Std": "logs",
+    "elastic_launch": "launcher",
+    "launch_agent": "launcher",
 }
 
 

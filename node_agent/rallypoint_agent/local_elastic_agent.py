@@ -141,6 +141,14 @@ class LocalElasticAgent(SimpleElasticAgent):
         """Where the output of the last round's workers is; "" if it went where ours goes."""
         return self._log_dir
 
+    def error_file(self, failure: WorkerFailure) -> str:
+        """Where a worker of the last round left why it failed; "" if it left nothing, or not here."""
+        round_ = self._local_round
+        if round_ is None or failure.node != self._core.config.node:
+            return ""
+        path = round_.error_files.get(failure.local_rank, "")
+        return path if os.path.isfile(path) else ""
+
     # --- the agent's start and end
 
     def _open(self) -> None:
