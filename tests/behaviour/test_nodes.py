@@ -127,3 +127,15 @@ def test_a_job_that_never_has_its_nodes_is_no_workers_failure(nodes: Nodes, tmp_
     outcome = node.outcome()
     assert outcome["error"] == "DECIDED"
     assert "node" in outcome["message"]
+
+
+def test_a_node_that_is_drained_has_nothing_to_return(nodes: Nodes, cluster: ProcessCluster, tmp_path: Path) -> None:
+    stays = nodes.launch("a", "linger", str(tmp_path), "a", min_nodes=1, rdzv_configs={"last_call_timeout": "1m"})
+    goes = {"node_name": "drained", "last_call_timeout": "1m"}
+    drained = nodes.launch("b", "linger", str(tmp_path), "b", min_nodes=1, rdzv_configs=goes)
+    appears(tmp_path, "b-in-2")
+    cluster.drain("j", "drained")
+    assert drained.outcome() == {"returned": {}}
+    appears(tmp_path, "a-in-1")
+    (tmp_path / "a-1").touch()
+    assert returned(stays.outcome()) == {0: 1}
