@@ -17,6 +17,7 @@ from rallypoint_agent.events import get_logging_handler
 from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.node_launch import NodeLaunch, refusals
+from rallypoint_agent.rdzv_conf import read_store_host
 from rallypoint_agent.run_flags import FLAGS
 from rallypoint_agent.signals import DEFAULT_SIGNALS
 
@@ -27,8 +28,14 @@ _POLICIES = (
     *("rejoin_wait", "no_restart_exit_codes"),
 )
 _OF_THE_NODE = ("node_name", "node_rank", "connect_timeout")
-_KEYS = {flag.dest: flag for flag in FLAGS if flag.dest in (*_POLICIES, *_OF_THE_NODE)}
-"""What ``rdzv_configs`` may hold: flags of ``rallypoint run``."""
+_STORE = "store"
+_READERS: dict[str, Callable[[str], Any]] = {
+    **{flag.dest: flag.read for flag in FLAGS if flag.dest in (*_POLICIES, *_OF_THE_NODE)},
+    _STORE: read_store_host,
+}
+"""What ``rdzv_configs`` may hold: what flags of ``rallypoint run`` say, and who serves the workers' store."""
+
+_CONNECT_TIMEOUT_MS = next(flag.default for flag in FLAGS if flag.dest == "connect_timeout")
 
 _TORCHS_KEYS = {"timeout": "join_timeout", "rank": "node_rank"}
 
@@ -45,10 +52,11 @@ class LaunchConfig:
     ``rdzv_endpoint``: the coordinator, as HOST:PORT; several are separated by commas. Without one the job is one
     node's, with a coordinator of its own. ``rdzv_backend``: "rallypoint" (default), or "c10d", which means the same;
     torch's other backends are refused. ``rdzv_configs``: policies, by their names as flags of ``rallypoint run`` with
-    underscores, durations as there ("30s", or a number of seconds); also ``node_name``, ``node_rank`` and
-    ``connect_timeout``. ``rdzv_timeout``, like the key "timeout", is ``join_timeout``. ``run_id`` is the job's name,
-    which one node's job needs not. ``max_restarts`` are collective restarts of the whole job. ``signals_to_handle``:
-    names, separated by commas. ``shutdown_timeout``: default TORCH_ELASTIC_SHUTDOWN_TIMEOUT, or 30.
+    underscores, durations as there ("30s", or a number of seconds); also ``node_name``, ``node_rank``,
+    ``connect_timeout`` and ``store`` ("worker" or "agent" serves the workers' store). ``rdzv_timeout``, like the key
+    "timeout", is ``join_timeout``. ``run_id`` is the job's name, which one node's job needs not. ``max_restarts`` are
+    collective restarts of the whole job. ``signals_to_handle``: names, separated by commas. ``shutdown_timeout``:
+    default TORCH_ELASTIC_SHUTDOWN_TIMEOUT, or 30.
     """
 
     min_nodes: int
@@ -105,7 +113,7 @@ def node_launch(
         args=tuple(args),
         entrypoint_name=os.path.basename(entrypoint_name(entrypoint, args)),
         monitor_interval=config.monitor_interval,
-        connect_timeout_ms=values.get("connect_timeout", _KEYS["connect_timeout"].default),
+        connect_timeout_ms=values.get("connect_timeout", _CONNECT_TIMEOUT_MS),
         event_log_handler=config.event_log_handler,
         metric_handler="null",
         node_rank=values.get("node_rank"),
@@ -138,7 +146,7 @@ def _check(config: LaunchConfig, launch: NodeLaunch) -> None:
 def _in_our_words(refusal: Refusal) -> str:
     name = refusal.field.rpartition(".")[2]
     key = name.removesuffix("_delay")
-    ours = f'rdzv_configs["{key}"]' if key in _KEYS else _FIELDS.get(name, name)
+    ours = f'rdzv_configs["{key}"]' if key in _READERS else _FIELDS.get(name, name)
     return refusal.message.replace(refusal.field, ours, 1)
 
 
@@ -164,12 +172,12 @@ def _rdzv_configs(config: LaunchConfig) -> dict[str, Any]:
     given = {_TORCHS_KEYS.get(key, key): value for key, value in config.rdzv_configs.items()}
     if config.rdzv_timeout != -1:
         given.setdefault("join_timeout", config.rdzv_timeout)
-    if unknown := sorted(given.keys() - _KEYS.keys()):
-        raise ValueError(f"rdzv_configs: {unknown[0]!r} is not known; there are {', '.join(sorted(_KEYS))}")
+    if unknown := sorted(given.keys() - _READERS.keys()):
+        raise ValueError(f"rdzv_configs: {unknown[0]!r} is not known; there are {', '.join(sorted(_READERS))}")
     values = {}
     for key, value in given.items():
         try:
-            values[key] = _KEYS[key].read(str(value))
+            values[key] = _READERS[key](str(value))
         except ValueError as error:
             raise ValueError(f'rdzv_configs["{key}"]={value}: {error}') from None
     return values
@@ -182,6 +190,8 @@ def _job_spec(config: LaunchConfig, values: Mapping[str, Any], environ: Mapping[
         more["scale_up"], more["scale_up_delay_ms"] = policies.pop("scale_up")
     if "no_restart_exit_codes" in policies:
         more["no_restart_exit_codes"] = policies.pop("no_restart_exit_codes")
+    if _STORE in values:
+        more["store_host"] = values[_STORE]
     return JobSpec(
         min_nodes=config.min_nodes,
         max_nodes=config.max_nodes,

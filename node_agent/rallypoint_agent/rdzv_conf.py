@@ -43,7 +43,7 @@ def read(given: str) -> RdzvConf:
         if key not in ("store", *FLAGS, *_WITHOUT_EFFECT):
             raise ValueError(f"{key} is not known; there are store, {', '.join(FLAGS)}")
     return RdzvConf(
-        store_host=_store_host(pairs.get("store", "worker")),
+        store_host=read_store_host(pairs.get("store", "worker")),
         flags={key: value for key, value in pairs.items() if key in FLAGS},
         ignored=tuple(key for key in pairs if key in _WITHOUT_EFFECT),
     )
@@ -56,7 +56,8 @@ def _pair(item: str) -> tuple[str, str]:
     return key, value
 
 
-def _store_host(given: str) -> StoreHost:
+def read_store_host(given: str) -> StoreHost:
+    """The value of ``store``. Raises ValueError."""
     if given not in ("worker", "agent"):
         raise ValueError(f"store must be worker or agent, not {given}")
     return StoreHost(given.upper())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rallypoint.model import Endpoint, JobSpec, ScaleUp
+from rallypoint.model import Endpoint, JobSpec, ScaleUp, StoreHost
 from rallypoint_agent.launch_config import LaunchConfig, entrypoint_name, node_launch
 from rallypoint_agent.node_launch import NodeLaunch
 
@@ -44,6 +44,7 @@ def test_rdzv_configs_are_policies_by_the_names_of_their_flags() -> None:
         "coordinator_outage": "2h",
         "scale_up": "after=3s",
         "no_restart_exit_codes": "3,4",
+        "store": "agent",
         "node_name": "n",
         "rank": 5,
         "connect_timeout": "7s",
@@ -60,6 +61,7 @@ def test_rdzv_configs_are_policies_by_the_names_of_their_flags() -> None:
         scale_up=ScaleUp.AFTER,
         scale_up_delay_ms=3_000,
         no_restart_exit_codes=(3, 4),
+        store_host=StoreHost.AGENT,
     )
     assert (meant.node_name, meant.node_rank, meant.connect_timeout_ms) == ("n", 5, 7_000)
 
@@ -121,6 +123,7 @@ def test_what_a_worker_spec_has_is_passed_on() -> None:
         ({"rdzv_configs": {"read_timeout": 60}}, "rdzv_configs: 'read_timeout' is not known; there are connect_t"),
         ({"rdzv_configs": {"lease_ttl": "soon"}}, 'rdzv_configs["lease_ttl"]=soon: it must be a number'),
         ({"rdzv_configs": {"lease_ttl": 5}}, 'rdzv_configs["lease_ttl"] must be 8 s to 3600 s'),
+        ({"rdzv_configs": {"store": "mine"}}, 'rdzv_configs["store"]=mine: store must be worker or agent'),
         ({"rdzv_configs": {"node_name": "a b"}}, 'rdzv_configs["node_name"] must be'),
         ({"metrics_cfg": {"a": "b"}}, "metrics_cfg has no effect"),
         ({"signals_to_handle": "SIGTERM,SIGNONE"}, "signals_to_handle: SIGNONE is no signal"),
