@@ -52,6 +52,15 @@ class Nodes:
         return Node(process)
 
 
+@pytest.fixture(autouse=True)
+def environ() -> Iterator[None]:
+    """A launch in this process sets gRPC's variables, which no process of another test should inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[ProcessCluster]:
     folder = tmp_path / "cluster"
