@@ -90,12 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _folder(given: str) -> Path:
+    """An empty name, as an unset variable leaves it, would be the working directory."""
+    if not given:
+        raise argparse.ArgumentTypeError("the name of the directory is empty")
+    return Path(given)
+
+
 def _add_store(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--data-dir",
         metavar="DIR",
-        type=Path,
+        type=_folder,
         help="keep decisions in this directory, which is made if it is missing: a restart is invisible to jobs then",
     )
     where.add_argument(

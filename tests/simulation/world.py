@@ -15,7 +15,7 @@ from simulation.transcript import Transcript
 
 Action = Callable[[], None]
 
-EVENTS_MAX = 300_000
+EVENTS_MAX = 1_000_000
 """A run that needs more than this goes round in circles."""
 
 PPM = 1_000_000

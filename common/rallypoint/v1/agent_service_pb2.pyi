@@ -171,7 +171,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Capability.ValueType]:
-        """What the agent promises. CAPABILITY_SELF_FENCES is REQUIRED. At most 64."""
+        """What the agent promises; Capability says what is waited out for each that is missing. At most 64."""
 
     @_builtins.property
     def job_spec(self) -> _types_pb2.JobSpec:

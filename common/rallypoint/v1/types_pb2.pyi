@@ -321,8 +321,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 class JobSpec(_message.Message):
     """What every agent of a job must agree on. The first agent's JobSpec is the job's; an agent whose JobSpec differs is
     refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values. A duration that is not set
-    has its default; one that is set to 0 is 0. Every duration is 0 to 365 days unless its field says less; fence_grace is at
-    most 1799 s.
+    has its default, but for lease_ttl; one that is set to 0 is 0. Every duration is 0 to 365 days unless its field says less;
+    fence_grace is at most 1799 s.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -354,7 +354,7 @@ class JobSpec(_message.Message):
     """Who serves the workers' store. Default: the worker of rank 0."""
     @_builtins.property
     def lease_ttl(self) -> _duration_pb2.Duration:
-        """An agent that was not heard for so long is lost, and by then has no live worker. Default 30 s. At least
+        """REQUIRED. An agent that was not heard for so long is lost, and by then has no live worker. 30 s is usual. At least
         3 heartbeat intervals + fence_grace + 1 s, where the heartbeat interval is lease_ttl / 6. At most 1 h.
         """
 

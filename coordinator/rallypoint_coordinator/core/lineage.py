@@ -35,6 +35,8 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
     ``lost``: the agent comes from a history that was lost.
     """
     open_life = current if current is not None and current.facts.outcome is None else None
+    if named is not None and named.facts.job != hello.job:
+        return unknown_life(hello.job, hello.job_uid, "hello.job_uid")
     if named is not None:
         mismatch = spec_mismatch(named.facts.spec, hello.job_spec) if lost else None
         return mismatch or Enter(named)

@@ -70,7 +70,7 @@ class DamagedJournal(JournalError):
     def __init__(self, where: str, what: str) -> None:
         super().__init__(
             f"the journal {where} is damaged: {what}; restore a backup of it, or move it away to begin with an empty"
-            " one: agents that are running will be refused then (WRONG_CLUSTER) and have to be started again"
+            " one: jobs that are running then come back from what their agents know, and only those"
         )
 
 

@@ -32,6 +32,7 @@ assert b.num_keys() == before - 1
 
 a.queue_push("q", "one")
 a.queue_push("q", "two")
+assert a.queue_len("q") == 2, "pushes have no answer: only the same connection is sure to come after them"
 assert b.queue_len("q") == 2
 assert b.queue_pop("q") == b"one"
 assert b.queue_pop("q") == b"two"

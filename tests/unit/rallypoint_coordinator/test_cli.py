@@ -64,6 +64,7 @@ def test_an_open_door_is_refused_on_one_line(
         ["--store", "sqlite"],
         ["--data-dir", "x", "--store", "memory"],
         ["--data-dir"],
+        ["--data-dir", ""],
         ["--retain-jobs", "-1"],
         ["--retain-days", "1.5"],
         ["--snapshot-every", "0"],

@@ -40,6 +40,12 @@ class TestUnknown:
         a.observed = Script().running("ab", PAIR)[0].observed
         assert refused(a, job_uid="unheard-of") is Reason.UNKNOWN_LIFE
 
+    def test_the_life_of_another_job_is_none_of_this_one(self, script: Script) -> None:
+        a, _ = script.running("ab", PAIR)
+        stranger = script.agent("c", a.spec)
+        assert refused(stranger, job="other", job_uid=script.life.facts.uid) is Reason.UNKNOWN_LIFE
+        assert script.life.facts.state is JobState.RUNNING
+
     def test_without_a_round_it_joins_the_one_that_is_open(self, script: Script) -> None:
         a, _ = script.attached("ab", JobSpec(min_nodes=3, max_nodes=3))
         late = script.agent("c", a.spec)
