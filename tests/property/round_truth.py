@@ -34,6 +34,9 @@ from rallypoint_coordinator.core.records import (
 
 START_MIN_MS, REMAINS_MS = 60_000, 10_000
 
+FAILURES = frozenset({StopCause.WORKER_FAILED, StopCause.START_TIMEOUT})
+"""What ends a round at the price of a restart."""
+
 
 @dataclass(slots=True, kw_only=True)
 class RoundTruth:
@@ -223,12 +226,13 @@ class LifeTruth:
 
     def _check_price(self, record: RoundEnded, current: RoundTruth, leases: Leases) -> None:
         assert current.stopping is not None
-        failed = current.stopping.cause is StopCause.WORKER_FAILED
+        failed = current.stopping.cause in FAILURES
         left = self.charged < self.spec.max_restarts
         demand(failed or not record.charged, "C5", f"{record} after {current.stopping}")
         demand(left or not record.charged, "C5", f"{record}: {self.charged} of {self.spec.max_restarts} are spent")
         final = record.culprit is not None and record.culprit.exit_code in self.spec.no_restart_exit_codes
-        owed = failed and left and not final and not _may_be_an_echo(current, leases)
+        unstarted = current.stopping.cause is StopCause.START_TIMEOUT
+        owed = failed and left and not final and (unstarted or not _may_be_an_echo(current, leases))
         demand(record.charged or not owed, "C5", f"{record} is free: {current.stopping}")
         said = {_identity(failure) for failures in current.failures.values() for failure in failures}
         known = record.culprit is None or _identity(record.culprit) in said
@@ -281,7 +285,7 @@ class LifeTruth:
         last = self.last
         if last is None or last.ended is None or last.stopping is None:
             return False
-        return last.stopping.cause is StopCause.WORKER_FAILED and not last.ended.charged
+        return last.stopping.cause in FAILURES and not last.ended.charged
 
 
 def _identity(failure: WorkerFailure) -> tuple[object, ...]:

@@ -39,6 +39,9 @@ from simulation.oracle_workers import WorkerOracle
 from simulation.truth import History, Lease, LifeTruth, RoundTruth
 from simulation.world import Violation
 
+FAILURES = frozenset({StopCause.WORKER_FAILED, StopCause.START_TIMEOUT})
+"""What ends a round at the price of a restart."""
+
 
 class JournalOracle:
     """Sees each record once, when it is durable.
@@ -258,10 +261,10 @@ class JournalOracle:
         """Another round follows only on one that ended, and on a failure only if it was charged."""
         if last.ended is None or last.stopping is None:
             raise Violation("C4", f"{uid}: a round is formed before round {last.formed.round} ended")
-        failed = last.stopping.cause is StopCause.WORKER_FAILED
-        # The failure may have been the echo of a lost node.
+        failed = last.stopping.cause in FAILURES
+        # A worker's failure may have been the echo of a lost node.
         lost_one = any(seat.lease_id in self.lives[uid].lost for seat in last.formed.seats)
-        may_be_free = lost_one or last.is_partial
+        may_be_free = last.stopping.cause is StopCause.WORKER_FAILED and (lost_one or last.is_partial)
         if failed != last.ended.charged and not (failed and may_be_free):
             raise Violation("C5", f"{uid}: round {last.formed.round} ended by {last.stopping}, but: {last.ended}")
 
@@ -303,9 +306,10 @@ class JournalOracle:
             return
         life.charged += 1
         assert current.stopping is not None
-        if current.stopping.cause is not StopCause.WORKER_FAILED:
+        if current.stopping.cause not in FAILURES:
             raise Violation("C5", f"{uid}: round {record.round} is charged for {current.stopping.cause}")
-        if (uid, record.round) not in self._workers.failed_rounds:
+        says_failed = current.stopping.cause is StopCause.WORKER_FAILED
+        if says_failed and (uid, record.round) not in self._workers.failed_rounds:
             raise Violation("C5", f"{uid}: round {record.round} is charged, but no worker of it failed")
         if life.charged > life.spec.max_restarts:
             raise Violation("C5", f"{uid}: {life.charged} restarts of {life.spec.max_restarts}")

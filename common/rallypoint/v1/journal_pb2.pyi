@@ -74,7 +74,7 @@ class _StopCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopCause.V
     STOP_CAUSE_CANCELLED: _StopCause.ValueType  # 7
     """An operator cancelled the job."""
     STOP_CAUSE_START_TIMEOUT: _StopCause.ValueType  # 8
-    """A participant did not start its workers in time."""
+    """A participant did not start its workers in time. Costs a restart, as a failure does."""
 
 class StopCause(_StopCause, metaclass=_StopCauseEnumTypeWrapper):
     """What ends a round."""
@@ -96,7 +96,7 @@ STOP_CAUSE_RESTART_ASKED: StopCause.ValueType  # 6
 STOP_CAUSE_CANCELLED: StopCause.ValueType  # 7
 """An operator cancelled the job."""
 STOP_CAUSE_START_TIMEOUT: StopCause.ValueType  # 8
-"""A participant did not start its workers in time."""
+"""A participant did not start its workers in time. Costs a restart, as a failure does."""
 Global___StopCause: _TypeAlias = StopCause  # noqa: Y015
 
 @_typing.final

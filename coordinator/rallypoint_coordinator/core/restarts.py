@@ -14,6 +14,8 @@ from rallypoint_coordinator.core.records import StopCause
 CANDIDATES_TOLD = 7
 """So many candidates beside the culprit go into the job's outcome."""
 
+NONE_ALLOWED = "no restarts are allowed (--max-restarts 0)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -39,12 +41,16 @@ def judge(
     """Judge a round that ended. A membership change is free; a failure spends one restart, however many failed.
 
     ``lost``: nodes that were lost in the round. The workers of the others notice that before the coordinator can, so
-    failures that could be its echo do not make it a failure of the job's own. ``wall_offset_ms``: the wall clock minus
-    the clock of the failures' times.
+    failures that could be its echo do not make it a failure of the job's own. Workers that did not start are a failure
+    of that node, whatever else failed: else a node that never starts them would keep the job busy for ever.
+    ``wall_offset_ms``: the wall clock minus the clock of the failures' times.
     """
     found = first_cause(failures)
     if cause is StopCause.CANCELLED:
         return _free(stop_message, found, wall_offset_ms)
+    if cause is StopCause.START_TIMEOUT:
+        others = labelled(found, wall_offset_ms, blames_none=True)
+        return _spent(restart_count, spec, stop_message, others)
     if cause is not StopCause.WORKER_FAILED:
         return _free(f"re-forming: {stop_message}", found, wall_offset_ms)
     if lost and failures and all(each.failure.node not in lost and _could_be_an_echo(each) for each in failures):
@@ -52,9 +58,10 @@ def judge(
         return _free(message, found, wall_offset_ms)
     all_failures = labelled(found, wall_offset_ms)
     culprit, others = (all_failures[0], all_failures[1:]) if all_failures else (None, ())
-    charged, reason, message = _price(found, stop_message, restart_count, spec)
-    outcome = None if charged else _failed(reason, message, culprit, others)
-    return Verdict(charged=charged, culprit=culprit, others=others, message=message, outcome=outcome)
+    what = told(found.candidates) if found.candidates else stop_message
+    if _is_final(found, spec):
+        return _over("NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}", culprit, others)
+    return _spent(restart_count, spec, what, others, culprit)
 
 
 def _free(message: str, found: Cause, wall_offset_ms: int) -> Verdict:
@@ -62,16 +69,19 @@ def _free(message: str, found: Cause, wall_offset_ms: int) -> Verdict:
     return Verdict(charged=False, culprit=None, others=others, message=message)
 
 
-def _price(found: Cause, stop_message: str, restart_count: int, spec: JobSpec) -> tuple[bool, str, str]:
-    """Whether a restart is spent, else the reason why the job is over; and the sentence."""
-    what = told(found.candidates) if found.candidates else stop_message
-    if _is_final(found, spec):
-        return False, "NO_RESTART_EXIT_CODE", f"not restarted, that exit code is final: {what}"
+def _spent(
+    restart_count: int,
+    spec: JobSpec,
+    what: str,
+    others: tuple[WorkerFailure, ...],
+    culprit: WorkerFailure | None = None,
+) -> Verdict:
+    """One restart; if none is left, the job is over."""
     if restart_count < spec.max_restarts:
-        return True, "", f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
-    if spec.max_restarts == 0:
-        return False, "RESTARTS_EXHAUSTED", f"no restarts are allowed (--max-restarts 0): {what}"
-    return False, "RESTARTS_EXHAUSTED", f"all {spec.max_restarts} restarts are spent: {what}"
+        message = f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
+        return Verdict(charged=True, culprit=culprit, others=others, message=message)
+    none_left = f"all {spec.max_restarts} restarts are spent" if spec.max_restarts else NONE_ALLOWED
+    return _over("RESTARTS_EXHAUSTED", f"{none_left}: {what}", culprit, others)
 
 
 def _is_final(found: Cause, spec: JobSpec) -> bool:
@@ -80,9 +90,10 @@ def _is_final(found: Cause, spec: JobSpec) -> bool:
     return bool(codes) and all(code in spec.no_restart_exit_codes for code in codes)
 
 
-def _failed(reason: str, message: str, culprit: WorkerFailure | None, others: tuple[WorkerFailure, ...]) -> Outcome:
+def _over(reason: str, message: str, culprit: WorkerFailure | None, others: tuple[WorkerFailure, ...]) -> Verdict:
     candidates = tuple(failure for failure in others if failure.blame is Blame.CANDIDATE)[:CANDIDATES_TOLD]
-    return Outcome(state=JobState.FAILED, reason=reason, message=message, culprit=culprit, candidates=candidates)
+    outcome = Outcome(state=JobState.FAILED, reason=reason, message=message, culprit=culprit, candidates=candidates)
+    return Verdict(charged=False, culprit=culprit, others=others, message=message, outcome=outcome)
 
 
 def _could_be_an_echo(timed: TimedFailure) -> bool:

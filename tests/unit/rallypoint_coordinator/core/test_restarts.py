@@ -181,10 +181,35 @@ def judged(cause: StopCause, restart_count: int, max_restarts: int) -> Verdict:
     )
 
 
-@pytest.mark.parametrize("cause", [cause for cause in StopCause if cause is not StopCause.WORKER_FAILED])
+FAILURES = {StopCause.WORKER_FAILED, StopCause.START_TIMEOUT}
+
+
+@pytest.mark.parametrize("cause", [cause for cause in StopCause if cause not in FAILURES])
 def test_a_membership_change_is_free_and_has_no_culprit(cause: StopCause) -> None:
     verdict = judged(cause, 0, 0)
     assert (verdict.charged, verdict.culprit, verdict.outcome) == (False, None, None)
+
+
+@pytest.mark.parametrize("lost", [(), ("c",)])
+def test_workers_that_did_not_start_cost_a_restart_whatever_failed_because_of_it(lost: tuple[str, ...]) -> None:
+    """Only so is the number of such rounds bounded. What others' workers did meanwhile is not the cause."""
+    verdict = judge(
+        cause=StopCause.START_TIMEOUT,
+        stop_message="b did not start",
+        failures=timed([replace(TOLD_TO_STOP, exit_code=93)]),
+        restart_count=0,
+        spec=JobSpec(max_restarts=1, no_restart_exit_codes=(93,)),
+        lost=lost,
+    )
+    assert (verdict.charged, verdict.culprit) == (True, None)
+    assert verdict.message == "restart 1 of 1: b did not start"
+    assert [other.blame for other in verdict.others] == [Blame.COLLATERAL]
+
+
+def test_nor_are_they_restarted_for_ever() -> None:
+    verdict = judged(StopCause.START_TIMEOUT, 1, 1)
+    assert verdict.outcome is not None
+    assert (verdict.outcome.reason, verdict.outcome.culprit) == ("RESTARTS_EXHAUSTED", None)
 
 
 @pytest.mark.parametrize(

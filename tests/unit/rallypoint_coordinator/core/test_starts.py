@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.model import AgentPhase, JobSpec, JobState, WorkerState, WorkerStatus
-from rallypoint_coordinator.core.effects import SendLeaseStale
-from rallypoint_coordinator.core.records import RoundEnded, RoundStopping, StopCause
+from rallypoint_coordinator.core.effects import Output, SendLeaseStale
+from rallypoint_coordinator.core.records import JobDecided, RoundEnded, RoundStopping, StopCause
 from support.coordinator_script import Agent, Script, effects_of, the_record
 
 SPEC = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)
@@ -53,13 +53,24 @@ def test_who_does_not_start_in_time_is_revoked_and_the_round_is_ended(script: Sc
     assert stopping.message in script.life.watch.message
 
 
-def test_it_costs_no_restart(script: Script) -> None:
-    a, b = script.attached("ab", SPEC)
+def does_not_start(script: Script, a: Agent, b: Agent) -> Output:
+    """The round is run by a alone, then given up; returns what followed."""
+    a.run()
     pass_time(script, SPEC.start_timeout_ms, a, b)
-    a.welcome = b.welcome = None
-    a.attach(fresh=True)
-    out = b.attach(fresh=True)
-    assert not the_record(out, RoundEnded).charged
+    b.welcome = None
+    b.attach(fresh=True)
+    return a.clear()
+
+
+def test_it_costs_a_restart_and_so_it_cannot_go_on_for_ever(script: Script) -> None:
+    a, b = script.attached("ab", SPEC)
+    out = does_not_start(script, a, b)
+    ended = the_record(out, RoundEnded)
+    assert (ended.charged, ended.culprit) == (True, None)
+    assert ended.message == "restart 1 of 1: b did not start the workers within 600 s"
+    outcome = the_record(does_not_start(script, a, b), JobDecided).outcome
+    assert outcome.reason == "RESTARTS_EXHAUSTED"
+    assert "b did not start the workers" in outcome.message
 
 
 @pytest.mark.parametrize("silent", [True, False])
