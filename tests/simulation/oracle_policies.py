@@ -69,9 +69,7 @@ class PolicyOracle:
 
     def durable(self, entry: Entry, revision: int) -> None:
         record, uid = entry.record, entry.job_uid
-        if isinstance(record, CoordinatorStarted):
-            self._began()
-        elif isinstance(record, StateLost):
+        if isinstance(record, CoordinatorStarted | StateLost):
             pass  # of no life
         elif isinstance(record, JobCreated):
             self._lives[uid] = _Life(record.spec)
@@ -101,11 +99,6 @@ class PolicyOracle:
                     self._decided(uid, life, record)
                 case _:
                     pass
-
-    def _began(self) -> None:
-        """A new epoch does not know any more who was lost in the last one."""
-        for life in self._lives.values():
-            life.awaited.clear()
 
     def _gone(self, life: _Life, record: MemberGone) -> None:
         life.members.pop(record.node, None)

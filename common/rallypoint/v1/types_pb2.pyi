@@ -394,7 +394,9 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def rejoin_wait(self) -> _duration_pb2.Duration:
-        """How long a re-formation waits for a lost node to come back before it goes on without it. Default 0."""
+        """How long a re-formation waits for a lost node to come back before it goes on without it, counted from the start of
+        the coordinator if that is later. Default 0.
+        """
 
     @_builtins.property
     def no_restart_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

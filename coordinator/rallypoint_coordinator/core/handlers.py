@@ -14,7 +14,7 @@ from rallypoint_coordinator.core import quarantine, recovery, starts
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentHeartbeat
-from rallypoint_coordinator.core.machine import Trigger, await_participants, expected_back, lost_before, react
+from rallypoint_coordinator.core.machine import Trigger, await_lost, await_participants, expected_back, lost_before, react
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -167,10 +167,12 @@ def rearm(life: Life, now_ms: int) -> None:
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
         life.watch.lost = lost_before(life)
+        await_lost(life, now_ms)
     elif life.facts.state is JobState.RUNNING:
         starts.await_starts(life, now_ms)
     elif life.facts.state is JobState.GATHERING:
         life.watch.expected = expected_back(life)
+        await_lost(life, now_ms)
     elif life.facts.state is JobState.RECOVERING:
         recovery.begin(life, now_ms)
 

@@ -387,7 +387,8 @@ def _stop(step: Step) -> bool:
 def lost_before(life: Life) -> set[str]:
     """What a coordinator that started anew knows of the participants that were lost before."""
     current, members = life.facts.round, life.facts.members
-    assert current is not None
+    if current is None:
+        return set()
     return {
         node
         for node, place in current.places.items()
@@ -395,6 +396,15 @@ def lost_before(life: Life) -> set[str]:
         and member.lease_id == place.seat.lease_id
         and member.gone not in (None, GoneReason.LEFT)
     }
+
+
+def await_lost(life: Life, now_ms: int) -> None:
+    """A coordinator that started anew waits for them from its start on: when they were lost is not known."""
+    watch, current = life.watch, life.facts.round
+    if life.facts.spec.rejoin_wait_ms and current is not None:
+        lost = lost_before(life) - current.succeeded
+        watch.awaited = {node: None for node in current.places if node in lost}
+        watch.rejoin_ends_ms = now_ms + life.facts.spec.rejoin_wait_ms
 
 
 def expected_back(life: Life) -> set[int]:

@@ -474,7 +474,7 @@ class TestScaleUp:
 class TestRejoinWait:
     SPEC = JobSpec(min_nodes=1, max_nodes=2, rejoin_wait_ms=20_000, last_call_timeout_ms=0)
 
-    def lost_one(self, script: Script) -> list[Agent]:
+    def run_both(self, script: Script) -> list[Agent]:
         a, b = script.agent("a", self.SPEC), script.agent("b", self.SPEC)
         b.attach()
         b.run()
@@ -482,6 +482,10 @@ class TestRejoinWait:
         b.clear()
         for agent in (a, b):
             agent.run()
+        return [a, b]
+
+    def lost_one(self, script: Script) -> list[Agent]:
+        a, b = self.run_both(script)
         b.obituary()
         a.clear()
         return [a, b]
@@ -494,19 +498,36 @@ class TestRejoinWait:
         again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
         assert a.assignment.world_size == 2
 
+    @pytest.mark.parametrize("state", [JobState.STOPPING, JobState.GATHERING])
+    def test_nor_does_a_coordinator_restart_forget_it(self, script: Script, state: JobState) -> None:
+        a, b = self.run_both(script)
+        b.obituary()
+        if state is JobState.GATHERING:
+            a.clear()
+        assert script.life.facts.state is state
+        script.restart()
+        a.attach()
+        a.clear()
+        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        again = b.reborn()
+        again.attach()
+        again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
+        assert a.assignment.world_size == 2
+
+    def test_nor_is_it_waited_for_for_ever_then(self, script: Script) -> None:
+        a, _ = self.lost_one(script)
+        script.restart()
+        a.attach()
+        script.advance(20_000)
+        assert a.assignment.world_size == 1
+
     def test_not_for_ever(self, script: Script) -> None:
         a, _ = self.lost_one(script)
         script.advance(20_000)
         assert a.assignment.world_size == 1
 
     def test_a_node_that_left_is_not(self, script: Script) -> None:
-        a, b = script.agent("a", self.SPEC), script.agent("b", self.SPEC)
-        b.attach()
-        b.run()
-        a.attach()
-        b.clear()
-        for agent in (a, b):
-            agent.run()
+        a, b = self.run_both(script)
         b.leave()
         a.clear()
         assert a.assignment.world_size == 1
