@@ -7,6 +7,7 @@ from rallypoint.model import JobState
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.machine import stop_round
 from rallypoint_coordinator.core.records import JobCancelled, NodeDrained, RestartAsked, StopCause
+from rallypoint_coordinator.core.state import Member, Watch
 from rallypoint_coordinator.core.step import Step
 
 
@@ -64,12 +65,19 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
             metadata={"job": facts.job},
         )
     step.record(NodeDrained(node=node, lease_id=member.lease_id, by=by, reason=reason))
-    step.life.watch.ready.discard(member.lease_id)
+    _wait_no_longer(step.life.watch, member)
     step.tell(member, step.life.presences[member.lease_id])
     runs = facts.state is JobState.RUNNING and facts.round is not None and node not in facts.round.succeeded
     if runs and place_of(facts, member) is not None:
         stop_round(step, StopCause.NODE_DRAINED, f"{node} is drained by {_who(by, reason)}")
     return True
+
+
+def _wait_no_longer(watch: Watch, member: Member) -> None:
+    """The next round is formed without it."""
+    watch.ready.discard(member.lease_id)
+    watch.expected.discard(member.lease_id)
+    watch.awaited.pop(member.node, None)
 
 
 def _who(by: str, reason: str) -> str:

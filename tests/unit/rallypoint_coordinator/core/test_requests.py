@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, JobSpec, JobState
+from rallypoint.model import AgentPhase, JobSpec, JobState, Observed
 from rallypoint_coordinator.core.events import Request
 from rallypoint_coordinator.core.records import JobCancelled, NodeDrained
 from support.coordinator_script import Agent, Script, kinds, outcome_told, replayed
@@ -91,6 +93,12 @@ class TestRestart:
         assert refused(script.ask(Request.RESTART)) is Reason.NO_ROUND_RUNS
 
 
+def records_of_drain(script: Script, node: str) -> list[str]:
+    before = len(script.journal)
+    script.ask(Request.DRAIN, node)
+    return [type(entry.record).__name__ for entry in script.journal[before:]]
+
+
 class TestDrain:
     def test_the_node_leaves_and_the_others_go_on(self, script: Script, pair: list[Agent]) -> None:
         a, b = pair
@@ -107,6 +115,35 @@ class TestDrain:
         b.clear()
         a.clear()
         assert a.assignment.world_size == 1
+
+    def test_a_drained_node_is_not_waited_for(self, script: Script) -> None:
+        spec = replace(PAIR, max_nodes=3, last_call_timeout_ms=30_000)
+        agents = script.attached("abc", spec)
+        for agent in agents:
+            agent.run()
+        script.ask(Request.RESTART)
+        a, b, c = agents
+        b.clear()
+        c.clear()
+        b.break_stream()
+        a.clear()
+        assert "last call for known nodes" in script.life.watch.message
+        assert records_of_drain(script, "b") == ["NodeDrained", "RoundFormed"]
+
+    def test_nor_is_one_that_had_come_back(self, script: Script) -> None:
+        spec = replace(PAIR, rejoin_wait_ms=20_000)
+        a, b = script.agent("a", spec), script.agent("b", spec)
+        a.attach()
+        a.run()
+        b.attach()
+        a.clear()
+        for agent in (a, b):
+            agent.run()
+        b.obituary()
+        a.clear()
+        b.reborn().attach(observed=Observed())
+        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        assert records_of_drain(script, "b") == ["NodeDrained", "RoundFormed"]
 
     def test_another_agent_on_that_node_may_join(self, script: Script, pair: list[Agent]) -> None:
         a, b = pair
