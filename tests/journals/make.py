@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests .venv/bin/python tests/journals/make.py NAME STORY
 
-STORY is every-record or recovery. Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` the same for
-people), ``NAME.db`` (the same records as the coordinator keeps them: a snapshot, the last few records before it, and
-those after it) and ``NAME.json`` (the state that both lead to). What a release wrote is never written again; when a
-format changes, a new name is added.
+STORY is every-record, recovery or revoked. Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` the
+same for people), ``NAME.db`` (the same records as the coordinator keeps them: a snapshot, the last few records before
+it, and those after it) and ``NAME.json`` (the state that both lead to). What a release wrote is never written again;
+when a format changes, a new name is added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from google.protobuf.json_format import MessageToDict
 
-from rallypoint.model import AgentPhase, Capability, JobSpec, Version, WorkerStatus
+from rallypoint.model import AgentPhase, Capability, JobSpec, Observed, Version, WorkerStatus
 from rallypoint.v1 import journal_pb2
 from rallypoint_coordinator.core.cluster import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
@@ -101,6 +101,22 @@ def stands_by_alone(script: Script) -> None:
     lone = script.agent("lone", SPEC)
     lone.attach(job="lone", job_uid="lost", cluster_id="lost-cluster", highest_version=seen)
     script.advance(32_000)
+
+
+def revoked_story() -> Script:
+    """Of three nodes that ran a round, one does not stop its workers in time and another never starts them again."""
+    script = Script()
+    a, b, c = script.running("abc", SPEC)
+    b.fail()
+    a.clear()
+    beat(script, (a, b, c), 60_000)
+    b.clear()
+    beat(script, (a, b), 60_000)
+    a.run()
+    beat(script, (a, b), SPEC.start_timeout_ms)
+    a.clear()
+    b.attach(fresh=True, observed=Observed())
+    return script
 
 
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
@@ -201,7 +217,7 @@ def beat(script: Script, agents: Sequence[Agent], for_ms: int) -> None:
             agent.heartbeat()
 
 
-STORIES = {"every-record": story, "recovery": recovery_story}
+STORIES = {"every-record": story, "recovery": recovery_story, "revoked": revoked_story}
 
 
 def write(name: str, tell: Callable[[], Script]) -> None:

@@ -219,7 +219,8 @@ class Truth:
         answers = [effect.answer for effect in out.effects if isinstance(effect, Answer)]
         demand(len(answers) == 1, "C6", f"{event} is answered {answers}")
         demand((answers[0] is True) == live == bool(gone), "C4", f"{event} is answered {answers}, recorded: {gone}")
-        demand(all(record.reason is GoneReason.OBITUARY for record in gone), "C4", f"{event}: {gone}")
+        fits = all(record.reason in (GoneReason.OBITUARY, GoneReason.REVOKED) for record in gone)
+        demand(fits, "C4", f"{event}: {gone}")
         self.leases.obituary(event)
 
     def _is_live_lease_of(self, event: GoneReported) -> bool:

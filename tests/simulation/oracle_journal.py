@@ -211,11 +211,12 @@ class JournalOracle:
     def _gone(self, uid: str, life: LifeTruth, record: MemberGone) -> None:
         if record.reason is not GoneReason.LEFT:
             life.lost.add(record.lease_id)
-        if record.reason is GoneReason.EXPIRED:
+        given_up = record.reason in (GoneReason.EXPIRED, GoneReason.REVOKED)
+        if given_up:
             self._workers.excuse(uid, self.leases[record.lease_id].incarnation, life.last_number)
         if life.live.pop(record.node, None) != record.lease_id:
             raise Violation("C2", f"lease {record.lease_id} of {record.node} ends, but was not live")
-        if self.is_calm and record.reason is GoneReason.EXPIRED and life.outcome is None:
+        if self.is_calm and given_up and life.outcome is None:
             raise Violation("CALM", f"{record.node} is given up although nothing could cut it off: {record.message}")
 
     def _expelled(self, uid: str, record: NodeExpelled) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from rallypoint.model import JobSpec
 from rallypoint_coordinator.core.effects import Output, SendLeaseStale, SendWelcome
-from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, AgentLeft, AgentObserved, Event
+from rallypoint_coordinator.core.events import (
+    AgentAttached,
+    AgentHeartbeat,
+    AgentLeft,
+    AgentObserved,
+    Event,
+    GoneReported,
+)
 from rallypoint_coordinator.core.records import GoneReason, MemberGone
 from simulation.keeper_group import Group
 from simulation.options import SHORTEST_LEASE_MS
@@ -78,7 +85,7 @@ class LeaseOracle:
 
     def coordinator_stepped(self, event: Event, output: Output) -> None:
         for entry in output.records:
-            if isinstance(entry.record, MemberGone) and entry.record.reason is GoneReason.EXPIRED:
+            if isinstance(entry.record, MemberGone) and _has_run_out(event, entry.record):
                 self._demand_expired(event, entry.record)
         match event:
             case AgentAttached():
@@ -110,3 +117,9 @@ class LeaseOracle:
         ttl_ms = self._ttl_ms.get(record.lease_id, SHORTEST_LEASE_MS)
         if silent_ms < ttl_ms + EXPIRY_MARGIN_MS:
             raise Violation("A3", f"lease {record.lease_id} of {record.node} expired after {silent_ms} ms of silence")
+
+
+def _has_run_out(event: Event, record: MemberGone) -> bool:
+    """What remains are goodbyes and obituaries; one for a lease that was revoked has that as its reason."""
+    revoked = record.reason is GoneReason.REVOKED and not isinstance(event, GoneReported)
+    return revoked or record.reason is GoneReason.EXPIRED

@@ -40,7 +40,7 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     NODE_STATE_GONE: _NodeState.ValueType  # 5
     """Its agent died, and what outlived it reported so."""
     NODE_STATE_LOST: _NodeState.ValueType  # 6
-    """Its lease ran out."""
+    """Its lease ran out, or was revoked as its workers were not started or stopped in time."""
     NODE_STATE_QUARANTINED: _NodeState.ValueType  # 7
     """A member that takes part in no round, because SIGKILL does not end processes of its workers: see unkillable_pids."""
 
@@ -60,7 +60,7 @@ NODE_STATE_LEFT: NodeState.ValueType  # 4
 NODE_STATE_GONE: NodeState.ValueType  # 5
 """Its agent died, and what outlived it reported so."""
 NODE_STATE_LOST: NodeState.ValueType  # 6
-"""Its lease ran out."""
+"""Its lease ran out, or was revoked as its workers were not started or stopped in time."""
 NODE_STATE_QUARANTINED: NodeState.ValueType  # 7
 """A member that takes part in no round, because SIGKILL does not end processes of its workers: see unkillable_pids."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015

@@ -37,6 +37,10 @@ class _GoneReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GoneReason
     """An obituary came."""
     GONE_REASON_EXPIRED: _GoneReason.ValueType  # 3
     """Its lease ran out."""
+    GONE_REASON_REVOKED: _GoneReason.ValueType  # 4
+    """It did not start or stop its workers in time, so that its lease was renewed no more; then that was over: it ran out,
+    an obituary came, or the agent attached anew without workers.
+    """
 
 class GoneReason(_GoneReason, metaclass=_GoneReasonEnumTypeWrapper):
     """Why a member is no member any more."""
@@ -49,6 +53,10 @@ GONE_REASON_OBITUARY: GoneReason.ValueType  # 2
 """An obituary came."""
 GONE_REASON_EXPIRED: GoneReason.ValueType  # 3
 """Its lease ran out."""
+GONE_REASON_REVOKED: GoneReason.ValueType  # 4
+"""It did not start or stop its workers in time, so that its lease was renewed no more; then that was over: it ran out,
+an obituary came, or the agent attached anew without workers.
+"""
 Global___GoneReason: _TypeAlias = GoneReason  # noqa: Y015
 
 class _StopCause:

@@ -14,7 +14,14 @@ from rallypoint_coordinator.core import quarantine, recovery, starts
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentHeartbeat
-from rallypoint_coordinator.core.machine import Trigger, await_lost, await_participants, expected_back, lost_before, react
+from rallypoint_coordinator.core.machine import (
+    Trigger,
+    await_lost,
+    await_participants,
+    expected_back,
+    lost_before,
+    react,
+)
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -102,9 +109,11 @@ def stream_closed(step: Step, lease_id: int, stream: int) -> None:
 
 
 def member_gone(step: Step, member: Member, reason: GoneReason, message: str) -> None:
-    """The member's lease has ended and no worker of it is alive."""
+    """The member's lease has ended and no worker of it is alive. Of one that was revoked, that is the reason."""
     life = step.life
     lease_id = member.lease_id
+    if life.presences[lease_id].revoked:
+        reason = GoneReason.REVOKED
     step.record(MemberGone(node=member.node, lease_id=lease_id, reason=reason, message=message))
     life.presences.pop(lease_id, None)
     life.watch.leases.clear(lease_id)
@@ -167,6 +176,7 @@ def rearm(life: Life, now_ms: int) -> None:
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
         life.watch.lost = lost_before(life)
+        life.watch.overdue |= {node for node in life.watch.lost if _was_revoked(life.facts.members[node])}
         await_lost(life, now_ms)
     elif life.facts.state is JobState.RUNNING:
         starts.await_starts(life, now_ms)
@@ -175,6 +185,10 @@ def rearm(life: Life, now_ms: int) -> None:
         await_lost(life, now_ms)
     elif life.facts.state is JobState.RECOVERING:
         recovery.begin(life, now_ms)
+
+
+def _was_revoked(member: Member) -> bool:
+    return member.gone is GoneReason.REVOKED
 
 
 def _join(step: Step, hello: Hello, verdict: Join) -> Member:

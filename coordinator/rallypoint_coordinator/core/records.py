@@ -17,6 +17,8 @@ class GoneReason(StrEnum):
     LEFT = "LEFT"
     OBITUARY = "OBITUARY"
     EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    """It did not start or stop its workers in time, so its lease was renewed no more; then that was over."""
 
 
 class StopCause(StrEnum):

@@ -31,6 +31,7 @@ GONE_STATES = {
     GoneReason.LEFT: pb.NODE_STATE_LEFT,
     GoneReason.OBITUARY: pb.NODE_STATE_GONE,
     GoneReason.EXPIRED: pb.NODE_STATE_LOST,
+    GoneReason.REVOKED: pb.NODE_STATE_LOST,
 }
 
 

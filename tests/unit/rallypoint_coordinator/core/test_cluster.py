@@ -15,6 +15,7 @@ from rallypoint.model import (
     EndpointOffer,
     JobSpec,
     JobState,
+    Observed,
     ScaleUp,
     StoreHost,
     Version,
@@ -204,7 +205,7 @@ class TestFailure:
             a.heartbeat()
             b.heartbeat()
         assert [effect.stream for effect in stale] == [b.stream]
-        assert script.life.facts.members["b"].gone is GoneReason.EXPIRED
+        assert script.life.facts.members["b"].gone is GoneReason.REVOKED
         assert script.life.watch.message == "waiting for 2 nodes: 1 ready"
 
 
@@ -389,7 +390,7 @@ class TestMembership:
             script.advance(5_000)
             a.heartbeat()
             b.heartbeat()
-        assert script.life.facts.members["b"].gone is GoneReason.EXPIRED
+        assert script.life.facts.members["b"].gone is GoneReason.REVOKED
         assert script.life.facts.restart_count == 1
 
     def test_an_absent_standby_delays_nobody(self, script: Script) -> None:
@@ -531,6 +532,52 @@ class TestRejoinWait:
         b.leave()
         a.clear()
         assert a.assignment.world_size == 1
+
+
+class TestRevoked:
+    """A participant that does not stop in time is no lost node: what failed is no echo of it."""
+
+    SPEC = JobSpec(min_nodes=1, max_nodes=3, shutdown_timeout_ms=1_000)
+
+    def one_is_gone_one_remains(self, script: Script) -> list[Agent]:
+        """Rank 1 on b failed without a word; a and c did not stop and were revoked, and a's lease is over."""
+        agents = script.attached("abc", self.SPEC)
+        _, b, c = agents
+        for agent in agents:
+            agent.run()
+        b.fail()
+        for silent_s in range(45):
+            script.advance(1_000)
+            for agent in agents if silent_s < 10 else (b, c) if silent_s < 20 else (b,):
+                agent.heartbeat()
+        assert script.life.facts.members["a"].gone is GoneReason.REVOKED
+        assert script.life.facts.members["c"].gone is None
+        return [b, c]
+
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_the_failure_costs_the_same_after_a_coordinator_restart(self, script: Script, restarts: bool) -> None:
+        b, c = self.one_is_gone_one_remains(script)
+        if restarts:
+            script.restart()
+            b.attach()
+        c.observed = Observed()
+        c.attach(lease_id=0)
+        c.clear()
+        ended = [entry.record for entry in script.journal if isinstance(entry.record, RoundEnded)]
+        assert [(record.charged, record.message) for record in ended] == [
+            (False, "no restarts are allowed (--max-restarts 0): rank 1 on b exited with 1")
+        ]
+        assert script.life.facts.state is JobState.FAILED
+
+    def test_an_obituary_of_one_that_was_revoked_says_so_too(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        b.fail()
+        for _ in range(12):
+            script.advance(5_000)
+            a.heartbeat()
+            b.heartbeat()
+        gone = the_record(a.obituary(), MemberGone)
+        assert gone.reason is GoneReason.REVOKED
 
 
 class TestEvidence:
