@@ -7,6 +7,7 @@ from enum import StrEnum
 from rallypoint.model import AgentPhase
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.core.state import AgentConfig, AgentState
+from rallypoint_agent.core.stuck import still_there
 
 SAY_AFTER_MS = 2_000
 """A shorter absence is not worth a word: a coordinator that is restarted is back by then."""
@@ -21,14 +22,18 @@ class Waiting(StrEnum):
     """Its workers all succeeded; it looks for somebody to tell."""
     HOLDING = "HOLDING"
     """Its workers run, and go on: every endpoint refuses, or the coordinator is recovering."""
+    STUCK = "STUCK"
+    """SIGKILL does not end a process of its workers, and its lease is lost: it gets no other before that has ended."""
     FENCED = "FENCED"
     """Its workers run until the fence strikes."""
 
 
 def waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | None:
     """None while it is attached, or on its way to an end that no coordinator can change."""
-    if state.attached or state.ending is not None or state.phase is AgentPhase.STOPPING:
+    if state.attached or state.ending is not None:
         return None
+    if state.phase is AgentPhase.STOPPING:
+        return _waiting_for_stuck(state)
     if state.phase is AgentPhase.SUCCEEDED:
         return Waiting.SUCCEEDED
     if state.phase is not AgentPhase.RUNNING:
@@ -37,10 +42,17 @@ def waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | No
     return Waiting.HOLDING if was_refused and now_ms < _held_until_ms(state, config) else Waiting.FENCED
 
 
+def _waiting_for_stuck(state: AgentState) -> Waiting | None:
+    if not state.unkillable_pids:
+        return None
+    return Waiting.STUCK if state.reattach_when_gone else Waiting.LOOKING
+
+
 def gives_up_at_ms(state: AgentState, config: AgentConfig) -> int | None:
-    """Until when an agent without workers and without a coordinator waits for one."""
+    """Until when an agent without a coordinator, and without workers but those that nothing ends, waits for one."""
     spec = config.job_spec
-    if state.attached or state.phase.may_have_workers or state.ending is not None:
+    has_workers = state.phase.may_have_workers and not state.unkillable_pids
+    if state.attached or has_workers or state.ending is not None:
         return None
     if state.phase is AgentPhase.SUCCEEDED:
         return state.waiting_since_ms + spec.exit_barrier_timeout_ms
@@ -54,10 +66,13 @@ def sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int)
     left_ms = {
         Waiting.LOOKING: gives_up_at_ms(state, config),
         Waiting.SUCCEEDED: gives_up_at_ms(state, config),
+        Waiting.STUCK: gives_up_at_ms(state, config),
         Waiting.HOLDING: _held_until_ms(state, config),
         Waiting.FENCED: state.lease.term_at_ms(config.job_spec.fence_grace_ms),
     }[kind]
     left = f"{max(0, (left_ms or now_ms) - now_ms) / 1000:.0f} s"
+    if kind is Waiting.STUCK:
+        return f"{_no_other_lease(state)}: waiting for {left} more, then giving up"
     goes_on = {
         Waiting.LOOKING: f"looking for one for {left} more, then giving up",
         Waiting.SUCCEEDED: f"the workers succeeded, looking for one to tell for {left} more, then ending well",
@@ -73,11 +88,17 @@ def given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
     if state.phase is AgentPhase.SUCCEEDED:
         message = f"the workers succeeded; the coordinator could not be told for {waited}{_because(state)}"
         return Finish(kind=FinishKind.BARRIER_TIMEOUT, message=message)
-    if state.last_refusal:
+    if state.reattach_when_gone:
+        message = f"the lease was lost, and the workers did not end for {waited}"
+    elif state.last_refusal:
         message = f"no coordinator took this agent in for {waited}{_because(state)}"
     else:
         message = f"no coordinator could be reached{_where(config)} for {waited}"
     return Finish(kind=FinishKind.UNREACHABLE, message=message)
+
+
+def _no_other_lease(state: AgentState) -> str:
+    return f"{still_there(state.unkillable_pids)}, and the lease is lost: there is no other before that has ended"
 
 
 def _nobody(state: AgentState, config: AgentConfig) -> str:

@@ -502,7 +502,11 @@ class AgentCore:
     def _check_contact(self) -> None:
         gives_up_ms = gives_up_at_ms(self.state, self.config)
         if gives_up_ms is not None and self._now_ms >= gives_up_ms:
-            self._finish(given_up(self.state, self.config, self._now_ms))
+            finish = given_up(self.state, self.config, self._now_ms)
+            if self.state.unkillable_pids:
+                self._give_up(finish.message)
+            else:
+                self._finish(finish)
         else:
             self._explain_waiting()
 

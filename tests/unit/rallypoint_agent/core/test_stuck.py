@@ -8,12 +8,14 @@ import pytest
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Action, AgentPhase, Drain, Exit, Hold, JobState, Outcome, Run, Stop, WorkerState
-from rallypoint_agent.core.effects import Finish, FinishKind
+from rallypoint_agent.core.effects import Finish, FinishKind, Say
 from rallypoint_agent.core.events import (
     AttachRefused,
+    Detached,
     Event,
     GroupMonitored,
     LeaseRenewed,
+    LeaseStaleReceived,
     SignalReceived,
     WorkersStarted,
     WorkersStuck,
@@ -82,6 +84,34 @@ class TestUnkillable:
         agent.direct(Stop(0, 5_000))
         agent.direct(action)
         assert names(agent.feed(WorkersStuck(0, (101,)))) == ["Report", "Finish"]
+
+    @pytest.mark.parametrize("lost", [[Detached()], [Detached(), LeaseStaleReceived("the lease has ended")]])
+    def test_without_a_coordinator_it_ends_as_late_as_an_agent_without_workers(
+        self, stuck: AgentScript, lost: list[Event]
+    ) -> None:
+        """Nobody welcomes it while the process is there, and nobody would ever hear of it if it went on for ever."""
+        for event in lost:
+            stuck.feed(event)
+        patience_ms = max(SPEC.join_timeout_ms, SPEC.coordinator_outage_ms)
+        assert of(stuck.advance(patience_ms - 1), Finish) == []
+        [finish] = of(stuck.advance(1), Finish)
+        assert finish.kind is FinishKind.UNKILLABLE
+        assert "for 3600 s" in finish.message
+        assert "not even SIGKILL ends process 101" in finish.message
+
+    def test_it_says_what_it_waits_for_then(self, stuck: AgentScript) -> None:
+        stuck.feed(Detached())
+        stuck.feed(LeaseStaleReceived("the lease has ended"))
+        [said] = of(stuck.advance(3_000), Say)
+        assert said.message == (
+            "not even SIGKILL ends process 101 of the workers, and the lease is lost: there is no other before that"
+            " has ended: waiting for 3598 s more, then giving up"
+        )
+
+    def test_once_they_are_gone_it_attaches_again(self, stuck: AgentScript) -> None:
+        stuck.feed(LeaseStaleReceived("the lease has ended"))
+        stuck.advance(10_000)
+        assert "Reattach" in names(stuck.gone())
 
 
 class TestStart:
