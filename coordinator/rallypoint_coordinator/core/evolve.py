@@ -258,7 +258,7 @@ def _round_ended(facts: Facts, record: RoundEnded, revision: int) -> None:
 
 
 def _job_cancelled(facts: Facts, record: JobCancelled, revision: int) -> None:
-    facts.cancelled_by = record.by
+    facts.cancelled_by = record.told or record.by
 
 
 def _restart_asked(facts: Facts, record: RestartAsked, revision: int) -> None:

@@ -175,10 +175,11 @@ class RoundEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled:
-    """An operator asked for the end of the job."""
+    """An operator asked for the end of the job. ``told``: who and why, for the outcome; "": not kept then."""
 
     by: str
     reason: str
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

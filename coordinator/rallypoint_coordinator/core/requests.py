@@ -18,9 +18,9 @@ def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
         return _decided(step)
     if facts.cancelled_by:
         return False
-    step.record(JobCancelled(by=by, reason=reason))
+    step.record(JobCancelled(by=by, reason=reason, told=_who(by, reason)))
     if facts.state is JobState.RUNNING:
-        stop_round(step, StopCause.CANCELLED, f"cancelled by {_who(by, reason)}")
+        stop_round(step, StopCause.CANCELLED, f"cancelled by {facts.cancelled_by}")
     return True
 
 

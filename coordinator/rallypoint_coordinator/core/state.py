@@ -103,7 +103,7 @@ class Facts:
     last_failure: WorkerFailure | None = None
     outcome: Outcome | None = None
     cancelled_by: str = ""
-    """Who cancelled it; "" if nobody did."""
+    """Who cancelled it, and why if that was said; "" if nobody did."""
     directive_revision: int = 0
     """The last record that changed what every member is told."""
     revision: int = 0

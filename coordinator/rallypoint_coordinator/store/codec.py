@@ -315,11 +315,11 @@ def outcome_from_proto(message: types_pb2.Outcome) -> Outcome:
 
 
 def _write_cancelled(record: JobCancelled) -> pb.JobCancelled:
-    return pb.JobCancelled(by=record.by, reason=record.reason)
+    return pb.JobCancelled(by=record.by, reason=record.reason, told=record.told)
 
 
 def _read_cancelled(message: pb.JobCancelled) -> JobCancelled:
-    return JobCancelled(by=message.by, reason=message.reason)
+    return JobCancelled(by=message.by, reason=message.reason, told=message.told)
 
 
 def _write_restart(record: RestartAsked) -> pb.RestartAsked:

@@ -70,6 +70,26 @@ class TestCancel:
         (record,) = [entry.record for entry in script.journal if isinstance(entry.record, JobCancelled)]
         assert (record.by, record.reason) == ("ops", "maintenance")
 
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_the_reason_is_told_however_far_the_round_is(
+        self, script: Script, pair: list[Agent], restarts: bool
+    ) -> None:
+        pair[0].fail()
+        script.ask(Request.CANCEL)
+        if restarts:
+            script.restart()
+            pair[0].attach()
+            pair[1].attach()
+        pair[1].clear()
+        assert script.life.facts.outcome is not None
+        assert script.life.facts.outcome.message == "cancelled by ops: maintenance"
+
+    def test_so_it_is_where_no_round_runs(self, script: Script) -> None:
+        script.attached("a", JobSpec(min_nodes=2, max_nodes=2))
+        script.ask(Request.CANCEL)
+        assert script.life.facts.outcome is not None
+        assert script.life.facts.outcome.message == "cancelled by ops: maintenance"
+
     def test_it_survives_a_restart_of_the_coordinator(self, script: Script, pair: list[Agent]) -> None:
         script.ask(Request.CANCEL)
         script.restart()

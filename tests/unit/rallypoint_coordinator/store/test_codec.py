@@ -82,7 +82,7 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
         records.RoundEnded, round=ids, charged=st.booleans(), culprit=st.none() | failures, message=texts
     ),
     records.JobDecided: st.builds(records.JobDecided, outcome=outcomes),
-    records.JobCancelled: st.builds(records.JobCancelled, by=texts, reason=texts),
+    records.JobCancelled: st.builds(records.JobCancelled, by=texts, reason=texts, told=texts),
     records.RestartAsked: st.builds(records.RestartAsked, by=texts, reason=texts),
     records.NodeDrained: st.builds(records.NodeDrained, node=texts, lease_id=ids, by=texts, reason=texts),
     records.NodeExpelled: st.builds(
