@@ -155,7 +155,8 @@ class Truth:
     def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
         hello = event.hello
         welcome = next((effect.welcome for effect in out.effects if isinstance(effect, SendWelcome)), None)
-        self._lost = hello if self.history.is_lost(hello, stamp.revision) else None
+        named = self.lives.get(hello.job_uid)
+        self._lost = hello if self.history.is_lost(hello, stamp.revision, named) else None
         objection = self._objection(hello, stamp)
         if welcome is None:
             demand(not out.records or not objection, "C2", f"{objection}, yet {out.records}")
@@ -309,7 +310,8 @@ class Truth:
         demand(record.epoch == ours.epoch + 1, "C1", f"epoch {record.epoch} after {ours.epoch}")
         demand(ours.cluster_id in ("", record.cluster_id), "C1", f"{record} was {ours.cluster_id}")
         demand(bool(record.born_wall_ms) == (record.epoch == 1), "C1", f"{record} in epoch {record.epoch}")
-        ours.epoch, ours.cluster_id, ours.began_revision = record.epoch, record.cluster_id, revision
+        ours.epoch, ours.cluster_id = record.epoch, record.cluster_id
+        ours.began.append(Version(record.epoch, revision))
         ours.born_wall_ms = ours.born_wall_ms or record.born_wall_ms
 
     def _state_lost(self, record: StateLost, revision: int) -> None:
@@ -318,7 +320,8 @@ class Truth:
         demand(seen is not None and record.epoch > seen.epoch, "C1", f"{record}, and {self._lost} was seen")
         demand(record.epoch >= ours.epoch, "C1", f"{record} after {ours.epoch}")
         if record.epoch > ours.epoch:
-            ours.epoch, ours.began_revision = record.epoch, revision
+            ours.epoch = record.epoch
+            ours.began.append(Version(record.epoch, revision))
         if record.former_cluster_id:
             ours.former.add(record.former_cluster_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from property.demand import demand
 from property.lease_truth import DRIFT_PER_MILLE, MARGIN_MS, Leases, LeaseTruth
 from property.round_truth import LifeTruth, RoundTruth
-from rallypoint.model import Hello, JobSpec, Version
+from rallypoint.model import NO_ROUND, Hello, JobSpec, Version
 from rallypoint_coordinator.core.records import Place, RecoveryBegan, RecoveryEnded, RoundAdopted, RoundFormed
 
 LEAP_MAX = 1_000_000
@@ -23,7 +23,7 @@ class History:
         self.cluster_id = ""
         self.born_wall_ms = 0
         self.epoch = 0
-        self.began_revision = 0
+        self.began: list[Version] = []
         self.former: set[str] = set()
 
     def objection(self, hello: Hello, wall_ms: int) -> str:
@@ -35,11 +35,16 @@ class History:
         window_ms = hello.job_spec.coordinator_outage_ms + lease_ms(hello.job_spec)
         return "another cluster's agent" if wall_ms - self.born_wall_ms > window_ms else ""
 
-    def is_lost(self, hello: Hello, revision: int) -> bool:
+    def is_lost(self, hello: Hello, revision: int, named: LifeTruth | None = None) -> bool:
         seen = hello.highest_version
         if self._is_foreign(hello) or seen > Version(self.epoch, revision):
             return True
-        return seen.epoch < self.epoch and seen.revision >= self.began_revision
+        if any(seen.epoch < began.epoch and seen.revision >= began.revision for began in self.began):
+            return True
+        if named is None or named.outcome is not None:
+            return False
+        last = named.last.formed.round if named.last is not None else NO_ROUND
+        return hello.observed.round > max(last, named.floor) or hello.lease_id > revision
 
     def _is_foreign(self, hello: Hello) -> bool:
         return hello.cluster_id not in ("", self.cluster_id)

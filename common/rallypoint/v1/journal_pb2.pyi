@@ -836,6 +836,7 @@ class ClusterSnapshot(_message.Message):
     LIVES_FIELD_NUMBER: _builtins.int
     BORN_TIME_FIELD_NUMBER: _builtins.int
     FORMER_CLUSTER_IDS_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     epoch: _builtins.int
     @_builtins.property
@@ -850,6 +851,10 @@ class ClusterSnapshot(_message.Message):
     def former_cluster_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The clusters that it answers for."""
 
+    @_builtins.property
+    def epochs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EpochStart]:
+        """When epochs began, ascending; empty if that was not kept."""
+
     def __init__(
         self,
         *,
@@ -858,14 +863,45 @@ class ClusterSnapshot(_message.Message):
         lives: _abc.Iterable[Global___LifeSnapshot] | None = ...,
         born_time: _timestamp_pb2.Timestamp | None = ...,
         former_cluster_ids: _abc.Iterable[_builtins.str] | None = ...,
+        epochs: _abc.Iterable[Global___EpochStart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time", "cluster_id", b"cluster_id", "epoch", b"epoch", "former_cluster_ids", b"former_cluster_ids", "lives", b"lives"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["born_time", b"born_time", "cluster_id", b"cluster_id", "epoch", b"epoch", "epochs", b"epochs", "former_cluster_ids", b"former_cluster_ids", "lives", b"lives"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterSnapshot: _TypeAlias = ClusterSnapshot  # noqa: Y015
+
+@_typing.final
+class EpochStart(_message.Message):
+    """An epoch, or several that need not be told apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    LAST_REVISION_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The number of the last."""
+    revision: _builtins.int
+    """The revision of the record that began the first."""
+    last_revision: _builtins.int
+    """The revision of the record that began the last."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        last_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_revision", b"last_revision", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EpochStart: _TypeAlias = EpochStart  # noqa: Y015
 
 @_typing.final
 class LifeSnapshot(_message.Message):

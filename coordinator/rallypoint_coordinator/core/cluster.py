@@ -99,6 +99,7 @@ class Cluster:
             epoch=snapshot.epoch,
             born_wall_ms=snapshot.born_wall_ms,
             former=dict.fromkeys(snapshot.former_cluster_ids),
+            epochs=list(snapshot.epochs),
         )
         for facts in snapshot.lives:
             self.lives[facts.uid] = Life(facts)
@@ -114,6 +115,7 @@ class Cluster:
             epoch=self.epoch,
             born_wall_ms=self._history.born_wall_ms,
             former_cluster_ids=tuple(self._history.former),
+            epochs=tuple(self._history.epochs),
             lives=lives,
         )
 
@@ -192,7 +194,8 @@ class Cluster:
 
     def _attached(self, event: AgentAttached, stamp: Stamp, out: Output) -> None:
         hello = event.hello
-        known = self._history.judge(hello, stamp)
+        named = self.lives.get(hello.job_uid)
+        known = self._history.judge(hello, stamp, named.facts if named is not None else None)
         refusal = known if isinstance(known, Refusal) else self._enter(event, known, stamp, out)
         if refusal is not None:
             out.effects.append(RefuseStream(event.stream, refusal))

@@ -48,10 +48,10 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
     if member.drained_by:
         return "DRAINED", f"drained by {member.drained_by}", Drain(facts.spec.shutdown_timeout_ms)
-    if member.unkillable_pids:
-        return "QUARANTINED", describe_quarantine(member), Hold()
     if facts.state == JobState.RECOVERING:
         return "RECOVERING", "the job's records are lost: keep what runs until its nodes are back", Keep()
+    if member.unkillable_pids:
+        return "QUARANTINED", describe_quarantine(member), Hold()
     current, place = facts.round, place_of(facts, member)
     if facts.state == JobState.GATHERING:
         return "WAITING_FOR_NODES", _waiting(facts), Hold()

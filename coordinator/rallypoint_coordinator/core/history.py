@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Hello, Version
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.membership import SELF_FENCING, lease_expiry_ms
 from rallypoint_coordinator.core.records import CoordinatorStarted, StateLost
+from rallypoint_coordinator.core.state import Facts
 
 FORMER_CLUSTERS_MAX = 64
 """So many former clusters a cluster answers for."""
 
 EPOCH_LEAP_MAX = 1_000_000
 """An agent that has seen so many more starts of the coordinator has not seen them of this one."""
+
+
+EPOCHS_MAX = 64
+"""So many epochs are told apart; of earlier ones only that they were."""
+
+
+class EpochStart(NamedTuple):
+    """An epoch, or several as one: the number of the last, and the revisions that began the first and the last."""
+
+    epoch: int
+    revision: int
+    last_revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +51,8 @@ class History:
     epoch: int = 0
     born_wall_ms: int = 0
     former: dict[str, None] = field(default_factory=dict)
-    began_revision: int = 0
-    """The revision at which the epoch began: what was shown to agents in an earlier one is older."""
+    epochs: list[EpochStart] = field(default_factory=list)
+    """When epochs began, ascending: what was shown to agents before an epoch is older than its beginning."""
 
     def started(self, record: CoordinatorStarted, revision: int) -> None:
         self.cluster_id = record.cluster_id
@@ -51,14 +65,24 @@ class History:
         self._begin_epoch(record.epoch, revision)
 
     def _begin_epoch(self, epoch: int, revision: int) -> None:
-        if epoch != self.epoch:
-            self.epoch, self.began_revision = epoch, revision
+        if epoch == self.epoch:
+            return
+        self.epoch = epoch
+        first = revision
+        if self.epochs and self.epochs[-1].last_revision == revision - 1:
+            # Nothing was decided in between: what this journal has shown is older than both.
+            first = self.epochs.pop().revision
+        self.epochs.append(EpochStart(epoch, first, revision))
+        if len(self.epochs) > EPOCHS_MAX:
+            # At worst an agent that was away for so long is asked what it holds.
+            self.epochs[:2] = [self.epochs[1]._replace(revision=self.epochs[0].revision)]
 
-    def judge(self, hello: Hello, stamp: Stamp) -> Known | Lost | Refusal:
-        """O(1). Nothing is changed."""
+    def judge(self, hello: Hello, stamp: Stamp, named: Facts | None = None) -> Known | Lost | Refusal:
+        """O(1). Nothing is changed. ``named``: the life that the Hello names, if it is known."""
         seen = hello.highest_version
         if hello.cluster_id in ("", self.cluster_id):
-            if not self._is_behind(seen, stamp.revision):
+            is_behind = self._is_behind(seen, stamp.revision) or _holds_more(hello, stamp.revision, named)
+            if not is_behind:
                 return Known()
             return self._behind(seen, stamp.revision) if self._leaps(seen) else self._lost("", seen)
         if self._leaps(seen) or not (hello.cluster_id in self.former or self._may_take_over(hello, stamp)):
@@ -66,9 +90,10 @@ class History:
         return self._lost("" if hello.cluster_id in self.former else hello.cluster_id, seen)
 
     def _is_behind(self, seen: Version, revision: int) -> bool:
-        """Whether the journal went backwards: what an earlier epoch showed to an agent came before this one began."""
-        if seen.epoch < self.epoch:
-            return seen.revision >= self.began_revision
+        """Whether the journal went backwards: what an epoch showed to an agent came before the next one began."""
+        following = next((began for began in self.epochs if began.epoch > seen.epoch), None)
+        if following is not None:
+            return seen.revision >= following.revision
         return seen > Version(self.epoch, revision)
 
     def _leaps(self, seen: Version) -> bool:
@@ -111,3 +136,10 @@ class History:
             ),
             metadata={"ours": f"{self.epoch}.{revision}", "theirs": f"{seen.epoch}.{seen.revision}"},
         )
+
+
+def _holds_more(hello: Hello, revision: int, named: Facts | None) -> bool:
+    """Whether the agent has what the journal never gave: its epochs may have the lost ones' numbers, and be longer."""
+    if named is None or named.outcome is not None:
+        return False
+    return hello.observed.round >= named.next_round or hello.lease_id > revision

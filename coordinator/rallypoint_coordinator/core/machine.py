@@ -324,6 +324,11 @@ def _gather_anew(life: Life, now_ms: int) -> None:
 
 def _run(step: Step) -> bool:
     facts, watch = step.life.facts, step.life.watch
+    assert facts.round is not None
+    if facts.cancelled_by or not facts.round.is_whole:
+        # A crash came between the adoption and the stop that goes with it.
+        _stop_adopted(step, f"nodes of round {facts.round.number} did not come back after the records were lost")
+        return True
     joined = scaling.due(facts, watch, step.stamp.at_ms)
     if joined is not None:
         stop_round(step, StopCause.NODE_JOINED, joined)

@@ -38,10 +38,19 @@ def expel_those_stuck(step: Step) -> None:
 
 
 def readmit_if_clean(step: Step, member: Member, presence: Presence) -> None:
-    """Nothing of its workers is left, says its agent: it may take part again."""
-    life = step.life
-    if not member.unkillable_pids or presence.observed.may_have_workers or life.facts.outcome is not None:
+    """Nothing of its workers is left, says its agent: it may take part again.
+
+    Or it holds a round from after the quarantine, which it can have been given only once it was readmitted: that is on
+    a lost record, and the round is not to be taken for one that is stuck.
+    """
+    life, report = step.life, presence.observed
+    holds_later = report.round > life.facts.round_number and not report.unkillable_pids
+    if not member.unkillable_pids or life.facts.outcome is not None:
         return
+    if report.may_have_workers and not holds_later:
+        return
+    if holds_later:
+        life.watch.overdue.discard(member.node)
     step.record(NodeReadmitted(node=member.node, lease_id=member.lease_id))
     life.watch.quarantined.discard(member.lease_id)
     step.tell(member, presence)

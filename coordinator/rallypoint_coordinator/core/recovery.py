@@ -145,7 +145,7 @@ def _place_of(held: Assignment, member: Member) -> Place:
 def beginning(facts: Facts, hello: Hello, epoch: int) -> RecoveryBegan | None:
     """What a Hello from a lost history begins; None if the life is being recovered already, or was since then."""
     held = hello.observed.assignment
-    round_number = held.round if held is not None else NO_ROUND
+    round_number = max(hello.observed.round, held.round if held is not None else NO_ROUND)
     restart_count = min(held.restart_count, facts.spec.max_restarts) if held is not None else 0
     known = round_number < facts.next_round and restart_count <= facts.restart_count
     if facts.outcome is not None or (known and hello.highest_version.epoch < facts.recovery_epoch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.state import Facts, Round
 
 
@@ -15,6 +16,7 @@ class ClusterSnapshot:
     epoch: int
     born_wall_ms: int = 0
     former_cluster_ids: tuple[str, ...] = ()
+    epochs: tuple[EpochStart, ...] = ()
     lives: tuple[Facts, ...]
 
 

@@ -76,10 +76,11 @@ class Round:
     """Once it has ended: what failed in it, without tracebacks, the root cause first."""
     leaves_remains: bool = False
     """Some participant's agent does not end what its workers started."""
+    is_whole: bool = field(init=False, repr=False, compare=False)
+    """Follows from the places, which never change: it is asked for at every step."""
 
-    @property
-    def is_whole(self) -> bool:
-        return sum(place.seat.local_world_size for place in self.places.values()) == self.world_size
+    def __post_init__(self) -> None:
+        self.is_whole = sum(place.seat.local_world_size for place in self.places.values()) == self.world_size
 
     def is_after_stop(self, seen: Version) -> bool:
         """Whether who has seen this has seen the round's end. Of an earlier epoch it may be a lost journal's."""

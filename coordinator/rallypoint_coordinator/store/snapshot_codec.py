@@ -10,6 +10,7 @@ from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.wire.scalars import instant_from_proto, instant_to_proto
 from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
 from rallypoint_coordinator.core.evolve import places_of
+from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
 from rallypoint_coordinator.store.codec import (
@@ -46,6 +47,7 @@ def snapshot_to_proto(snapshot: ClusterSnapshot) -> pb.ClusterSnapshot:
         epoch=snapshot.epoch,
         born_time=instant_to_proto(snapshot.born_wall_ms),
         former_cluster_ids=snapshot.former_cluster_ids,
+        epochs=[pb.EpochStart(**began._asdict()) for began in snapshot.epochs],
         lives=[_life_to_proto(facts) for facts in snapshot.lives],
     )
 
@@ -57,6 +59,7 @@ def snapshot_from_proto(message: pb.ClusterSnapshot) -> ClusterSnapshot:
         epoch=message.epoch,
         born_wall_ms=instant_from_proto(message.born_time),
         former_cluster_ids=tuple(message.former_cluster_ids),
+        epochs=tuple(EpochStart(began.epoch, began.revision, began.last_revision) for began in message.epochs),
         lives=tuple(_life_from_proto(life) for life in message.lives),
     )
 

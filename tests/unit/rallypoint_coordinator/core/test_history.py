@@ -7,7 +7,7 @@ import pytest
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_VERSION, Hello, JobSpec, NodeSpec, Version
 from rallypoint_coordinator.core.events import Stamp
-from rallypoint_coordinator.core.history import EPOCH_LEAP_MAX, FORMER_CLUSTERS_MAX, History, Known, Lost
+from rallypoint_coordinator.core.history import EPOCH_LEAP_MAX, EPOCHS_MAX, FORMER_CLUSTERS_MAX, History, Known, Lost
 from rallypoint_coordinator.core.records import CoordinatorStarted, StateLost
 
 SPEC = JobSpec(lease_ttl_ms=30_000, coordinator_outage_ms=60_000)
@@ -44,7 +44,7 @@ def stamp(age_ms: int = 0) -> Stamp:
 
 @pytest.mark.parametrize(
     "seen",
-    [NO_VERSION, Version(1, 19), Version(1, 39), Version(2, 39), Version(3, 40), Version(3, 50)],
+    [NO_VERSION, Version(1, 19), Version(2, 39), Version(3, 40), Version(3, 50)],
 )
 @pytest.mark.parametrize("cluster_id", ["", "ours"])
 def test_what_the_journal_knows(cluster_id: str, seen: Version) -> None:
@@ -53,12 +53,38 @@ def test_what_the_journal_knows(cluster_id: str, seen: Version) -> None:
 
 @pytest.mark.parametrize(
     ("seen", "epoch"),
-    [(Version(3, 51), 4), (Version(4, 0), 5), (Version(9, 2), 10), (Version(2, 40), None), (Version(1, 99), None)],
+    [
+        (Version(3, 51), 4),
+        (Version(4, 0), 5),
+        (Version(9, 2), 10),
+        (Version(2, 40), None),
+        (Version(1, 99), None),
+        (Version(1, 20), None),
+    ],
 )
 def test_what_the_journal_has_forgotten(seen: Version, epoch: int | None) -> None:
-    """What was shown in an earlier epoch is older than this one. The epoch is raised only where it has to be."""
+    """What was shown in an epoch is older than the next one. The epoch is raised only where it has to be."""
     record = StateLost(former_cluster_id="", epoch=epoch) if epoch is not None else None
     assert history().judge(hello("ours", seen), stamp()) == Lost(record)
+
+
+def test_epochs_in_which_nothing_was_decided_are_not_told_apart() -> None:
+    ours = history()
+    for number in range(1, 1_000):
+        ours.started(CoordinatorStarted(cluster_id="ours", epoch=EPOCH + number, born_wall_ms=0), NOW + number)
+    assert ours.epochs == [(1, 1, 1), (2, 20, 20), (EPOCH, BEGAN, BEGAN), (EPOCH + 999, NOW + 1, NOW + 999)]
+    assert ours.judge(hello(seen=Version(EPOCH, NOW)), stamp()) == Known()
+    assert ours.judge(hello(seen=Version(EPOCH, NOW + 1)), stamp()) == Lost(None)
+
+
+def test_how_many_epochs_are_told_apart_is_bounded_and_no_loss_is_missed() -> None:
+    ours = History()
+    for epoch in range(1, 2 * EPOCHS_MAX + 1):
+        ours.started(CoordinatorStarted(cluster_id="ours", epoch=epoch, born_wall_ms=0), 10 * epoch)
+    now = Stamp(at_ms=0, wall_ms=BORN_MS, revision=10_000)
+    assert len(ours.epochs) == EPOCHS_MAX
+    assert all(ours.judge(hello(seen=Version(epoch, 10 * epoch + 10)), now) == Lost(None) for epoch in range(1, 128))
+    assert ours.judge(hello(seen=Version(100, 1_009)), now) == Known()
 
 
 def test_the_raised_epoch_is_above_all_that_was_seen_and_ends_nothing_of_this_start() -> None:

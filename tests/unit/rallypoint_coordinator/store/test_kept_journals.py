@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def expected(name: str) -> ClusterSnapshot:
     return snapshot_from_proto(ParseDict(state, journal_pb2.ClusterSnapshot()))
 
 
+def without_epochs(cluster: Cluster) -> ClusterSnapshot:
+    """When epochs began is in the records, but these snapshots did not keep it."""
+    return replace(cluster.snapshot(), epochs=())
+
+
 def replayed(name: str) -> Cluster:
     cluster = Cluster()
     for revision, data in records(name):
@@ -57,7 +63,7 @@ def replayed(name: str) -> Cluster:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_records_lead_to_the_state(name: str) -> None:
-    assert replayed(name).snapshot() == expected(name)
+    assert without_epochs(replayed(name)) == expected(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,7 +76,7 @@ async def test_the_database_leads_to_the_state(name: str, tmp_path: Path) -> Non
     tail = [stored async for stored in journal.read(snapshot.revision)]
     for revision, data in tail:
         cluster.apply(decode(data), revision)
-    assert cluster.snapshot() == expected(name)
+    assert without_epochs(cluster) == expected(name)
     assert tail == records(name)[snapshot.revision :]
     await journal.close()
 

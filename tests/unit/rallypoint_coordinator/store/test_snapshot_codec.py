@@ -12,6 +12,7 @@ from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.core import records
 from rallypoint_coordinator.core.evolve import places_of
+from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.records import GoneReason, StopCause
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
@@ -114,6 +115,7 @@ def test_a_snapshot_survives(data: st.DataObject) -> None:
         epoch=data.draw(ids),
         born_wall_ms=data.draw(instants_ms),
         former_cluster_ids=tuple(data.draw(st.lists(texts, max_size=3))),
+        epochs=tuple(data.draw(st.lists(st.builds(EpochStart, ids, ids, ids), max_size=3))),
         lives=tuple(data.draw(lives(uid)) for uid in uids),
     )
     again = decode_snapshot(encode_snapshot(snapshot))
