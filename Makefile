@@ -14,8 +14,10 @@ setup: .venv/.stamp-dev .venv/.stamp-demo .venv-proto/.stamp ## install all that
 demo: .venv/.stamp-demo ## train a small model on this machine and see it survive
 	$(BIN)/python examples/demo.py
 
-test: .venv/.stamp-dev .venv/.stamp-demo ## run the tests; ARGS="-k name" narrows them down
-	$(BIN)/pytest $(ARGS)
+# Real processes mostly wait for one another, so more tests than cores run side by side.
+JOBS ?= 3
+test: .venv/.stamp-dev .venv/.stamp-demo ## run the tests, JOBS=3 at a time; ARGS="-k name" narrows them down
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 # The fast tests of all that touches the wire, and real processes: the rest does not depend on these packages.
 LOWEST_TESTS := tests/wire tests/unit/rallypoint tests/unit/rallypoint_agent tests/process/test_run_nodes.py tests/process/test_agent_loss.py

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from support.cluster import Process, ProcessCluster
+from support.ports import free_range
 from support.processes import wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -29,7 +29,7 @@ class Node:
 
     def __init__(self, cluster: ProcessCluster) -> None:
         self.cluster = cluster
-        self.port, self.http_port = free_port(), free_port()
+        self.port, self.http_port = free_range(2)
         self.release = cluster.folder / "release"
         flags = ("--standalone", "--node-name", "node-a", "--max-restarts", "1")
         self.agent: Process = cluster.start(
@@ -61,12 +61,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield Node(cluster)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def watch(channel: grpc.Channel, service: str) -> Iterator[health_pb2.HealthCheckResponse]:
     call: grpc.UnaryStreamMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
     call = channel.unary_stream(
@@ -95,7 +89,7 @@ def test_the_checks_go_on_while_the_job_reforms(node: Node) -> None:
 def test_both_are_there_while_nodes_are_awaited(tmp_path: Path) -> None:
     with ProcessCluster(tmp_path) as cluster:
         cluster.coordinator()
-        port = free_port()
+        (port,) = free_range(1)
         agent = cluster.agent(
             "node-a",
             *("--rdzv-id", "job", "--nnodes", "2", cluster.worker("wait.py")),
