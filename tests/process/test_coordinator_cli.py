@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -174,3 +176,21 @@ def test_logs_have_one_format() -> None:
     lines = err.splitlines()
     assert all(line[:2] == "20" and line[23:29] == "Z INFO" for line in lines), json.dumps(lines)
     assert any(": job train (" in line for line in lines)
+
+
+def test_a_standard_output_that_takes_nothing_is_no_reason_not_to_serve() -> None:
+    with Path("/dev/full").open("w") as full:
+        popen = subprocess.Popen((*COMMAND, "--listen", "127.0.0.1:0"), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert popen.stderr is not None
+    lines: list[str] = []
+    while not lines or "No space left on device" not in lines[-1]:
+        lines.append(popen.stderr.readline())
+        assert lines[-1], "it has ended"
+    found = re.search(r"listening on (\S+) \(standard output cannot be written", lines[-1])
+    assert found
+    with grpc.insecure_channel(found[1]) as channel:
+        assert health(channel) == health_pb2.HealthCheckResponse.SERVING
+    popen.terminate()
+    _, err = popen.communicate(timeout=TIMEOUT_S)
+    assert popen.returncode == 0
+    assert "Traceback" not in err

@@ -9,6 +9,8 @@ import grpc.aio
 
 from rallypoint_coordinator.server.options import Address
 
+OUR_ADDRESS = "--listen takes an address of this machine"
+
 
 class ListenError(Exception):
     """The address cannot be listened on; the text names it and says why."""
@@ -35,6 +37,8 @@ def _probe(address: Address) -> None:
                 probe.listen(1)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror}; {_advice(error)}") from error
+    except UnicodeError as error:  # what no name can be: an empty label, one of more than 63 letters
+        raise ListenError(f"cannot listen on {address}: no host has such a name; {OUR_ADDRESS}") from error
 
 
 def _advice(error: OSError) -> str:
@@ -42,4 +46,4 @@ def _advice(error: OSError) -> str:
         return "another process has the port, perhaps another coordinator: choose another one with --listen"
     if error.errno == errno.EACCES:
         return "choose a port above 1023 with --listen"
-    return "--listen takes an address of this machine"
+    return OUR_ADDRESS

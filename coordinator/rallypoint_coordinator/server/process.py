@@ -74,7 +74,7 @@ async def serve(options: ServerOptions, store: Store) -> int:
         _stop_on_signals(stop.set, embedded=options.embedded)
         if options.embedded:
             _stop_on_stdin_eof(stop.set)
-        print(f"rallypoint coordinator listening on {bound}", flush=True)
+        _print(f"rallypoint coordinator listening on {bound}")
         _settle_garbage_collector()
         await _until(stop, server)
     except (ListenError, JournalError) as error:
@@ -92,8 +92,19 @@ def driver_options(options: ServerOptions) -> DriverOptions:
 
 def failed(error: Exception) -> int:
     """Say what is wrong on one line. Returns the exit status."""
-    print(f"rallypoint coordinator: {error}", file=sys.stderr)
+    print(f"rallypoint coordinator: {' '.join(str(error).splitlines())}", file=sys.stderr)
     return EXIT_FAILED
+
+
+def _print(line: str) -> None:
+    """To standard output if it takes it: a full disk or a reader that has gone is no reason not to serve."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        log.warning("%s (standard output cannot be written: %s)", line, error.strerror)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else the interpreter tries again at its end, and fails by that
+        os.close(nowhere)
 
 
 async def _until(stop: asyncio.Event, server: Server) -> None:

@@ -34,3 +34,9 @@ async def test_a_port_in_use(server: grpc.aio.Server, capfd: pytest.CaptureFixtu
 async def test_an_address_that_is_not_ours(server: grpc.aio.Server) -> None:
     with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1:4: .+; --listen takes an address"):
         listen(server, Address("192.0.2.1", 4))
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b"])
+async def test_a_name_that_no_host_can_have(server: grpc.aio.Server, host: str) -> None:
+    with pytest.raises(ListenError, match=r"cannot listen on .+:4: .+; --listen takes an address of this machine"):
+        listen(server, Address(host, 4))
