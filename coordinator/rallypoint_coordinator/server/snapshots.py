@@ -48,6 +48,8 @@ class Snapshots:
             data = await asyncio.to_thread(encode_checked, state)
             await self._journal.write_snapshot(Snapshot(revision, data), self._keep_records)
             log.info("snapshot of revision %d: %d bytes, %d lives", revision, len(data), len(state.lives))
+        except OSError as error:
+            log.error("no snapshot of revision %d, the journal keeps its records: %s", revision, error)
         except Exception as error:
             log.exception("no snapshot of revision %d, the journal keeps its records: %s", revision, error)
 
