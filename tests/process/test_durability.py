@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rallypoint_agent.link.clock import boot_ms
 from support.cluster import Process, ProcessCluster, wait_gone
+from support.coordinator_command import health, refusal, run_to_its_end
 from support.disk import small_disk
 from support.processes import is_alive, wait_until
 
 NODES = ("node-a", "node-b", "node-c")
-REFUSED = "rallypoint coordinator: "
 
 
 @pytest.fixture
@@ -50,22 +46,6 @@ def pids(cluster: ProcessCluster, round_number: int) -> dict[int, int]:
 def kill(coordinator: Process) -> None:
     coordinator.signal(signal.SIGKILL)
     coordinator.wait()
-
-
-def serving(cluster: ProcessCluster) -> int | None:
-    """What its health service says; None if it says nothing."""
-    with grpc.insecure_channel(cluster.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        stub: Any = HealthStub(channel)
-        try:
-            status: int = stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
-        except grpc.RpcError:
-            return None
-        return status
-
-
-def run_to_its_end(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", "rallypoint", "coordinator", "--listen", "127.0.0.1:0", *flags)
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_a_coordinator_that_is_killed_comes_back_and_no_worker_notices(cluster: ProcessCluster, data: str) -> None:
@@ -127,31 +107,6 @@ def test_a_second_coordinator_on_the_directory_is_refused(cluster: ProcessCluste
     cluster.coordinator_again("--data-dir", data)
 
 
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that it ended with."""
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
-    assert done.stderr.startswith(REFUSED)
-    return done.stderr.removeprefix(REFUSED).rstrip()
-
-
-def test_a_damaged_journal_is_refused(cluster: ProcessCluster, data: str) -> None:
-    kill(cluster.coordinator("--data-dir", data))
-    journal = Path(data, "journal.db")
-    for name in ("journal.db-wal", "journal.db-shm"):
-        Path(data, name).unlink(missing_ok=True)
-    journal.write_bytes(b"not what it was")
-    done = run_to_its_end("--data-dir", data)
-    assert refusal(done).startswith(f"the journal {journal} is damaged: file is not a database")
-    journal.rename(journal.with_suffix(".damaged"))
-    cluster.coordinator("--data-dir", data)
-
-
-def test_a_directory_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    done = run_to_its_end("--data-dir", str(tmp_path / "file"))
-    assert refusal(done).startswith(f"the data directory {tmp_path / 'file'} cannot be used: File exists")
-
-
 def test_a_full_disk_stops_decisions_and_is_over_when_there_is_room(cluster: ProcessCluster, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         coordinator = cluster.coordinator("--data-dir", str(disk.path / "data"))
@@ -160,10 +115,10 @@ def test_a_full_disk_stops_decisions_and_is_over_when_there_is_room(cluster: Pro
         disk.fill()
         os.kill(mine[0], signal.SIGKILL)
         coordinator.wait_for(r"database or disk is full \(SQLITE_FULL\); serving nobody")
-        wait_until(lambda: serving(cluster) == health_pb2.HealthCheckResponse.NOT_SERVING)
+        wait_until(lambda: health(cluster.address) == health_pb2.HealthCheckResponse.NOT_SERVING)
         agents[1].wait_for("refused: the coordinator is recovering: .*database or disk is full")
         disk.free()
-        wait_until(lambda: serving(cluster) == health_pb2.HealthCheckResponse.SERVING)
+        wait_until(lambda: health(cluster.address) == health_pb2.HealthCheckResponse.SERVING)
         pids(cluster, 1)
         assert cluster.job("job").restart_count == 1
         assert coordinator.popen.poll() is None
@@ -186,7 +141,7 @@ def test_a_disk_that_stays_full_for_longer_than_a_lease_ends_no_worker(cluster: 
         wait_until(lambda: boot_ms() - full_since_ms > 10_000, 30)
         assert all(is_alive(pid) for pid in mine.values())
         disk.free()
-        wait_until(lambda: serving(cluster) == health_pb2.HealthCheckResponse.SERVING)
+        wait_until(lambda: health(cluster.address) == health_pb2.HealthCheckResponse.SERVING)
         assert pids(cluster, 0) == mine
 
 

@@ -113,6 +113,9 @@ class SimJournal:
         await self._write()
         self._disk.drop(snapshot.revision - keep_records)
 
+    async def verify(self) -> None:
+        """The simulated disk stays where it is."""
+
     async def close(self) -> None:
         """Nothing to release."""
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, assert_never
 
@@ -26,20 +26,18 @@ from rallypoint_coordinator.server.clock import Clock, SystemClock
 from rallypoint_coordinator.server.inbox import Inbox
 from rallypoint_coordinator.server.outbox import Outbox
 from rallypoint_coordinator.server.outlets import Outlets
+from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.server.snapshots import Snapshots
 from rallypoint_coordinator.server.turns import Batch, pack
-from rallypoint_coordinator.store.codec import UnreadableRecord, decode
 from rallypoint_coordinator.store.journal import (
     AppendResult,
     Committed,
-    DamagedJournal,
     Fenced,
     Journal,
     JournalError,
     NotWritten,
     Unknown,
 )
-from rallypoint_coordinator.store.snapshot_codec import decode_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +136,7 @@ class Driver:
         self._meanwhile = STARTING
         self._closed: Refusal | None = None
         self._stop = asyncio.Event()
+        self._doubt = ""
 
     # --- For servicers
 
@@ -222,6 +221,11 @@ class Driver:
         self._refuse_waiting(refusal)
         await self._outlets.wait_until_no_streams()
 
+    def doubt(self, why: str) -> None:
+        """What is appended may not be found again: serve nobody until the journal was read and written to anew."""
+        self._doubt = why
+        self._inbox.wake()
+
     def stop(self) -> None:
         """Have :meth:`run` return after the turn that it is in."""
         self._stop.set()
@@ -235,12 +239,13 @@ class Driver:
         """Read the whole journal into a fresh cluster and begin an epoch."""
         await self._snapshots.settle()
         self._cluster = self._new_cluster()
-        self._revision = 0
         try:
-            await self._replay()
+            snapshot_revision, self._revision = await replay(self._journal, self._cluster)
         except OSError as error:
             raise _StateLost(f"the journal could not be read: {error}") from error
+        self._snapshots.restored(snapshot_revision)
         self._durable_revision = self._revision
+        self._doubt = ""
         output = self._cluster.start(self._stamp(), self._new_id())
         await self._commit([self._decided(output)])
         log.info("cluster %s, epoch %d, revision %d", self._cluster.cluster_id, self._cluster.epoch, self._revision)
@@ -248,31 +253,6 @@ class Driver:
         self._meanwhile = STARTING
         self._serving.set()
         await self._on_serving(True)
-
-    async def _replay(self) -> None:
-        snapshot = await self._journal.read_snapshot()
-        if snapshot is not None:
-            with self._reading(f"the snapshot of revision {snapshot.revision} cannot be read"):
-                self._cluster.restore(decode_snapshot(snapshot.data))
-            self._revision = snapshot.revision
-        self._snapshots.restored(self._revision)
-        async for revision, data in self._journal.read(self._revision):
-            if revision != self._revision + 1:
-                raise DamagedJournal(self._journal.where, f"revision {revision} follows revision {self._revision}")
-            with self._reading(f"the record at revision {revision} cannot be read"):
-                entry = decode(data)
-            with self._reading(f"the record at revision {revision} cannot follow those before it"):
-                self._cluster.apply(entry, revision)
-            self._revision = revision
-
-    @contextlib.contextmanager
-    def _reading(self, failure: str) -> Iterator[None]:
-        """Whatever goes wrong inside is damage to the journal."""
-        try:
-            yield
-        except Exception as error:
-            why = str(error) if isinstance(error, UnreadableRecord) else f"{type(error).__name__}: {error}"
-            raise DamagedJournal(self._journal.where, f"{failure}: {why}") from error
 
     async def _suspend(self, lost: _StateLost) -> None:
         """Stop acting: whatever the cluster in memory says may be wrong."""
@@ -294,6 +274,8 @@ class Driver:
         options = self._options
         events, reads = await self._inbox.take(options.turn_events_max, options.turn_reads_max)
         try:
+            if self._doubt:
+                raise _StateLost(self._doubt)
             outputs = [self._step(event) for event in events]
             if self._is_due():
                 outputs.append(self._step(TimeAdvanced()))

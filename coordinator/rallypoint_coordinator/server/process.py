@@ -58,7 +58,7 @@ def opened(options: ServerOptions) -> Iterator[Store]:
         return
     directory = DataDirectory.open(options.data_dir)
     try:
-        journal = SqliteJournal(directory.journal)
+        journal = SqliteJournal(directory.journal, directory.verify)
         yield Store(journal, f"decisions are kept in {journal.where}", directory.announce)
     finally:
         directory.close()

@@ -20,6 +20,7 @@ from rallypoint_coordinator.server.agent_servicer import AgentService
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
 from rallypoint_coordinator.server.health import Health
 from rallypoint_coordinator.server.job_servicer import JobService
+from rallypoint_coordinator.server.journal_watch import watch_journal
 from rallypoint_coordinator.server.listen import listen
 from rallypoint_coordinator.server.options import Address
 from rallypoint_coordinator.store.journal import Journal
@@ -69,6 +70,7 @@ class Server:
         self._driver = Driver(journal, options=driver_options, on_serving=self._health.set_serving)
         self._server = grpc.aio.server(options=list(OPTIONS))
         self._running: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         add_AgentServiceServicer_to_server(AgentService(self._driver), self._server)
         add_JobServiceServicer_to_server(JobService(self._driver), self._server)
         add_HealthServicer_to_server(self._health.servicer, self._server)
@@ -82,6 +84,7 @@ class Server:
         bound = listen(self._server, address)
         self._running = asyncio.create_task(self._driver.run())
         await self._driver_serves(self._running)
+        self._watching = asyncio.create_task(watch_journal(self._journal, self._driver))
         await self._server.start()
         return bound
 
@@ -103,6 +106,9 @@ class Server:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._driver.refuse_everything(SHUTTING_DOWN), STREAMS_END_S)
         self._driver.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
         if self._running is not None:
             await asyncio.wait({self._running})
         await self._server.stop(CALLS_END_S)

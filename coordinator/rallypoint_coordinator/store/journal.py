@@ -64,6 +64,14 @@ class JournalError(Exception):
     """The journal cannot be used, and a person has to act. The text is one line: what is wrong, where, what to do."""
 
 
+class UnusableJournal(JournalError):
+    """The journal is sound, as far as is known, but this coordinator cannot use it."""
+
+
+class JournalUnavailable(OSError):
+    """The store cannot do now what it should be able to do later."""
+
+
 class DamagedJournal(JournalError):
     """The journal cannot be read to its end; going on without the rest would forget decisions."""
 
@@ -119,6 +127,13 @@ class Journal(Protocol):
 
         Takes several small transactions, so that appends get their turn; one that fails leaves the earlier snapshot
         and all records after it. Raises OSError or DamagedJournal.
+        """
+        ...
+
+    async def verify(self) -> None:
+        """See that the journal is where it was, so that what is appended would be found again.
+
+        Appends and reads see to that too; this is for when there are none. Raises JournalError or OSError.
         """
         ...
 

@@ -40,5 +40,8 @@ class MemoryJournal:
         del self._records[: dropped - self._dropped]
         self._dropped = dropped
 
+    async def verify(self) -> None:
+        """Memory stays where it is."""
+
     async def close(self) -> None:
         """Nothing to release."""

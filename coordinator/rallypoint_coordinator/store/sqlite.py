@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from rallypoint_coordinator.store.journal import AppendResult, Bounds, Snapshot, Stored
-from rallypoint_coordinator.store.sqlite_file import JournalFile
+from rallypoint_coordinator.store.sqlite_file import JournalFile, no_directory
 
 CHUNK_BYTES = 1 << 20
 BATCH_RECORDS = 1_000
@@ -26,11 +26,15 @@ class SqliteJournal:
 
     bounds = Bounds(records=BATCH_RECORDS, bytes=CHUNK_BYTES)
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it, and see that it is whole. Blocks. Raises DamagedJournal or UnusableJournal."""
+    def __init__(self, path: Path, verify_directory: Callable[[], None] = no_directory) -> None:
+        """Open the file, or make it, and see that it is whole. Blocks. Raises DamagedJournal or UnusableJournal.
+
+        ``verify_directory`` is called with each transaction: it raises JournalError or OSError if others may use the
+        file.
+        """
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         try:
-            self._file = self._thread.submit(JournalFile, path).result()
+            self._file = self._thread.submit(JournalFile, path, verify_directory).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -60,6 +64,10 @@ class SqliteJournal:
             await self._do(self._file.finish_snapshot, revision, len(chunks))
         while await self._do(self._file.drop_records, revision - keep_records, BATCH_RECORDS):
             pass
+        await self._do(self._file.copy_log)
+
+    async def verify(self) -> None:
+        await self._do(self._file.verify)
 
     async def close(self) -> None:
         await self._do(self._file.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rallypoint_coordinator.store.journal import (
@@ -18,9 +18,11 @@ from rallypoint_coordinator.store.journal import (
     Stored,
     Unknown,
 )
+from rallypoint_coordinator.store.sqlite_files import OpenFiles
 from rallypoint_coordinator.store.sqlite_format import (
     check_crc,
     checksum,
+    copy_log,
     describe,
     number,
     open_database,
@@ -34,13 +36,27 @@ _LAST_REVISION = """
 """
 
 
+def no_directory() -> None:
+    """Nobody else knows of the file."""
+
+
 class JournalFile:
     """Made and used by one thread. After an error it stays usable: what a transaction began is rolled back."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises DamagedJournal or UnusableJournal."""
+    def __init__(self, path: Path, verify_directory: Callable[[], None] = no_directory) -> None:
+        """``verify_directory`` raises JournalError or OSError if others may use the file.
+
+        Raises DamagedJournal or UnusableJournal.
+        """
         self.where = str(path)
+        self._verify_directory = verify_directory
         self._db = open_database(path)
+        self._files = OpenFiles(path)
+
+    def verify(self) -> None:
+        """See that the file is still ours, and still what its name leads to. Raises JournalError or OSError."""
+        self._verify_directory()
+        self._files.verify()
 
     def close(self) -> None:
         self._db.close()
@@ -57,22 +73,33 @@ class JournalFile:
                 return Fenced(actual)
             rows = [(revision, checksum(data, revision), data) for revision, data in enumerate(records, actual + 1)]
             self._db.executemany("INSERT INTO record (revision, crc, data) VALUES (?, ?, ?)", rows)
+        except OSError as error:
+            return NotWritten(str(error))
         except sqlite3.Error as error:
             self._roll_back()
             raise_if_damage(error, self.where)
             return NotWritten(f"{self.where}: {describe(error)}")
+        return self._commit_append(actual + len(rows), is_first=actual == 0)
+
+    def _commit_append(self, revision: int, *, is_first: bool) -> AppendResult:
         try:
             self._db.execute("COMMIT")
+            self.verify()  # what went into a file that is deleted is not durable
+            if is_first:
+                copy_log(self._db)  # so that the file says by itself whose it is, should the log get lost
+        except OSError as error:
+            return Unknown(str(error))
         except sqlite3.Error as error:
             # A frame that reached the log before the error would count after a crash, unless it is written over.
             self._roll_back()
             raise_if_damage(error, self.where)
             return Unknown(f"{self.where}: {describe(error)}")
-        return Committed(actual + len(rows))
+        return Committed(revision)
 
     def read(self, after_revision: int, count_max: int) -> list[Stored]:
         """The next records, at most so many; none at the end. Raises Compacted, DamagedJournal or OSError."""
         query = "SELECT revision, crc, data FROM record WHERE revision > ? ORDER BY revision LIMIT ?"
+        self.verify()
         with translated(self.where):
             rows = self._db.execute(query, (after_revision, count_max)).fetchall()
             if not rows and after_revision < number(self._db, _LAST_REVISION):
@@ -93,6 +120,7 @@ class JournalFile:
     # --- snapshots
 
     def read_snapshot(self) -> Snapshot | None:
+        self.verify()
         with translated(self.where):
             row = self._db.execute("SELECT revision, chunk_count FROM snapshot ORDER BY revision DESC").fetchone()
             if row is None:
@@ -130,6 +158,11 @@ class JournalFile:
             ).rowcount
         return dropped == count_max
 
+    def copy_log(self) -> None:
+        """Empty the log into the file: what a snapshot wrote is more than all appends until the next."""
+        with translated(self.where):
+            copy_log(self._db)
+
     # --- transactions
 
     @contextlib.contextmanager
@@ -144,6 +177,7 @@ class JournalFile:
                 self._roll_back()
 
     def _begin(self) -> None:
+        self.verify()
         self._roll_back()  # should an earlier one have failed at that too
         self._db.execute("BEGIN IMMEDIATE")
 

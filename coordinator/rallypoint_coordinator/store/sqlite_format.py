@@ -7,13 +7,13 @@ row of data carries a CRC32 of its place and its data. A later release reads eve
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
-from rallypoint_coordinator.store.journal import DamagedJournal, JournalError
+from rallypoint_coordinator.store.journal import DamagedJournal, JournalUnavailable, UnusableJournal
+from rallypoint_coordinator.store.sqlite_files import make_ready
 
 FORMAT = 1
 APPLICATION_ID = 0x52505931
@@ -35,15 +35,17 @@ _TABLES = (
     f"PRAGMA user_version = {FORMAT}",
 )
 
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+LOG_PAGES = 256
+"""A write-ahead log of 1 MiB, as much as the largest append, is copied into the file.
 
+That holds one append in a hundred up for two syncs more, and bounds what a start after a crash has to replay.
+"""
 
-class UnusableJournal(JournalError):
-    """The file is sound, as far as is known, but this coordinator cannot use it."""
+LOG_BYTES_MAX = 4 << 20
+"""Somebody who reads by hand keeps the log from starting over: what it grew by is given back when it can."""
 
-
-class JournalUnavailable(OSError):
-    """SQLite could not do now what it should be able to do later."""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""Of our statements, which never change, SQLITE_ERROR says that a table or column is not there."""
 
 
 @contextlib.contextmanager
@@ -80,8 +82,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     where = str(path)
     try:
-        # SQLite would make it with the umask's permissions, and says less of what is wrong.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_ready(path)
         with translated(where):
             db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             try:
@@ -100,23 +101,44 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, where: str) -> None:
+    # Else text that is no UTF-8, where none belongs, would be an error of the module's own rather than a finding.
+    db.text_factory = lambda data: data.decode(errors="replace")
+    is_new = _is_new(db, where)
+    # The file's first page is written before there is a log: that it is there has to be durable before the log is.
+    db.execute("PRAGMA synchronous = EXTRA")
+    if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise UnusableJournal(f"{where} is on a file system that cannot do SQLite's WAL mode: choose a local one")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+    if is_new:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _TABLES:
+            db.execute(statement)
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # nobody reads it yet whom that would wait for
+
+
+def _is_new(db: sqlite3.Connection, where: str) -> bool:
+    """Whether nothing is in it. Raises DamagedJournal or UnusableJournal if it is not what this release writes."""
     application_id, version = number(db, "PRAGMA application_id"), number(db, "PRAGMA user_version")
-    is_new = (application_id, version, number(db, "SELECT count(*) FROM sqlite_master")) == (0, 0, 0)
-    if not is_new and application_id != APPLICATION_ID:
+    if (application_id, version, number(db, "SELECT count(*) FROM sqlite_master")) == (0, 0, 0):
+        return True
+    if application_id != APPLICATION_ID:
         raise UnusableJournal(f"{where} is no journal of Rallypoint: choose another --data-dir, or move the file away")
     if version > FORMAT:
         raise UnusableJournal(
             f"the journal {where} has format {version}, this release reads up to format {FORMAT}: run the later"
             " release that wrote it, or restore a backup from before the upgrade"
         )
-    if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-        raise UnusableJournal(f"{where} is on a file system that cannot do SQLite's WAL mode: choose a local one")
-    db.execute("PRAGMA synchronous = FULL")
-    if is_new:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES:
-            db.execute(statement)
-        db.execute("COMMIT")
+    if version < 1:
+        raise DamagedJournal(where, f"its header says format {version}")
+    return False
+
+
+def copy_log(db: sqlite3.Connection) -> None:
+    """Copy the log into the file as far as nobody reads it, without waiting for those who do."""
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def check(db: sqlite3.Connection, where: str) -> None:
@@ -124,6 +146,7 @@ def check(db: sqlite3.Connection, where: str) -> None:
     findings = [str(row[0]) for row in db.execute("PRAGMA quick_check(1)")]
     if findings != ["ok"]:
         raise DamagedJournal(where, f"SQLite finds {findings[0]!r}")
+    _check_tables(db, where)
     snapshot_revision = _check_snapshot(db, where)
     first, previous = 0, 0
     for revision, crc, data in db.execute("SELECT revision, crc, data FROM record ORDER BY revision"):
@@ -137,6 +160,26 @@ def check(db: sqlite3.Connection, where: str) -> None:
         raise DamagedJournal(
             where, f"it ends with revision {previous}, its snapshot is of revision {snapshot_revision}"
         )
+
+
+def _check_tables(db: sqlite3.Connection, where: str) -> None:
+    """Raise DamagedJournal unless each table is as a new journal has it. Others, and indexes, do no harm."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as model:
+        for statement in _TABLES:
+            model.execute(statement)
+        expected = _columns(model)
+    found = _columns(db)
+    for table, columns in expected.items():
+        if table not in found:
+            raise DamagedJournal(where, f"its table {table} is missing")
+        if found[table] != columns:
+            raise DamagedJournal(where, f"its table {table} has other columns than a journal's")
+
+
+def _columns(db: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """By table: place, name, type, NOT NULL, default, place in the primary key of each column."""
+    tables = [str(name) for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {table: db.execute("SELECT * FROM pragma_table_info(?)", (table,)).fetchall() for table in tables}
 
 
 def _check_snapshot(db: sqlite3.Connection, where: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rallypoint_coordinator.store.directory import DataDirectory, DirectoryInUse, UnusableDirectory
+from rallypoint_coordinator.store.journal import JournalUnavailable
 
 
 def test_it_is_made_for_us_alone(tmp_path: Path) -> None:
@@ -48,7 +49,14 @@ def test_a_shorter_address_leaves_nothing_of_a_longer_one(tmp_path: Path) -> Non
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(UnusableDirectory, match=f"{path} cannot be used: File exists; --data-dir takes"):
+    with pytest.raises(UnusableDirectory, match=f"{path} cannot be used: there is something of that name which is no"):
+        DataDirectory.open(path)
+
+
+def test_a_link_to_a_disk_that_is_not_there_is_no_directory(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "disk")
+    with pytest.raises(UnusableDirectory, match="which is no directory; --data-dir takes a writable directory"):
         DataDirectory.open(path)
 
 
@@ -56,3 +64,50 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     with pytest.raises(UnusableDirectory, match="Is a directory"):
         DataDirectory.open(tmp_path)
+
+
+def test_a_lock_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(UnusableDirectory, match="its lock is no plain file"):
+        DataDirectory.open(tmp_path)
+
+
+def test_a_lock_that_is_a_link_could_be_that_of_another_directory(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnusableDirectory, match="symbolic link"):
+        DataDirectory.open(tmp_path)
+
+
+def test_a_lock_that_was_removed_is_taken_again(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path)
+    directory.announce("127.0.0.1:29400")
+    (tmp_path / "lock").unlink()
+    directory.verify()
+    with pytest.raises(DirectoryInUse, match=r"listening on 127\.0\.0\.1:29400"):
+        DataDirectory.open(tmp_path)
+    directory.verify()
+    directory.close()
+    DataDirectory.open(tmp_path).close()
+
+
+def test_who_lost_the_lock_to_another_is_told_so(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path)
+    (tmp_path / "lock").rename(tmp_path / "old-lock")
+    other = DataDirectory.open(tmp_path)
+    other.announce("127.0.0.1:4")
+    with pytest.raises(DirectoryInUse, match=r"in use by another coordinator \(pid .*, listening on 127\.0\.0\.1:4\)"):
+        directory.verify()
+    other.verify()
+    directory.close()
+    other.close()
+
+
+def test_a_directory_that_is_gone_may_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    directory = DataDirectory.open(path)
+    path.rename(tmp_path / "aside")
+    with pytest.raises(JournalUnavailable, match=f"the data directory {path} was removed or changed .*No such file"):
+        directory.verify()
+    (tmp_path / "aside").rename(path)
+    directory.verify()
+    directory.close()

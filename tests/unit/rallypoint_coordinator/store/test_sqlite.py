@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ from rallypoint_coordinator.store.journal import (
     Committed,
     DamagedJournal,
     Fenced,
+    JournalUnavailable,
     NotWritten,
     Snapshot,
     Stored,
     Unknown,
+    UnusableJournal,
 )
 from rallypoint_coordinator.store.sqlite import SqliteJournal
 from rallypoint_coordinator.store.sqlite_file import JournalFile
-from rallypoint_coordinator.store.sqlite_format import APPLICATION_ID, FORMAT, JournalUnavailable, UnusableJournal
+from rallypoint_coordinator.store.sqlite_format import APPLICATION_ID, FORMAT, LOG_BYTES_MAX, LOG_PAGES
 from support.disk import small_disk
 
 
@@ -204,15 +208,15 @@ def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path
         assert file.append(0, [b"a" * 1_000]) == Committed(1)
         disk.fill()
         for _ in range(3):
-            answer = file.append(1, [b"b" * 5_000])
+            answer = file.append(1, [b"b" * 50_000])
             assert isinstance(answer, NotWritten | Unknown)
             assert "database or disk is full" in answer.why
             assert file.read(0, 9) == [(1, b"a" * 1_000)]
         disk.free()
-        assert file.append(1, [b"b" * 5_000]) == Committed(2)
+        assert file.append(1, [b"b" * 50_000]) == Committed(2)
         file.close()
         again = JournalFile(disk.path / "journal.db")
-        assert again.read(1, 9) == [(2, b"b" * 5_000)]
+        assert again.read(1, 9) == [(2, b"b" * 50_000)]
         again.close()
 
 
@@ -270,6 +274,56 @@ def test_damage_is_found_when_it_is_opened(path: Path, havoc: str, what: str) ->
     assert "restore a backup" in said
     assert "move it away" in said
     assert "\n" not in said
+
+
+SCHEMAS = [
+    ("DROP TABLE record", "its table record is missing"),
+    ("DROP TABLE snapshot_chunk", "its table snapshot_chunk is missing"),
+    ("ALTER TABLE record DROP COLUMN crc", "its table record has other columns than a journal's"),
+    ("ALTER TABLE snapshot ADD COLUMN author TEXT NOT NULL DEFAULT ''", "its table snapshot has other columns"),
+    ("ALTER TABLE record RENAME COLUMN data TO value", "its table record has other columns"),
+    ("PRAGMA user_version = 0", "its header says format 0"),
+]
+
+
+@pytest.mark.parametrize(("havoc", "what"), SCHEMAS)
+def test_other_tables_than_a_journal_has_are_damage(path: Path, havoc: str, what: str) -> None:
+    whole_journal(path)
+    by_hand(path, havoc)
+    with pytest.raises(DamagedJournal, match=f"{path} is damaged: {what}"):
+        JournalFile(path)
+
+
+def test_a_database_of_somebody_else_under_our_number_is_damage(path: Path) -> None:
+    by_hand(
+        path, "CREATE TABLE cake (flavour TEXT)", f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1"
+    )
+    with pytest.raises(DamagedJournal, match="its table record is missing"):
+        JournalFile(path)
+
+
+def test_what_somebody_added_for_himself_does_no_harm(path: Path) -> None:
+    whole_journal(path)
+    by_hand(path, "CREATE INDEX mine ON record (crc)", "CREATE TABLE notes (line TEXT)", "ANALYZE")
+    file = JournalFile(path)
+    assert file.append(30, [b"more"]) == Committed(31)
+    file.close()
+
+
+def test_text_that_is_no_text_is_damage(path: Path) -> None:
+    whole_journal(path)
+    by_hand(path, "UPDATE record SET data = CAST(X'ff' AS TEXT) WHERE revision = 12")
+    with pytest.raises(DamagedJournal, match="the record at revision 12 is not what was written"):
+        JournalFile(path)
+
+
+def test_a_table_that_is_dropped_under_us_is_damage(file: JournalFile, path: Path) -> None:
+    file.append(0, [b"a"])
+    by_hand(path, "DROP TABLE record")
+    with pytest.raises(DamagedJournal, match="no such table: record"):
+        file.append(1, [b"b"])
+    with pytest.raises(DamagedJournal, match="no such table: record"):
+        file.read(0, 9)
 
 
 def test_records_that_change_places_are_found(path: Path) -> None:
@@ -346,6 +400,213 @@ def test_an_empty_file_becomes_a_journal(path: Path) -> None:
 def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UnusableJournal, match=r"cannot be opened: .*missing/journal.db: No such file or directory"):
         SqliteJournal(tmp_path / "missing" / "journal.db")
+
+
+def crashed_journal(path: Path, folder: Path) -> Path:
+    """The journal's files as a SIGKILL leaves them, in a folder of their own."""
+    folder.mkdir()
+    for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+        (folder / name).write_bytes(path.with_name(name).read_bytes())
+    return folder / "journal.db"
+
+
+@pytest.mark.parametrize("left", ["journal.db-wal", "journal.db-shm"])
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_what_is_left_of_a_journal_does_not_become_a_new_one(
+    file: JournalFile, path: Path, tmp_path: Path, left: str, what: str
+) -> None:
+    file.append(0, [b"a"])
+    crashed = crashed_journal(path, tmp_path / "crashed")
+    for name in {"journal.db-wal", "journal.db-shm"} - {left}:
+        crashed.with_name(name).unlink()
+    crashed.unlink()
+    if what == "empty":
+        crashed.touch()
+    before = crashed.with_name(left).read_bytes()
+    with pytest.raises(DamagedJournal, match=f"the file is {what}, and {left} of an earlier one is there; restore"):
+        JournalFile(crashed)
+    assert crashed.with_name(left).read_bytes() == before
+
+
+def test_a_log_that_is_missing_beside_its_index_is_damage(file: JournalFile, path: Path, tmp_path: Path) -> None:
+    file.append(0, [b"a"])
+    crashed = crashed_journal(path, tmp_path / "crashed")
+    crashed.with_name("journal.db-wal").unlink()
+    with pytest.raises(DamagedJournal, match=r"journal\.db-wal, with the newest decisions, is missing beside"):
+        JournalFile(crashed)
+
+
+def without_log(path: Path) -> JournalFile:
+    """What the file says by itself."""
+    alone = path.with_name("alone.db")
+    alone.write_bytes(path.read_bytes())
+    return JournalFile(alone)
+
+
+def test_without_its_log_a_young_journal_still_says_whose_it_is(file: JournalFile, path: Path) -> None:
+    """The first append is in the file itself, whatever becomes of the log."""
+    file.append(0, [b"the beginning"])
+    file.append(1, [b"b"])
+    alone = without_log(path)
+    assert alone.read(0, 9) == [(1, b"the beginning")]
+    alone.close()
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def a_link_to_a_journal(path: Path) -> None:
+    whole_journal(path.with_name("other.db"))
+    path.symlink_to(path.with_name("other.db"))
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (a_directory, "a directory"),
+        (a_link_to_nowhere, "a symbolic link"),
+        (a_link_to_a_journal, "a symbolic link"),
+        (a_pipe, "a pipe"),
+        (a_socket, "a device or a socket"),
+    ],
+)
+def test_a_journal_is_a_plain_file(path: Path, make: Callable[[Path], None], what: str) -> None:
+    make(path)
+    with pytest.raises(UnusableJournal, match=f"{path} is {what}, and a journal is a plain file: move it away, or"):
+        JournalFile(path)
+    assert not path.with_name("nowhere").exists()
+
+
+# --- while it is open
+
+NAMES = ["journal.db", "journal.db-wal", "journal.db-shm"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_written_to_files_that_are_gone(file: JournalFile, path: Path, name: str) -> None:
+    file.append(0, [b"a"])
+    gone, aside = path.with_name(name), path.with_name("aside")
+    gone.rename(aside)
+    answer = file.append(1, [b"b"])
+    assert isinstance(answer, NotWritten)
+    assert answer.why.startswith(f"{gone} is gone: it was removed, moved or replaced under this coordinator")
+    with pytest.raises(JournalUnavailable, match="is gone"):
+        file.read(0, 9)
+    with pytest.raises(JournalUnavailable, match="is gone"):
+        file.read_snapshot()
+    with pytest.raises(JournalUnavailable, match="is gone"):
+        file.begin_snapshot(1)
+    aside.rename(gone)
+    assert file.append(1, [b"b"]) == Committed(2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_written_to_files_that_were_replaced(file: JournalFile, path: Path, name: str) -> None:
+    file.append(0, [b"a"])
+    replaced, other = path.with_name(name), path.with_name("other")
+    other.write_bytes(replaced.read_bytes())
+    other.rename(replaced)
+    answer = file.append(1, [b"b"])
+    assert isinstance(answer, NotWritten)
+    assert answer.why.startswith(f"{replaced} is another file now")
+
+
+def test_what_was_committed_to_a_file_that_is_gone_is_in_doubt(path: Path) -> None:
+    """It was removed amid the append: after it was looked for, before the COMMIT."""
+    looks = 0
+
+    def remove_at_the_second_look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            path.rename(path.with_name("aside"))
+
+    file = JournalFile(path, remove_at_the_second_look)
+    answer = file.append(0, [b"a"])
+    assert isinstance(answer, Unknown)
+    assert "journal.db is gone" in answer.why
+    file.close()
+
+
+def test_files_that_are_gone_are_noticed_when_nothing_is_written(file: JournalFile, path: Path) -> None:
+    file.verify()
+    path.rename(path.with_name("aside"))
+    with pytest.raises(JournalUnavailable, match=r"journal\.db is gone"):
+        file.verify()
+    path.with_name("aside").rename(path)
+    file.verify()
+
+
+# --- its size
+
+
+def pages_of(path: Path) -> int:
+    """Of the log, each with its header."""
+    return Path(f"{path}-wal").stat().st_size // 4_120
+
+
+def test_the_log_starts_over_before_it_is_long(file: JournalFile, path: Path) -> None:
+    for revision in range(1_000):
+        assert file.append(revision, [b"x" * 300]) == Committed(revision + 1)
+    assert LOG_PAGES <= pages_of(path) < LOG_PAGES + 16
+
+
+def test_a_log_that_a_reader_kept_long_is_cut_when_he_has_gone(file: JournalFile, path: Path) -> None:
+    file.append(0, [b"a"])
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM record").fetchall()
+    revision = 1
+    while Path(f"{path}-wal").stat().st_size <= 2 * LOG_BYTES_MAX:
+        file.append(revision, [b"x" * 100_000])
+        revision += 1
+    reader.close()
+    file.append(revision, [b"b"])  # copies all of it
+    file.append(revision + 1, [b"c"])  # begins at the front
+    assert Path(f"{path}-wal").stat().st_size <= LOG_BYTES_MAX
+
+
+async def test_the_directory_stays_as_large_as_it_is(path: Path) -> None:
+    """With as many records between snapshots as ever: what they leave free is used again."""
+    journal, revision, sizes = SqliteJournal(path), 0, []
+    for _ in range(12):
+        for _ in range(100):
+            await journal.append(revision, [b"x" * 300] * 10)
+            revision += 10
+        await journal.write_snapshot(Snapshot(revision, b"s" * 500_000), keep_records=100)
+        sizes.append(sum(each.stat().st_size for each in path.parent.iterdir()))
+    assert max(sizes[6:]) <= max(sizes[:6]), sizes
+    assert sizes[-1] < 10 * 300 * 1_000
+    await journal.close()
+
+
+async def test_a_snapshot_is_in_the_file_itself_once_it_is_written(path: Path) -> None:
+    journal = SqliteJournal(path)
+    await journal.append(0, [b"a"] * 10)
+    await journal.write_snapshot(Snapshot(10, b"ten"), keep_records=0)
+    alone = without_log(path)
+    assert alone.read_snapshot() == Snapshot(10, b"ten")
+    alone.close()
+    await journal.close()
+
+
+def test_nothing_but_the_file_is_left_when_it_is_closed(path: Path) -> None:
+    whole_journal(path)
+    assert [each.name for each in path.parent.iterdir()] == ["journal.db"]
 
 
 def test_a_full_disk_stops_the_start(tmp_path: Path) -> None:
