@@ -1,14 +1,11 @@
-"""The SQLite journal when something is wrong: with the disk, with the file, with who opens it."""
+"""The SQLite journal: what is durable, what a failing disk does to it, how large it gets."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +13,18 @@ import pytest
 
 from rallypoint_coordinator.store.journal import (
     Committed,
-    DamagedJournal,
     Fenced,
     JournalUnavailable,
     NotWritten,
     Snapshot,
     Stored,
     Unknown,
-    UnusableJournal,
 )
 from rallypoint_coordinator.store.sqlite import SqliteJournal
 from rallypoint_coordinator.store.sqlite_file import JournalFile
-from rallypoint_coordinator.store.sqlite_format import APPLICATION_ID, FORMAT, LOG_BYTES_MAX, LOG_PAGES
+from rallypoint_coordinator.store.sqlite_format import LOG_BYTES_MAX, LOG_PAGES
 from support.disk import small_disk
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def file(path: Path) -> Iterator[JournalFile]:
-    file = JournalFile(path)
-    yield file
-    file.close()
-
-
-def by_hand(path: Path, *statements: str) -> None:
-    db = sqlite3.connect(path)
-    with db:
-        for statement in statements:
-            db.execute(statement)
-    db.close()
-
-
-def whole_journal(path: Path) -> None:
-    """Records 1 to 30, a snapshot of revision 20, the first ten records dropped."""
-    file = JournalFile(path)
-    file.append(0, [f"record {revision}".encode() for revision in range(1, 31)])
-    file.begin_snapshot(20)
-    for chunk in range(3):
-        file.add_chunk(20, chunk, f"chunk {chunk}".encode())
-    file.finish_snapshot(20, 3)
-    file.drop_records(10, 1_000)
-    file.close()
-
+from support.sqlite_journal import whole_journal
 
 # --- durable
 
@@ -248,309 +211,6 @@ def test_what_an_unfinished_snapshot_left_is_cleared(path: Path) -> None:
     file.close()
 
 
-# --- what opening refuses
-
-HAVOC = [
-    ("DELETE FROM record WHERE revision = 25", "revision 26 follows revision 24"),
-    ("DELETE FROM record WHERE revision < 25", "begins with revision 25, and no snapshot stands for those before it"),
-    ("DELETE FROM record WHERE revision > 15", "ends with revision 15, its snapshot is of revision 20"),
-    ("DELETE FROM snapshot", "begins with revision 11, and no snapshot stands for those before it"),
-    ("DELETE FROM snapshot_chunk WHERE number = 1", "the snapshot at revision 20 has 2 of 3 chunks"),
-    ("UPDATE record SET data = X'00' WHERE revision = 12", "the record at revision 12 is not what was written"),
-    ("UPDATE record SET data = 'text' WHERE revision = 12", "the record at revision 12 is not what was written"),
-    ("UPDATE record SET crc = crc + 1 WHERE revision = 30", "the record at revision 30 is not what was written"),
-    ("UPDATE snapshot_chunk SET data = X'00' WHERE number = 2", "chunk 2 of the snapshot at revision 20 is not what"),
-]
-
-
-@pytest.mark.parametrize(("havoc", "what"), HAVOC)
-def test_damage_is_found_when_it_is_opened(path: Path, havoc: str, what: str) -> None:
-    whole_journal(path)
-    by_hand(path, havoc)
-    with pytest.raises(DamagedJournal, match=what) as caught:
-        JournalFile(path)
-    said = str(caught.value)
-    assert said.startswith(f"the journal {path} is damaged: ")
-    assert "restore a backup" in said
-    assert "move it away" in said
-    assert "\n" not in said
-
-
-SCHEMAS = [
-    ("DROP TABLE record", "its table record is missing"),
-    ("DROP TABLE snapshot_chunk", "its table snapshot_chunk is missing"),
-    ("ALTER TABLE record DROP COLUMN crc", "its table record has other columns than a journal's"),
-    ("ALTER TABLE snapshot ADD COLUMN author TEXT NOT NULL DEFAULT ''", "its table snapshot has other columns"),
-    ("ALTER TABLE record RENAME COLUMN data TO value", "its table record has other columns"),
-    ("PRAGMA user_version = 0", "its header says format 0"),
-]
-
-
-@pytest.mark.parametrize(("havoc", "what"), SCHEMAS)
-def test_other_tables_than_a_journal_has_are_damage(path: Path, havoc: str, what: str) -> None:
-    whole_journal(path)
-    by_hand(path, havoc)
-    with pytest.raises(DamagedJournal, match=f"{path} is damaged: {what}"):
-        JournalFile(path)
-
-
-def test_a_database_of_somebody_else_under_our_number_is_damage(path: Path) -> None:
-    by_hand(
-        path, "CREATE TABLE cake (flavour TEXT)", f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1"
-    )
-    with pytest.raises(DamagedJournal, match="its table record is missing"):
-        JournalFile(path)
-
-
-def test_what_somebody_added_for_himself_does_no_harm(path: Path) -> None:
-    whole_journal(path)
-    by_hand(path, "CREATE INDEX mine ON record (crc)", "CREATE TABLE notes (line TEXT)", "ANALYZE")
-    file = JournalFile(path)
-    assert file.append(30, [b"more"]) == Committed(31)
-    file.close()
-
-
-def test_text_that_is_no_text_is_damage(path: Path) -> None:
-    whole_journal(path)
-    by_hand(path, "UPDATE record SET data = CAST(X'ff' AS TEXT) WHERE revision = 12")
-    with pytest.raises(DamagedJournal, match="the record at revision 12 is not what was written"):
-        JournalFile(path)
-
-
-def test_a_table_that_is_dropped_under_us_is_damage(file: JournalFile, path: Path) -> None:
-    file.append(0, [b"a"])
-    by_hand(path, "DROP TABLE record")
-    with pytest.raises(DamagedJournal, match="no such table: record"):
-        file.append(1, [b"b"])
-    with pytest.raises(DamagedJournal, match="no such table: record"):
-        file.read(0, 9)
-
-
-def test_records_that_change_places_are_found(path: Path) -> None:
-    whole_journal(path)
-    by_hand(
-        path,
-        "UPDATE record SET revision = 1000 WHERE revision = 12",
-        "UPDATE record SET revision = 12 WHERE revision = 13",
-        "UPDATE record SET revision = 13 WHERE revision = 1000",
-    )
-    with pytest.raises(DamagedJournal, match="the record at revision 12 is not what was written"):
-        JournalFile(path)
-
-
-@pytest.mark.parametrize("offset", range(100, 20_000, 1_371))
-def test_a_torn_page_is_found(path: Path, offset: int) -> None:
-    """Either SQLite says so, or a checksum; or nothing that counts was hit."""
-    whole_journal(path)
-    file = JournalFile(path)
-    before = [file.read_snapshot(), *file.read(10, 99)]
-    file.close()
-    data = bytearray(path.read_bytes())
-    data[offset : offset + 64] = b"\xa5" * len(data[offset : offset + 64])
-    path.write_bytes(data)
-    try:
-        file = JournalFile(path)
-    except DamagedJournal:
-        return
-    assert [file.read_snapshot(), *file.read(10, 99)] == before
-    file.close()
-
-
-def test_damage_that_comes_later_is_found_when_it_is_read(file: JournalFile, path: Path) -> None:
-    file.append(0, [b"a", b"b", b"c"])
-    by_hand(path, "UPDATE record SET data = X'00' WHERE revision = 2")
-    with pytest.raises(DamagedJournal, match="revision 2 is not what was written"):
-        file.read(0, 9)
-    by_hand(path, "DELETE FROM record WHERE revision = 2")
-    with pytest.raises(DamagedJournal, match="revision 3 stands where 2 should"):
-        file.read(0, 9)
-    with pytest.raises(DamagedJournal, match="revision 3 stands where 2 should"):
-        file.read(1, 9)
-
-
-def test_a_file_that_is_no_database(path: Path) -> None:
-    path.write_bytes(b"these are not the records you are looking for" * 100)
-    with pytest.raises(DamagedJournal, match="file is not a database"):
-        JournalFile(path)
-
-
-def test_the_database_of_somebody_else_is_left_alone(path: Path) -> None:
-    by_hand(path, "CREATE TABLE cake (flavour TEXT)")
-    before = path.read_bytes()
-    with pytest.raises(UnusableJournal, match=f"{path} is no journal of Rallypoint"):
-        JournalFile(path)
-    assert path.read_bytes() == before
-
-
-def test_a_later_format_is_left_alone(path: Path) -> None:
-    whole_journal(path)
-    by_hand(path, f"PRAGMA user_version = {FORMAT + 1}")
-    with pytest.raises(UnusableJournal, match=f"has format {FORMAT + 1}, this release reads up to format {FORMAT}"):
-        JournalFile(path)
-
-
-def test_an_empty_file_becomes_a_journal(path: Path) -> None:
-    path.touch()
-    file = JournalFile(path)
-    assert file._db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
-    assert file.append(0, [b"a"]) == Committed(1)
-    file.close()
-
-
-def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
-    with pytest.raises(UnusableJournal, match=r"cannot be opened: .*missing/journal.db: No such file or directory"):
-        SqliteJournal(tmp_path / "missing" / "journal.db")
-
-
-def crashed_journal(path: Path, folder: Path) -> Path:
-    """The journal's files as a SIGKILL leaves them, in a folder of their own."""
-    folder.mkdir()
-    for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
-        (folder / name).write_bytes(path.with_name(name).read_bytes())
-    return folder / "journal.db"
-
-
-@pytest.mark.parametrize("left", ["journal.db-wal", "journal.db-shm"])
-@pytest.mark.parametrize("what", ["missing", "empty"])
-def test_what_is_left_of_a_journal_does_not_become_a_new_one(
-    file: JournalFile, path: Path, tmp_path: Path, left: str, what: str
-) -> None:
-    file.append(0, [b"a"])
-    crashed = crashed_journal(path, tmp_path / "crashed")
-    for name in {"journal.db-wal", "journal.db-shm"} - {left}:
-        crashed.with_name(name).unlink()
-    crashed.unlink()
-    if what == "empty":
-        crashed.touch()
-    before = crashed.with_name(left).read_bytes()
-    with pytest.raises(DamagedJournal, match=f"the file is {what}, and {left} of an earlier one is there; restore"):
-        JournalFile(crashed)
-    assert crashed.with_name(left).read_bytes() == before
-
-
-def test_a_log_that_is_missing_beside_its_index_is_damage(file: JournalFile, path: Path, tmp_path: Path) -> None:
-    file.append(0, [b"a"])
-    crashed = crashed_journal(path, tmp_path / "crashed")
-    crashed.with_name("journal.db-wal").unlink()
-    with pytest.raises(DamagedJournal, match=r"journal\.db-wal, with the newest decisions, is missing beside"):
-        JournalFile(crashed)
-
-
-def without_log(path: Path) -> JournalFile:
-    """What the file says by itself."""
-    alone = path.with_name("alone.db")
-    alone.write_bytes(path.read_bytes())
-    return JournalFile(alone)
-
-
-def test_without_its_log_a_young_journal_still_says_whose_it_is(file: JournalFile, path: Path) -> None:
-    """The first append is in the file itself, whatever becomes of the log."""
-    file.append(0, [b"the beginning"])
-    file.append(1, [b"b"])
-    alone = without_log(path)
-    assert alone.read(0, 9) == [(1, b"the beginning")]
-    alone.close()
-
-
-def a_directory(path: Path) -> None:
-    path.mkdir()
-
-
-def a_link_to_nowhere(path: Path) -> None:
-    path.symlink_to(path.with_name("nowhere"))
-
-
-def a_link_to_a_journal(path: Path) -> None:
-    whole_journal(path.with_name("other.db"))
-    path.symlink_to(path.with_name("other.db"))
-
-
-def a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-
-
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (a_directory, "a directory"),
-        (a_link_to_nowhere, "a symbolic link"),
-        (a_link_to_a_journal, "a symbolic link"),
-        (a_pipe, "a pipe"),
-        (a_socket, "a device or a socket"),
-    ],
-)
-def test_a_journal_is_a_plain_file(path: Path, make: Callable[[Path], None], what: str) -> None:
-    make(path)
-    with pytest.raises(UnusableJournal, match=f"{path} is {what}, and a journal is a plain file: move it away, or"):
-        JournalFile(path)
-    assert not path.with_name("nowhere").exists()
-
-
-# --- while it is open
-
-NAMES = ["journal.db", "journal.db-wal", "journal.db-shm"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_written_to_files_that_are_gone(file: JournalFile, path: Path, name: str) -> None:
-    file.append(0, [b"a"])
-    gone, aside = path.with_name(name), path.with_name("aside")
-    gone.rename(aside)
-    answer = file.append(1, [b"b"])
-    assert isinstance(answer, NotWritten)
-    assert answer.why.startswith(f"{gone} is gone: it was removed, moved or replaced under this coordinator")
-    with pytest.raises(JournalUnavailable, match="is gone"):
-        file.read(0, 9)
-    with pytest.raises(JournalUnavailable, match="is gone"):
-        file.read_snapshot()
-    with pytest.raises(JournalUnavailable, match="is gone"):
-        file.begin_snapshot(1)
-    aside.rename(gone)
-    assert file.append(1, [b"b"]) == Committed(2)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_written_to_files_that_were_replaced(file: JournalFile, path: Path, name: str) -> None:
-    file.append(0, [b"a"])
-    replaced, other = path.with_name(name), path.with_name("other")
-    other.write_bytes(replaced.read_bytes())
-    other.rename(replaced)
-    answer = file.append(1, [b"b"])
-    assert isinstance(answer, NotWritten)
-    assert answer.why.startswith(f"{replaced} is another file now")
-
-
-def test_what_was_committed_to_a_file_that_is_gone_is_in_doubt(path: Path) -> None:
-    """It was removed amid the append: after it was looked for, before the COMMIT."""
-    looks = 0
-
-    def remove_at_the_second_look() -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
-            path.rename(path.with_name("aside"))
-
-    file = JournalFile(path, remove_at_the_second_look)
-    answer = file.append(0, [b"a"])
-    assert isinstance(answer, Unknown)
-    assert "journal.db is gone" in answer.why
-    file.close()
-
-
-def test_files_that_are_gone_are_noticed_when_nothing_is_written(file: JournalFile, path: Path) -> None:
-    file.verify()
-    path.rename(path.with_name("aside"))
-    with pytest.raises(JournalUnavailable, match=r"journal\.db is gone"):
-        file.verify()
-    path.with_name("aside").rename(path)
-    file.verify()
-
-
 # --- its size
 
 
@@ -609,8 +269,17 @@ def test_nothing_but_the_file_is_left_when_it_is_closed(path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["journal.db"]
 
 
-def test_a_full_disk_stops_the_start(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-        disk.fill()
-        with pytest.raises(UnusableJournal, match=r"cannot be opened: .*; the coordinator needs .* free space"):
-            SqliteJournal(disk.path / "journal.db")
+def without_log(path: Path) -> JournalFile:
+    """What the file says by itself."""
+    alone = path.with_name("alone.db")
+    alone.write_bytes(path.read_bytes())
+    return JournalFile(alone)
+
+
+def test_without_its_log_a_young_journal_still_says_whose_it_is(file: JournalFile, path: Path) -> None:
+    """The first append is in the file itself, whatever becomes of the log."""
+    file.append(0, [b"the beginning"])
+    file.append(1, [b"b"])
+    alone = without_log(path)
+    assert alone.read(0, 9) == [(1, b"the beginning")]
+    alone.close()
