@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rallypoint.model import AgentPhase, JobState
-from rallypoint_agent.core.machine import ON_DIRECTIVE
+from rallypoint_agent.core.directives import ON_DIRECTIVE
 from rallypoint_coordinator.core.evolve import TRANSITIONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "states.md"

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from rallypoint.model import AgentPhase
 from rallypoint_agent.core.effects import Finish, FinishKind
+from rallypoint_agent.core.ending import finish, give_up
 from rallypoint_agent.core.state import AgentConfig, AgentState
+from rallypoint_agent.core.step import Step
 from rallypoint_agent.core.stuck import still_there
 
 SAY_AFTER_MS = 2_000
@@ -28,7 +30,35 @@ class Waiting(StrEnum):
     """Its workers run until the fence strikes."""
 
 
-def waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | None:
+def check(step: Step) -> None:
+    """Give up, if it is time; else say what goes on."""
+    gives_up_ms = gives_up_at_ms(step.state, step.config)
+    if gives_up_ms is None or step.now_ms < gives_up_ms:
+        _explain(step)
+        return
+    how = _given_up(step.state, step.config, step.now_ms)
+    if step.state.unkillable_pids:
+        give_up(step, how.message)
+    else:
+        finish(step, how)
+
+
+def _explain(step: Step) -> None:
+    say_at_ms = explain_at_ms(step)
+    kind = _waiting(step.state, step.config, step.now_ms)
+    if kind is None or say_at_ms is None or step.now_ms < say_at_ms:
+        return
+    step.state.waiting_said = kind
+    step.say(_sentence(kind, step.state, step.config, step.now_ms))
+
+
+def explain_at_ms(step: Step) -> int | None:
+    """When to say what goes on without a coordinator: not at once, and each of it once."""
+    kind = _waiting(step.state, step.config, step.now_ms)
+    return None if kind in (None, step.state.waiting_said) else step.state.waiting_since_ms + SAY_AFTER_MS
+
+
+def _waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | None:
     """None while it is attached, or on its way to an end that no coordinator can change."""
     if state.attached or state.ending is not None:
         return None
@@ -61,7 +91,7 @@ def gives_up_at_ms(state: AgentState, config: AgentConfig) -> int | None:
     return state.waiting_since_ms + max(spec.join_timeout_ms, spec.coordinator_outage_ms)
 
 
-def sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int) -> str:
+def _sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int) -> str:
     """What there is to say of it now."""
     left_ms = {
         Waiting.LOOKING: gives_up_at_ms(state, config),
@@ -82,7 +112,7 @@ def sentence(kind: Waiting, state: AgentState, config: AgentConfig, now_ms: int)
     return f"{_nobody(state, config)}: {goes_on}"
 
 
-def given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
+def _given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
     """How an agent ends that has waited long enough."""
     waited = f"{round((now_ms - state.waiting_since_ms) / 1000, 1):g} s"
     if state.phase is AgentPhase.SUCCEEDED:

@@ -12,6 +12,10 @@ from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Endpoint, WatchdogStatus, Welcome, WorkerFailure, WorkerState
 
 
+class IllegalEventError(Exception):
+    """An event that cannot be: its shell is at fault. Nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attached:
     """The coordinator welcomed us, in answer to the Hello sent at ``hello_sent_ms``."""

@@ -1,4 +1,4 @@
-"""What an agent knows of itself. Only :mod:`.machine` changes it."""
+"""What an agent knows of itself. Only a :class:`~.step.Step` changes it."""
 
 from __future__ import annotations
 
@@ -106,6 +106,8 @@ class AgentState:
     ending: Finish | None = None
     """How the agent will finish once its workers are gone."""
     finished: bool = False
+    said: str = ""
+    """For people, the last time."""
 
     def objection_to(self, welcome: Welcome) -> str:
         """Why the coordinator that says this cannot be ours; "" if it can."""

@@ -26,7 +26,7 @@ from rallypoint.model import (
 )
 from rallypoint_agent import simple_elastic_agent
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
-from rallypoint_agent.core import machine
+from rallypoint_agent.core import port as core_port
 from rallypoint_agent.core.effects import FinishKind, SetIdentity
 from rallypoint_agent.core.events import AttachRefused, Detached, SignalReceived
 from rallypoint_agent.core.state import AgentConfig
@@ -357,7 +357,7 @@ def test_a_port_that_cannot_be_had_is_not_offered() -> None:
 
 
 def test_a_port_that_was_named_and_stays_busy_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "NAMED_PORT_PATIENCE_MS", 0)
+    monkeypatch.setattr(core_port, "NAMED_PORT_PATIENCE_MS", 0)
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         agent = agent_with(succeeded, master_port=port)
@@ -369,7 +369,7 @@ def test_a_port_that_was_named_and_stays_busy_ends_it(monkeypatch: pytest.Monkey
 
 
 def test_a_range_without_a_free_port_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "NAMED_PORT_PATIENCE_MS", 0)
+    monkeypatch.setattr(core_port, "NAMED_PORT_PATIENCE_MS", 0)
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
         agent = agent_with(succeeded, port_range=range(port, port + 1))

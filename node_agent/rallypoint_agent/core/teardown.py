@@ -1,0 +1,24 @@
+"""The ways in which a round ends here: its workers are stopped, its store is closed."""
+
+from __future__ import annotations
+
+from rallypoint.model import AgentPhase
+from rallypoint_agent.core.effects import CloseStore, StopWorkers
+from rallypoint_agent.core.step import Step
+
+
+def stop_workers(step: Step, stop_signal: int | None, grace_ms: int) -> None:
+    """Reported first, so that the others stop while we do."""
+    begin_stopping(step)
+    step.report()
+    step.effect(StopWorkers(step.state.round, stop_signal, grace_ms))
+
+
+def begin_stopping(step: Step) -> None:
+    step.state.phase, step.state.start_ends_ms = AgentPhase.STOPPING, None
+
+
+def close_store(step: Step) -> None:
+    if step.state.hosts_store:
+        step.state.hosts_store = False
+        step.effect(CloseStore())

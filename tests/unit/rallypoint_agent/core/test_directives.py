@@ -1,0 +1,126 @@
+"""What each directive means in each phase."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rallypoint.model import Action, AgentPhase, Drain, Exit, Hold, JobState, Keep, Outcome, Run, Stop, Version
+from rallypoint_agent.core.directives import ON_DIRECTIVE
+from rallypoint_agent.core.effects import StartWorkers
+from support.agent_script import AgentScript, assignment, names, of
+
+OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
+
+
+def in_phase(phase: AgentPhase) -> AgentScript:
+    """An agent that has come to this phase in round 0."""
+    agent = AgentScript()
+    agent.attach()
+    if phase is AgentPhase.READY:
+        agent.direct(Hold())
+        return agent
+    agent.run()
+    if phase is AgentPhase.STOPPING:
+        agent.direct(Stop(0, 5_000))
+    elif phase is AgentPhase.SUCCEEDED:
+        agent.succeed()
+        agent.gone()
+    elif phase is AgentPhase.FAILED:
+        agent.fail()
+        agent.gone()
+    assert agent.core.state.phase is phase
+    return agent
+
+
+TABLE: tuple[tuple[AgentPhase, Action, list[str]], ...] = (
+    (AgentPhase.READY, Hold(), ["Report"]),
+    (AgentPhase.READY, Keep(), ["Report"]),
+    (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
+    (AgentPhase.READY, Drain(5_000), ["Leave", "Finish"]),
+    (AgentPhase.READY, Exit(OUTCOME), ["Leave", "Finish"]),
+    (AgentPhase.RUNNING, Hold(), ["Report", "StopWorkers"]),
+    (AgentPhase.RUNNING, Keep(), ["Report"]),
+    (AgentPhase.RUNNING, Run(assignment(0)), ["Report"]),
+    (AgentPhase.RUNNING, Run(assignment(1)), ["Report", "StopWorkers"]),
+    (AgentPhase.RUNNING, Stop(0, 5_000), ["Report", "StopWorkers"]),
+    (AgentPhase.RUNNING, Drain(5_000), ["Report", "StopWorkers"]),
+    (AgentPhase.RUNNING, Exit(OUTCOME), ["Report", "StopWorkers"]),
+    (AgentPhase.STOPPING, Hold(), []),
+    (AgentPhase.STOPPING, Keep(), []),
+    (AgentPhase.STOPPING, Run(assignment(1)), []),
+    (AgentPhase.STOPPING, Stop(0, 5_000), []),
+    (AgentPhase.STOPPING, Drain(5_000), []),
+    (AgentPhase.STOPPING, Exit(OUTCOME), []),
+    (AgentPhase.SUCCEEDED, Hold(), ["Report"]),
+    (AgentPhase.SUCCEEDED, Keep(), ["Report"]),
+    (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report"]),
+    (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.SUCCEEDED, Stop(0, 5_000), ["Report"]),
+    (AgentPhase.SUCCEEDED, Drain(5_000), ["Leave", "Finish"]),
+    (AgentPhase.SUCCEEDED, Exit(OUTCOME), ["Leave", "Finish"]),
+    (AgentPhase.FAILED, Hold(), ["Report"]),
+    (AgentPhase.FAILED, Keep(), ["Report"]),
+    (AgentPhase.FAILED, Run(assignment(0)), ["Report"]),
+    (AgentPhase.FAILED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.FAILED, Stop(0, 5_000), ["Report"]),
+    (AgentPhase.FAILED, Drain(5_000), ["Leave", "Finish"]),
+    (AgentPhase.FAILED, Exit(OUTCOME), ["Leave", "Finish"]),
+)
+
+
+@pytest.mark.parametrize(("phase", "action", "expected"), TABLE)
+def test_cell(phase: AgentPhase, action: Action, expected: list[str]) -> None:
+    assert names(in_phase(phase).direct(action)) == expected
+
+
+def test_the_table_has_every_cell() -> None:
+    cells = {(phase, type(action)) for phase, action, _ in TABLE}
+    assert cells == {(phase, action) for phase, row in ON_DIRECTIVE.items() for action in row}
+    assert len(cells) == len(AgentPhase) * 6
+
+
+@pytest.mark.parametrize("phase", AgentPhase)
+def test_an_old_or_repeated_version_is_never_acted_on(phase: AgentPhase) -> None:
+    agent = in_phase(phase)
+    seen = agent.core.state.version
+    assert agent.direct(Run(assignment(9)), version=seen) == []
+    assert agent.direct(Run(assignment(9)), version=Version(0, 99)) == []
+
+
+@pytest.mark.parametrize("phase", AgentPhase)
+def test_a_kind_that_is_not_known_is_reported_and_changes_nothing_else(phase: AgentPhase) -> None:
+    agent = in_phase(phase)
+    before = agent.core.state.observed()
+    assert names(agent.direct(None)) == ["Report"]
+    assert agent.reported == replace(before, unsupported_version=Version(1, agent.revision))
+    assert names(agent.direct(None, version=agent.reported.unsupported_version)) == []
+
+
+def test_another_lifes_directive_is_ignored(agent: AgentScript) -> None:
+    agent.attach()
+    assert agent.direct(Run(assignment(0)), job_uid="other") == []
+
+
+def test_what_came_while_stopping_is_done_once_the_workers_are_gone() -> None:
+    agent = in_phase(AgentPhase.STOPPING)
+    agent.direct(Hold())
+    agent.direct(Run(assignment(1)))
+    assert names(agent.gone()) == ["Report", "SetFence", "StartWorkers"]
+
+
+def test_the_report_is_never_ahead_of_the_deed() -> None:
+    agent = in_phase(AgentPhase.STOPPING)
+    version = agent.reported.version
+    agent.direct(Run(assignment(1)))
+    assert agent.reported.version == version
+
+
+def test_start_after_the_end_of_a_start(agent: AgentScript) -> None:
+    agent.run(0)
+    agent.fail()
+    agent.gone()
+    assert of(agent.run(1), StartWorkers)[0].assignment.round == 1
+    assert agent.reported.failures == ()
