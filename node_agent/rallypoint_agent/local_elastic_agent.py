@@ -11,15 +11,15 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from rallypoint.model import NO_ROUND, Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
+from rallypoint.model import Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
 from rallypoint_agent.agent_health import AgentHealth
 from rallypoint_agent.api import RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import KillWorker, SetIdentity
 from rallypoint_agent.core.events import TimerExpired
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.entrypoint import ReturnValueError, entrypoint_of
+from rallypoint_agent.failed_start import StartInterruptedError, WorkerStartError
 from rallypoint_agent.file_timer import ENABLE_VARIABLE, FILE_VARIABLE, FileTimerServer
-from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.file_timer_table import Timer
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.health_check_server import HealthCheckServer
@@ -28,28 +28,22 @@ from rallypoint_agent.keeper import (
     Answered,
     Attention,
     Gone,
-    Keeper,
     KeeperDied,
     KeeperEvent,
-    KeeperTimeoutError,
     Spawned,
     SpawnFailed,
-    WorkerCommand,
     WorkerExited,
-    sweep_children,
 )
 from rallypoint_agent.keeper.linux import boot_ns
+from rallypoint_agent.keeper_post import KeeperPost
 from rallypoint_agent.local_round import LocalRound
-from rallypoint_agent.logs import LogsDest, LogsSpecs, line_prefix
+from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.metrics import prof
-from rallypoint_agent.obituary import Obituary, obituary_command
-from rallypoint_agent.simple_elastic_agent import (
-    SimpleElasticAgent,
-    StartInterruptedError,
-    WorkerStartError,
-)
-from rallypoint_agent.tail_log import MAX_BEHIND_BYTES, FilteredFile, StreamOutput, TailLogs, console
+from rallypoint_agent.obituary import Obituary
+from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
+from rallypoint_agent.worker_commands import worker_commands
 from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_env
+from rallypoint_agent.worker_output import WorkerOutput
 
 _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
@@ -59,9 +53,6 @@ _LONGEST_WAIT_S = 5.0
 or to whoever asks for its health."""
 
 _SWEEP_S = 0.5
-
-_OBITUARY_MARGIN_S = 10.0
-"""So much longer than it tries an obituary may take: its start, and its last call."""
 
 logger = logging.getLogger(__name__)
 
@@ -110,36 +101,25 @@ class LocalElasticAgent(SimpleElasticAgent):
         # The keeper wakes us. So the interval bounds nothing but what an idle agent costs.
         self._longest_wait = min(max(spec.monitor_interval, _PUMP_S), _LONGEST_WAIT_S)
         self._logs_specs = logs_specs
-        self._prefix_template = log_line_prefix_template
         self._run_id = run_id
         self._environ = dict(scrubbed_environ() if environ is None else environ)
-        self._hold_fds = tuple(hold_fds)
-        self._keep_children = frozenset(keep_children)
+        self._post = KeeperPost(self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children)
         self._health_check_server = health_check_server
         self._health: AgentHealth | None = None
         self._watchdog: FileTimerServer | None = None
         self._expired: list[Timer] = []
-        self._obituary = obituary
         self._incarnation = incarnation
-        self._note_obituary = note_obituary
-        self._console = (StreamOutput(console(1)), StreamOutput(console(2)))
-        self._tails = TailLogs(MAX_BEHIND_BYTES)
-        # Separate: who reads the console may be slow, and a copy in a file is complete.
-        self._copies = TailLogs()
-        self._log_dir = ""
-        self._keeper: Keeper | None = None
+        self._output = WorkerOutput(log_line_prefix_template)
         self._local_round: LocalRound | None = None
         self._attention: Attention | None = None
         """Of the keeper, while a stop is under way."""
         self._unswept = False
         """The keeper died, and what it kept does not end."""
-        self._fence_ns: tuple[int, int] | None = None
-        self._owes_obituary = False
 
     @property
     def log_dir(self) -> str:
         """Where the output of the last round's workers is; "" if it went where ours goes."""
-        return self._log_dir
+        return self._output.log_dir
 
     def error_file(self, failure: WorkerFailure) -> str:
         """Where a worker of the last round left why it failed; "" if it left nothing, or not here."""
@@ -152,7 +132,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     # --- the agent's start and end
 
     def _open(self) -> None:
-        self._start_keeper()
+        self._post.fill()
         self._setup_local_watchdog()
         self._setup_healthcheck()
         if sets_omp_num_threads(self._environ, self._worker_group.spec.local_world_size):
@@ -162,28 +142,16 @@ class LocalElasticAgent(SimpleElasticAgent):
         with contextlib.ExitStack() as closing:
             # One that was made for torch has nothing to close.
             closing.callback(getattr(self._logs_specs, "close", lambda: None))
-            closing.callback(self._copies.close)
             closing.callback(self._entrypoint.close)
-            closing.callback(self._tails.close)
+            closing.callback(self._output.close)
             if self._watchdog is not None:
                 closing.callback(self._watchdog.close)
             if self._health is not None:
                 closing.callback(self._health.stop)
-            if self._keeper is not None:
-                closing.callback(self._close_keeper, self._keeper)
-
-    def _close_keeper(self, keeper: Keeper) -> None:
-        if self._owes_obituary or self._left_behind():
-            keeper.part()
-            return
-        try:
-            keeper.close()
-        except KeeperTimeoutError as error:
-            logger.warning("the keeper: %s", error)
+            closing.callback(lambda: self._post.close(leaving_some=bool(self._left_behind())))
 
     def _wakeup_fds(self) -> list[int]:
-        keeper = [self._keeper.fileno()] if self._keeper else []
-        return keeper + (self._watchdog.fds() if self._watchdog else [])
+        return self._post.fds() + (self._watchdog.fds() if self._watchdog else [])
 
     # --- torch's four
 
@@ -193,16 +161,16 @@ class LocalElasticAgent(SimpleElasticAgent):
         assert assignment is not None
         envs = self._worker_envs(worker_group.spec, assignment)
         dest = self._logs_specs.reify(envs)
-        commands = self._commands(assignment.round, envs, dest)
+        commands = worker_commands(self._entrypoint, assignment.round, envs, dest)
         error_files = {rank: dest.error_files.get(rank, "") for rank in envs}
         round_ = LocalRound(self._core.config.node, assignment, error_files)
-        round_.fence_ns = self._fence_ns
-        self._follow(dest, worker_group)
+        round_.fence_ns = self._post.fence_ns
+        self._output.follow(dest, worker_group)
         if self._watchdog is not None:
             self._watchdog.await_workers()
-        self._need_keeper().spawn(assignment.round, commands)
+        self._post.need().spawn(assignment.round, commands)
         self._local_round = round_
-        self._feed_obituary()
+        self._post.begin_round(assignment.round)
         while not round_.pids:
             self._check_start(round_)
             self._pump(_PUMP_S)
@@ -253,8 +221,8 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _await_gone(self, round_: LocalRound) -> None:
         """Or until it is certain that some of it will not go."""
-        if self._keeper is not None:
-            self._attention = Attention(self._keeper)
+        if self._post.keeper is not None:
+            self._attention = Attention(self._post.keeper)
         while self._attention is not None and not (round_.gone or round_.stuck):
             now_ns = boot_ns()
             next_ns = self._attention.look(now_ns, round_.kill_at_ns)
@@ -265,8 +233,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         if self._local_round is not None:
             now_ns = boot_ns()
             self._local_round.stop_sent(now_ns, now_ns + round(timeout * 10**9))
-        if self._keeper is not None:
-            self._keeper.stop(death_signal=death_sig, grace=timeout)
+        if self._post.keeper is not None:
+            self._post.keeper.stop(death_signal=death_sig, grace=timeout)
 
     def _left_behind(self) -> tuple[int, ...]:
         round_ = self._local_round
@@ -278,56 +246,23 @@ class LocalElasticAgent(SimpleElasticAgent):
     # --- the keeper
 
     def _set_fence(self, term_at_ms: int, kill_at_ms: int) -> None:
-        self._fence_ns = (term_at_ms * 10**6, kill_at_ms * 10**6)
+        self._post.set_fence(term_at_ms * 10**6, kill_at_ms * 10**6)
         if self._local_round is not None:
-            self._local_round.fence_ns = self._fence_ns
-        self._feed_fence()
-
-    def _feed_fence(self) -> None:
-        if self._keeper is not None and self._fence_ns is not None:
-            term_at_ns, kill_at_ns = self._fence_ns
-            self._keeper.fence(term_at_ns=term_at_ns, kill_at_ns=kill_at_ns)
+            self._local_round.fence_ns = self._post.fence_ns
 
     def _set_obituary(self, identity: SetIdentity) -> None:
-        # Without a lease there is nobody to be missed. One that was lost may be reported gone.
-        if self._obituary is not None and identity.lease_id:
-            self._obituary = self._obituary._replace(job_uid=identity.job_uid, lease_id=identity.lease_id)
-            self._feed_obituary()
-
-    def _feed_obituary(self) -> None:
-        if self._keeper is None or self._obituary is None or not self._obituary.lease_id:
-            return
-        number = self._local_round.assignment.round if self._local_round else NO_ROUND
-        obituary = self._obituary._replace(round=number)
-        self._note_obituary(obituary)
-        argv = obituary_command(obituary)
-        timeout = self._obituary.ttl_ms / 1000 + _OBITUARY_MARGIN_S
-        self._keeper.obituary(argv, self._environ, timeout=timeout)
+        self._post.set_identity(identity)
 
     def _leave_obituary(self, message: str) -> None:
-        if self._keeper is None or self._obituary is None:
-            return
-        logger.info("the coordinator is told that this agent is gone as soon as it can be, within its lease")
-        self._obituary = self._obituary._replace(message=message)
-        self._feed_obituary()
-        self._owes_obituary = True
-
-    def _start_keeper(self) -> None:
-        self._keeper = Keeper.start(hold_fds=self._hold_fds)
-        self._feed_fence()
-        self._feed_obituary()
-
-    def _need_keeper(self) -> Keeper:
-        assert self._keeper is not None, "_open comes first"
-        return self._keeper
+        self._post.owe_obituary(message)
 
     def _drain(self) -> None:
         """Take note of what the keeper told."""
         if self._unswept:
             self._try_sweep(timeout=0)
-        if self._keeper is None:
+        if self._post.keeper is None:
             return
-        for event in self._keeper.events():
+        for event in self._post.keeper.events():
             if isinstance(event, KeeperDied):
                 self._replace_keeper(event)
             else:
@@ -362,15 +297,13 @@ class LocalElasticAgent(SimpleElasticAgent):
         round_.gone = True
         if self._watchdog is not None:
             self._watchdog.forget_workers()
-        self._tails.finish()
-        self._copies.finish()
+        self._output.finish()
 
     def _replace_keeper(self, event: KeeperDied) -> None:
         """The workers died with it; what they started is ours to kill."""
         logger.error("the keeper died (exit code %d): ending what it kept", event.exit_code)
-        if self._keeper is not None:
-            self._keeper.close()
-        self._keeper, self._attention = None, None
+        self._post.vacate()
+        self._attention = None
         round_ = self._local_round
         if round_ is not None and not round_.gone:
             round_.keeper_died(event.exit_code, boot_ns())
@@ -387,14 +320,12 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _try_sweep(self, timeout: float) -> tuple[int, ...]:
         """What is left. If nothing is, there is a keeper again."""
-        try:
-            sweep_children(self._keep_children, timeout=timeout)
-        except KeeperTimeoutError as error:
-            return error.pids
+        if left := self._post.sweep(timeout):
+            return left
         self._unswept = False
         if self._local_round is not None and not self._local_round.gone:
             self._gone(self._local_round)
-        self._start_keeper()
+        self._post.fill()
         return ()
 
     def _setup_healthcheck(self) -> None:
@@ -417,21 +348,6 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._watchdog = FileTimerServer(path, self._shutdown_timeout, self._log_watchdog_event)
         self._environ[FILE_VARIABLE] = path
 
-    def _log_watchdog_event(self, name: str, request: TimerRequest | None) -> None:
-        """torch's hook, with torch's names of what happened; ``request`` is of the timer that it happened to."""
-        if request is None:
-            self._record_watchdog_event(name, {})
-            logger.info("%s", name)
-            return
-        details = {
-            "worker_pid": str(request.pid),
-            "scope_id": request.scope_id,
-            "expiration_time": str(request.expiration_time),
-            "signal": str(request.signal),
-        }
-        self._record_watchdog_event(name, details)
-        logger.warning("%s: %s", name, " ".join(f"{key}={value!r}" for key, value in details.items()))
-
     def _look_at_timers(self) -> None:
         if self._watchdog is not None:
             self._expired += self._watchdog.look()
@@ -450,7 +366,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     def _kill_worker(self, effect: KillWorker) -> None:
         if self._local_round is not None:
             self._local_round.condemn(effect.local_rank, boot_ns(), effect.signal, effect.reason)
-            self._need_keeper().kill_worker(effect.round, effect.local_rank, effect.signal)
+            self._post.need().kill_worker(effect.round, effect.local_rank, effect.signal)
 
     # --- what the workers are given
 
@@ -467,42 +383,6 @@ class LocalElasticAgent(SimpleElasticAgent):
             use_agent_store=self._core.config.job_spec.store_host is StoreHost.AGENT,
         )
         return {rank: worker_env(group, assignment, rank) for rank in range(spec.local_world_size)}
-
-    def _commands(self, number: int, envs: Mapping[int, Mapping[str, str]], dest: LogsDest) -> list[WorkerCommand]:
-        return [
-            WorkerCommand(
-                local_rank=rank,
-                argv=self._entrypoint.argv(number, rank),
-                env=env,
-                stdout=dest.stdouts.get(rank) or None,
-                stderr=dest.stderrs.get(rank) or None,
-            )
-            for rank, env in envs.items()
-        ]
-
-    def _follow(self, dest: LogsDest, worker_group: WorkerGroup) -> None:
-        if dest.log_dir:
-            logger.info("the output of the workers is in %s", dest.log_dir)
-        self._log_dir = dest.log_dir
-        spec, (out, err) = worker_group.spec, self._console
-        self._follow_stream(worker_group, dest.tee_stdouts, out, dest.filtered_stdout, spec.duplicate_stdout_filters)
-        self._follow_stream(worker_group, dest.tee_stderrs, err, dest.filtered_stderr, spec.duplicate_stderr_filters)
-
-    def _follow_stream(
-        self,
-        group: WorkerGroup,
-        files: Mapping[int, str],
-        shown_on: StreamOutput,
-        copy: str,
-        filters: Sequence[str] | None,
-    ) -> None:
-        filtered = FilteredFile(copy, filters) if copy and filters else None
-        for local_rank, path in files.items():
-            rank = group.workers[local_rank].global_rank
-            prefix = line_prefix(self._prefix_template, group.spec.role, local_rank, rank)
-            self._tails.follow(path, prefix, shown_on)
-            if filtered:
-                self._copies.follow(path, prefix, filtered)
 
 
 def _refuse_what_is_missing(spec: WorkerSpec, start_method: str) -> None:

@@ -12,22 +12,13 @@ import select
 import signal
 import socket
 import time
-import traceback
-from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, assert_never
+from collections.abc import Sequence
+from typing import Any, assert_never
 
-from rallypoint.model import (
-    Endpoint,
-    JobSpec,
-    JobState,
-    Observed,
-    WatchdogStatus,
-    WorkerFailure,
-    WorkerState,
-)
-from rallypoint_agent.api import DEFAULT_ROLE, ElasticAgent, RunResult, WorkerGroup, WorkerSpec
+from rallypoint.model import JobSpec, JobState, WorkerFailure, WorkerState
+from rallypoint_agent.api import DEFAULT_ROLE, RunResult, WorkerGroup, WorkerSpec
+from rallypoint_agent.control_link import ControlLink
 from rallypoint_agent.core.effects import (
     CloseStore,
     Effect,
@@ -47,10 +38,8 @@ from rallypoint_agent.core.effects import (
 from rallypoint_agent.core.events import (
     Event,
     GroupMonitored,
-    PortHeld,
     SignalReceived,
     TimeAdvanced,
-    TimerExpired,
     WatchdogChanged,
     WorkersGone,
     WorkersStarted,
@@ -58,13 +47,14 @@ from rallypoint_agent.core.events import (
 )
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
-from rallypoint_agent.core.stuck import CANNOT_START
+from rallypoint_agent.failed_start import StartInterruptedError, start_failure
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.metrics import prof
-from rallypoint_agent.rendezvous_port import HeldPort, hold_port, hold_port_in
+from rallypoint_agent.round_endpoint import RoundEndpoint
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
 from rallypoint_agent.telemetry import Telemetry
 from rallypoint_agent.torch_store import StoreServer
+from rallypoint_agent.worker_hooks import WorkerHooks
 
 PULSE_MS = 10_000
 """The link goes on renewing the lease for so long after the main loop was last seen turning."""
@@ -75,41 +65,7 @@ LEAVE_TIMEOUT_MS = 3_000
 logger = logging.getLogger(__name__)
 
 
-class ControlLink(Protocol):
-    """What the agent needs of ``spec.rdzv_handler``; :class:`~rallypoint_agent.link.Link` is one."""
-
-    @property
-    def left(self) -> bool: ...
-    @property
-    def released(self) -> bool: ...
-    def start(self) -> None: ...
-    def fileno(self) -> int: ...
-    def events(self) -> Iterable[Event]: ...
-    def report(self, observed: Observed) -> None: ...
-    def watchdog(self, status: WatchdogStatus) -> None: ...
-    def set_identity(self, cluster_id: str, job_uid: str, lease_id: int) -> None: ...
-    def reattach(self) -> None: ...
-    def alive_until(self, boot_ms: int) -> None: ...
-    def leave(self, reason: str, message: str) -> None: ...
-    def local_address(self) -> str | None: ...
-    def get_run_id(self) -> str: ...
-    def get_backend(self) -> str: ...
-    def close(self) -> None: ...
-
-
-class WorkerStartError(Exception):
-    """A worker could not be started; its text says which program and why."""
-
-    def __init__(self, message: str, local_rank: int = 0) -> None:
-        super().__init__(message)
-        self.local_rank = local_rank
-
-
-class StartInterruptedError(Exception):
-    """A start was given up because the workers have to end anyway. Some may be running."""
-
-
-class SimpleElasticAgent(Telemetry, ElasticAgent):
+class SimpleElasticAgent(Telemetry, WorkerHooks):
     """Runs a worker group as the coordinator directs.
 
     ``config`` has to say what the link's Hello says. Without one the job is one node's, with torch's
@@ -139,13 +95,10 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._signals = SignalWatch(signals_to_handle() if signals is None else signals)
         self._effects: deque[Effect] = deque()
         self._deadline_ms: int | None = None
-        self._port_range = port_range
-        self._held_port: HeldPort | None = None
-        self._store: StoreServer | None = None
+        self._endpoint = RoundEndpoint(spec, port_range, self._link.local_address)
         self._return_values: dict[int, Any] = {}
         """Of the last round, by global rank."""
         self._job_uid = ""
-        self._address = ""
         self._longest_wait = spec.monitor_interval
         """In seconds. Longer if ``_wakeup_fds`` tell of everything that a look would find."""
         self._turned_at = time.time()
@@ -157,80 +110,6 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         """What was taken off the descriptors while a method blocked wakes nobody again: look before the next wait."""
         self._is_over = False
 
-    # --- what a subclass provides: torch's methods
-
-    @abstractmethod
-    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        """Start the workers; their ids by local rank. What it raises is the group's failure."""
-
-    @abstractmethod
-    def _stop_workers(self, worker_group: WorkerGroup, is_restart: bool = False) -> None:
-        """End the workers by SIGTERM; return when nothing that they started is alive, or see ``_left_behind``."""
-
-    @abstractmethod
-    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        """How the group is now.
-
-        SUCCEEDED: all exited with 0. FAILED: some did not; ``failures`` has them. STOPPED: they
-        are gone, ended by something other than this agent. UNHEALTHY: a stop left some behind.
-        """
-
-    @abstractmethod
-    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: float = 30) -> None:
-        """End the workers by this signal, after ``timeout`` seconds by SIGKILL, as above."""
-
-    # --- what a subclass may provide
-
-    def _open(self) -> None:
-        """Called once, before the first worker."""
-
-    def _close(self) -> None:
-        """Called once at the end, no worker being alive, even if ``_open`` raised."""
-
-    def _wakeup_fds(self) -> list[int]:
-        """Descriptors that are readable when there is something for ``_drain``."""
-        return []
-
-    def _drain(self) -> None:
-        """Called after every wait, whatever the group's state: what ``_wakeup_fds`` tell of is taken off them.
-
-        What is left unread keeps the agent from waiting.
-        """
-
-    def _hasten_stop(self, death_sig: int, timeout: float) -> None:
-        """A stop is under way and this one came on top: override it if this is sooner."""
-
-    def _left_behind(self) -> tuple[int, ...]:
-        """The processes that the last stop could not end, not even by SIGKILL, and that are still there.
-
-        The group is monitored on: once they are gone, ``_monitor_workers`` says STOPPED.
-        """
-        return ()
-
-    def _watchdog_status(self) -> WatchdogStatus:
-        """How the file timer's watchdog is, if there is one."""
-        return WatchdogStatus()
-
-    def _expired_timers(self) -> Iterable[TimerExpired]:
-        """Those that ``_drain`` found since the last call; each is answered by a ``_kill_worker``, or not at all."""
-        return ()
-
-    def _kill_worker(self, effect: KillWorker) -> None:
-        """Send it the signal, and have its end be a failure for that reason. Only after ``_expired_timers``."""
-
-    def _late_failures(self) -> tuple[WorkerFailure, ...]:
-        """Failures that no ``_monitor_workers`` has told, after a stop."""
-        return ()
-
-    def _set_fence(self, term_at_ms: int, kill_at_ms: int) -> None:
-        """Unless called again: end the workers at these instants, whatever happens to the agent."""
-
-    def _set_obituary(self, identity: SetIdentity) -> None:
-        """What is to be reported if the agent itself is killed."""
-
-    def _leave_obituary(self, message: str) -> None:
-        """The agent ends, no worker being alive, and the coordinator could not be told: somebody else should."""
-
     @property
     def signals(self) -> tuple[signal.Signals, ...]:
         """Those that end it."""
@@ -240,6 +119,11 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
     def failures(self) -> tuple[WorkerFailure, ...]:
         """What failed on this node in the last round, the earliest first."""
         return self._core.state.failures
+
+    @property
+    def _store(self) -> StoreServer | None:
+        """Of this round, while it is served here. torch's name."""
+        return self._endpoint.store
 
     # --- torch's interface
 
@@ -269,8 +153,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         with contextlib.ExitStack() as afterwards, self._signals, contextlib.ExitStack() as ending:
             afterwards.callback(self._close)
             afterwards.callback(self._link.close)
-            afterwards.callback(self._drop_port)
-            afterwards.callback(self._close_store)
+            afterwards.callback(self._endpoint.close)
             self._link.start()
             ending.callback(self._end)
             self._open()
@@ -298,9 +181,8 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             failures[outcome.culprit.rank] = outcome.culprit
         if finish.kind is FinishKind.BARRIER_TIMEOUT or (outcome and outcome.state is JobState.SUCCEEDED):
             ranks = (worker.global_rank for worker in self._worker_group.workers)
-            return RunResult(
-                WorkerState.SUCCEEDED, return_values={rank: self._return_values.get(rank) for rank in ranks}
-            )
+            values = {rank: self._return_values.get(rank) for rank in ranks}
+            return RunResult(WorkerState.SUCCEEDED, return_values=values)
         return RunResult(WorkerState.FAILED, failures=failures)
 
     # --- one turn: wait, look, think, act
@@ -410,13 +292,13 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
             case StartWorkers():
                 self._start(effect)
             case CloseStore():
-                self._close_store()
+                self._endpoint.close_store()
             case StopWorkers():
                 self._stop(effect)
             case KillWorker():
                 self._kill_worker(effect)
             case HoldPort():
-                self._hold_port(effect)
+                self._step(self._endpoint.hold(effect.offer_id))
             case Reattach():
                 self._link.reattach()
             case Leave():
@@ -440,7 +322,7 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         self._note_assignment(group, began)
         try:
             if effect.hosts_store:
-                self._serve_store()
+                self._endpoint.serve_store()
             ids = self._start_workers(group)
             group.set_ids(ids)
         except StartInterruptedError:
@@ -448,28 +330,12 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         except Exception as error:
             group.state = WorkerState.FAILED
             self._note_start(False)
-            failure = self._start_failure(error)
+            failure = start_failure(error, self._core.config.node, group)
             self._step(GroupMonitored(self._round, WorkerState.FAILED, (failure,)))
         else:
             group.state = WorkerState.HEALTHY
             self._note_start(True)
             self._step(WorkersStarted(self._round, _pids(ids)))
-
-    def _start_failure(self, error: Exception) -> WorkerFailure:
-        expected = isinstance(error, WorkerStartError)
-        local_rank = error.local_rank if isinstance(error, WorkerStartError) else 0
-        name = self._worker_group.spec.get_entrypoint_name()
-        return WorkerFailure(
-            node=self._core.config.node,
-            local_rank=local_rank,
-            rank=self._worker_group.workers[local_rank].global_rank,
-            pid=0,
-            exit_code=CANNOT_START,
-            message=str(error) if expected else f"cannot start {name}: {error}",
-            traceback="" if expected else "".join(traceback.format_exception(error)),
-            fail_time_ms=time.time_ns() // 1_000_000,
-            fail_clock_ms=boot_ms(),
-        )
 
     def _stop(self, effect: StopWorkers) -> None:
         number = signal.SIGTERM if effect.signal is None else effect.signal
@@ -512,67 +378,6 @@ class SimpleElasticAgent(Telemetry, ElasticAgent):
         assignment = self._worker_group.assignment
         assert assignment is not None
         return assignment.round
-
-    # --- the rendezvous port, and the store there if we host it
-
-    def _serve_store(self) -> None:
-        """Raises WorkerStartError: without their store no worker can begin."""
-        assert self._held_port is not None, "the round is at the port that was offered"
-        try:
-            self._store = StoreServer(self._held_port.listen())
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise WorkerStartError(f"cannot serve the store at port {self._held_port.port}: {why}") from error
-        self._store.start()
-
-    def _close_store(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-
-    def _hold_port(self, effect: HoldPort) -> None:
-        try:
-            held = PortHeld(effect.offer_id, self._hold_another())
-        except OSError as error:
-            asked_for = self._ports_asked_for()
-            held = PortHeld(effect.offer_id, None, _port_problem(asked_for, error), is_named=bool(asked_for))
-        self._step(held)
-
-    def _hold_another(self) -> Endpoint:
-        """Another port than before if there is one: a round may still have stragglers there."""
-        wanted = self._worker_group.spec.master_port
-        if wanted is not None:
-            self._drop_port()
-        held = hold_port_in(self._port_range, self._held_port) if self._port_range else hold_port(wanted)
-        self._drop_port()
-        self._held_port = held
-        return Endpoint(self._own_host(), held.port)
-
-    def _ports_asked_for(self) -> str:
-        if self._port_range:
-            return f"a port of {self._port_range[0]}-{self._port_range[-1]} (--port-range)"
-        wanted = self._worker_group.spec.master_port
-        return "" if wanted is None else f"port {wanted} (--master-port)"
-
-    def _drop_port(self) -> None:
-        if self._held_port is not None:
-            self._held_port.close()
-            self._held_port = None
-
-    def _own_host(self) -> str:
-        spec = self._worker_group.spec
-        if named := spec.master_addr or spec.local_addr:
-            return named
-        if not self._address:
-            self._address = self._link.local_address() or ""
-        return self._address or socket.gethostname()
-
-
-def _port_problem(asked_for: str, error: OSError) -> str:
-    why = error.strerror or str(error)
-    if not asked_for:
-        return f"no port can be had for the rendezvous: {why}"
-    return f"{asked_for} cannot be had for the rendezvous: {why}; free it, or name another one"
 
 
 def _one_node(spec: WorkerSpec, exit_barrier_timeout: float, shutdown_timeout: float) -> AgentConfig:

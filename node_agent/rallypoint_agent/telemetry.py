@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import sys
 import threading
@@ -17,7 +18,10 @@ from rallypoint_agent.api import RunResult, Worker, WorkerGroup
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.errors import error_file_data
 from rallypoint_agent.events import NULL, Event, EventMetadataValue, EventSource, record
+from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.metrics import put_call, put_metric
+
+logger = logging.getLogger(__name__)
 
 _OWN_END_IS_A_FAILURE = frozenset({FinishKind.UNREACHABLE, FinishKind.REFUSED, FinishKind.SIGNALLED})
 """Where torch's agent raises. How the workers fared is told by their own events."""
@@ -124,6 +128,21 @@ class Telemetry:
         if failure or worker.global_rank in result.return_values:
             return result.state.value
         raise ValueError(f"Unknown worker: {worker.global_rank}")
+
+    def _log_watchdog_event(self, name: str, request: TimerRequest | None) -> None:
+        """torch's hook, with torch's names of what happened; ``request`` is of the timer that it happened to."""
+        if request is None:
+            self._record_watchdog_event(name, {})
+            logger.info("%s", name)
+            return
+        details = {
+            "worker_pid": str(request.pid),
+            "scope_id": request.scope_id,
+            "expiration_time": str(request.expiration_time),
+            "signal": str(request.signal),
+        }
+        self._record_watchdog_event(name, details)
+        logger.warning("%s: %s", name, " ".join(f"{key}={value!r}" for key, value in details.items()))
 
     def _record_watchdog_event(self, name: str, details: dict[str, str]) -> None:
         """torch's events of its file timer's watchdog: "timer expired" and the like."""

@@ -155,8 +155,8 @@ class Usage:
 
     def __init__(self, agent: LocalElasticAgent, strangers: set[int]) -> None:
         """``strangers``: children that were there before, which other tests have left to this process."""
-        assert agent._keeper is not None
-        processes = [psutil.Process(), psutil.Process(agent._keeper.pid)]
+        assert agent._post.keeper is not None
+        processes = [psutil.Process(), psutil.Process(agent._post.keeper.pid)]
         self.fds = [process.num_fds() for process in processes]
         self.threads = [process.num_threads() for process in processes]
         self.memory = [process.memory_info().rss for process in processes]

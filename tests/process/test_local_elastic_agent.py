@@ -169,8 +169,8 @@ def test_a_round_that_is_over_keeps_no_log_open(mark: str, tmp_path: Path) -> No
 
 
 def keeper_of(agent: LocalElasticAgent) -> Keeper:
-    assert agent._keeper is not None
-    return agent._keeper
+    assert agent._post.keeper is not None
+    return agent._post.keeper
 
 
 def readable(keeper: Keeper) -> bool:

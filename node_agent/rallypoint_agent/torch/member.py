@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from rallypoint.model import Assignment, Endpoint, WorkerFailure, WorkerState
+from rallypoint_agent.control_link import ControlLink
 from rallypoint_agent.core.effects import (
     Effect,
     Finish,
@@ -40,7 +41,6 @@ from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port
-from rallypoint_agent.simple_elastic_agent import ControlLink
 from rallypoint_agent.torch.guarding import WorkersGuard
 
 LEAVE_TIMEOUT_MS = 3_000

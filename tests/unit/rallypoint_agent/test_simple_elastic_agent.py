@@ -30,9 +30,10 @@ from rallypoint_agent.core import port as core_port
 from rallypoint_agent.core.effects import FinishKind, SetIdentity
 from rallypoint_agent.core.events import AttachRefused, Detached, SignalReceived
 from rallypoint_agent.core.state import AgentConfig
+from rallypoint_agent.failed_start import StartInterruptedError
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port
-from rallypoint_agent.simple_elastic_agent import PULSE_MS, SimpleElasticAgent, StartInterruptedError
+from rallypoint_agent.simple_elastic_agent import PULSE_MS, SimpleElasticAgent
 from rallypoint_agent.torch_store.commands import Append, Get
 from support.fake_link import Answer, FakeLink
 from support.ports import free_range
