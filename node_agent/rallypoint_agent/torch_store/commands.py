@@ -1,7 +1,12 @@
-"""What a client of torch's TCPStore can ask for. A key is as it is on the wire: torch's own prefix is part of it."""
+"""What a client of torch's TCPStore can ask for, and how each command is written on the wire (:data:`LAYOUTS`).
+
+A key is as it is on the wire: torch's own prefix is part of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import Enum, auto
 from typing import NamedTuple
 
 
@@ -106,3 +111,36 @@ Command = (
     | ListKeys
     | Barrier
 )
+
+
+class Field(Enum):
+    KEY = auto()
+    VALUE = auto()
+    NUMBER = auto()
+    KEYS = auto()
+    ITEMS = auto()
+    """Keys with their values."""
+    NONCE = auto()
+
+
+LAYOUTS: Mapping[int, tuple[type[Command], tuple[Field, ...]]] = {
+    1: (Set, (Field.KEY, Field.VALUE)),
+    2: (CompareSet, (Field.KEY, Field.VALUE, Field.VALUE)),
+    3: (Get, (Field.KEY,)),
+    4: (Add, (Field.KEY, Field.NUMBER)),
+    5: (Check, (Field.KEYS,)),
+    6: (Wait, (Field.KEYS,)),
+    7: (CountKeys, ()),
+    8: (Delete, (Field.KEY,)),
+    9: (Append, (Field.KEY, Field.VALUE)),
+    10: (MultiGet, (Field.KEYS,)),
+    11: (MultiSet, (Field.ITEMS,)),
+    12: (CancelWait, ()),
+    13: (Ping, (Field.NONCE,)),
+    14: (QueuePush, (Field.KEY, Field.VALUE)),
+    15: (QueuePop, (Field.KEY,)),
+    16: (QueueLength, (Field.KEY,)),
+    17: (ListKeys, ()),
+    18: (Barrier, (Field.KEY, Field.NUMBER)),
+}
+"""Opcode -> the command, and what follows the opcode."""

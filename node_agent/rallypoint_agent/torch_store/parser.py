@@ -8,29 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rallypoint_agent.torch_store.commands import (
-    Add,
-    Append,
-    Barrier,
-    CancelWait,
-    Check,
-    Command,
-    CompareSet,
-    CountKeys,
-    Delete,
-    Get,
-    ListKeys,
-    MultiGet,
-    MultiSet,
-    Ping,
-    QueueLength,
-    QueuePop,
-    QueuePush,
-    Set,
-    Wait,
-)
+from rallypoint_agent.torch_store.commands import LAYOUTS, Command, Field
 
 KEY_BYTES = 8 * 1024
 VALUE_BYTES = 8 * 1024 * 1024
@@ -87,12 +67,16 @@ class Parser:
 
     def _next(self) -> _Reading:
         opcode = (yield 1)[0]
-        read = _READERS.get(opcode)
-        if read is None:
+        if opcode not in LAYOUTS:
             raise NotTheProtocol(f"there is no operation {opcode}")
-        return (yield from read(self))
+        kind, fields = LAYOUTS[opcode]
+        values = []
+        for field in fields:
+            value = yield from _READERS[field](self)
+            values.append(value)
+        return kind(*values)
 
-    # --- pieces
+    # --- fields
 
     def _number(self) -> Generator[int, bytes, int]:
         number: int = _I64.unpack((yield 8))[0]
@@ -123,84 +107,21 @@ class Parser:
             items.append((yield from read()))
         return tuple(items)
 
-    # --- commands
+    def _keys(self) -> Generator[int, bytes, tuple[bytes, ...]]:
+        return (yield from self._many(self._key))
 
-    def _set(self) -> _Reading:
-        return Set((yield from self._key()), (yield from self._value()))
+    def _items(self) -> Generator[int, bytes, tuple[tuple[bytes, bytes], ...]]:
+        return (yield from self._many(self._item))
 
-    def _compare_set(self) -> _Reading:
-        return CompareSet((yield from self._key()), (yield from self._value()), (yield from self._value()))
-
-    def _get(self) -> _Reading:
-        return Get((yield from self._key()))
-
-    def _add(self) -> _Reading:
-        return Add((yield from self._key()), (yield from self._number()))
-
-    def _check(self) -> _Reading:
-        return Check((yield from self._many(self._key)))
-
-    def _wait(self) -> _Reading:
-        return Wait((yield from self._many(self._key)))
-
-    def _count_keys(self) -> _Reading:
-        yield from ()
-        return CountKeys()
-
-    def _delete(self) -> _Reading:
-        return Delete((yield from self._key()))
-
-    def _append(self) -> _Reading:
-        return Append((yield from self._key()), (yield from self._value()))
-
-    def _multi_get(self) -> _Reading:
-        return MultiGet((yield from self._many(self._key)))
-
-    def _multi_set(self) -> _Reading:
-        return MultiSet((yield from self._many(self._item)))
-
-    def _cancel_wait(self) -> _Reading:
-        yield from ()
-        return CancelWait()
-
-    def _ping(self) -> _Reading:
-        return Ping((yield 4))
-
-    def _queue_push(self) -> _Reading:
-        return QueuePush((yield from self._key()), (yield from self._value()))
-
-    def _queue_pop(self) -> _Reading:
-        return QueuePop((yield from self._key()))
-
-    def _queue_length(self) -> _Reading:
-        return QueueLength((yield from self._key()))
-
-    def _list_keys(self) -> _Reading:
-        yield from ()
-        return ListKeys()
-
-    def _barrier(self) -> _Reading:
-        return Barrier((yield from self._key()), (yield from self._number()))
+    def _nonce(self) -> Generator[int, bytes, bytes]:
+        return (yield 4)
 
 
-_READERS: Mapping[int, Callable[[Parser], _Reading]] = {
-    1: Parser._set,
-    2: Parser._compare_set,
-    3: Parser._get,
-    4: Parser._add,
-    5: Parser._check,
-    6: Parser._wait,
-    7: Parser._count_keys,
-    8: Parser._delete,
-    9: Parser._append,
-    10: Parser._multi_get,
-    11: Parser._multi_set,
-    12: Parser._cancel_wait,
-    13: Parser._ping,
-    14: Parser._queue_push,
-    15: Parser._queue_pop,
-    16: Parser._queue_length,
-    17: Parser._list_keys,
-    18: Parser._barrier,
+_READERS: Mapping[Field, Callable[[Parser], Generator[int, bytes, Any]]] = {
+    Field.KEY: Parser._key,
+    Field.VALUE: Parser._value,
+    Field.NUMBER: Parser._number,
+    Field.KEYS: Parser._keys,
+    Field.ITEMS: Parser._items,
+    Field.NONCE: Parser._nonce,
 }
-"""Opcode -> what follows it."""
