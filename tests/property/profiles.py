@@ -25,4 +25,4 @@ PROFILES = {
 NAME = os.environ.get("PROPERTY_PROFILE", "quick")
 CHOSEN = PROFILES[NAME]
 
-PATIENT = pytest.mark.timeout(0 if NAME == "thorough" else 120)
+PATIENT = pytest.mark.timeout(0 if NAME == "thorough" else 600)
