@@ -15,10 +15,7 @@ from rallypoint_coordinator.core.records import (
     JobDecided,
     NodeDrained,
     RestartAsked,
-    RoundEnded,
     RoundFormed,
-    RoundStopping,
-    StopCause,
 )
 from simulation.world import Violation
 
@@ -37,9 +34,6 @@ class OperatorOracle:
         self._recorded: set[str] = set()
         self._cancelled: set[str] = set()
         self._drained: set[int] = set()
-        self._failing: set[str] = set()
-        """Lives whose round is being stopped because a worker failed."""
-        self._failing_when_cancelled: set[str] = set()
 
     # --- requests
 
@@ -62,8 +56,8 @@ class OperatorOracle:
     def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
         """Only this is left of it. What was recorded, and answered, was so when it was."""
         recorded, self._recorded = self._recorded, set()
-        for known in (self._cancelled, self._drained, self._failing, self._failing_when_cancelled):
-            known.clear()
+        self._cancelled.clear()
+        self._drained.clear()
         for _, entry in left:
             self.durable(entry)
         self._recorded |= recorded
@@ -73,11 +67,6 @@ class OperatorOracle:
         match record:
             case JobCancelled() | RestartAsked() | NodeDrained():
                 self._request_recorded(entry, record)
-            case RoundStopping():
-                if record.cause is StopCause.WORKER_FAILED:
-                    self._failing.add(uid)
-            case RoundEnded():
-                self._failing.discard(uid)
             case RoundFormed():
                 self._formed(uid, record)
             case JobDecided():
@@ -96,8 +85,6 @@ class OperatorOracle:
             if entry.job_uid in self._cancelled:
                 raise Violation("REQUEST", f"{entry.job} is cancelled twice: {record}")
             self._cancelled.add(entry.job_uid)
-            if entry.job_uid in self._failing:
-                self._failing_when_cancelled.add(entry.job_uid)
         elif isinstance(record, NodeDrained):
             if record.node != request.node or record.lease_id in self._drained:
                 raise Violation("REQUEST", f"{entry.job}: {record}, asked was {request}")
@@ -111,10 +98,9 @@ class OperatorOracle:
             raise Violation("REQUEST", f"{uid}: {drained} were drained and are in round {record.round}")
 
     def _decided(self, uid: str, record: JobDecided) -> None:
-        """Cancelled stays cancelled, unless a failure that came before it had ended the job already."""
+        """Cancelled stays cancelled, whatever failed before or meanwhile."""
         is_cancelled = record.outcome.state is JobState.CANCELLED
-        failed_before = uid in self._failing_when_cancelled and record.outcome.state is JobState.FAILED
-        if is_cancelled != (uid in self._cancelled) and not failed_before:
+        if is_cancelled != (uid in self._cancelled):
             raise Violation("REQUEST", f"{uid}, cancelled: {uid in self._cancelled}, ends with {record.outcome}")
 
     # --- what people see

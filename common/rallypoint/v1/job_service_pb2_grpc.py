@@ -114,9 +114,10 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
-        is durable. Idempotent; retry on UNAVAILABLE.
-        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED, whatever failed
+        meanwhile. On return the request is durable. Idempotent, also once the job has ended by it; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED: it has succeeded or failed), INVALID_ARGUMENT
+        (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +125,7 @@ class JobServiceServicer(object):
 
     def RestartJob(self, request, context):
         """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-        durable. Not idempotent: a second call restarts the next round.
+        durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,9 +135,10 @@ class JobServiceServicer(object):
     def DrainNode(self, request, context):
         """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
         without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
-        Idempotent. It holds for the agent that is there now: another one started on that node may join.
-        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
-        (INVALID_FIELD).
+        Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
+        there now: another one started on that node may join.
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
+        INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

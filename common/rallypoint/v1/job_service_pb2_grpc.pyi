@@ -52,21 +52,23 @@ class JobServiceStub:
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
-    is durable. Idempotent; retry on UNAVAILABLE.
-    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED, whatever failed
+    meanwhile. On return the request is durable. Idempotent, also once the job has ended by it; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED: it has succeeded or failed), INVALID_ARGUMENT
+    (INVALID_FIELD).
     """
     RestartJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]
     """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-    durable. Not idempotent: a second call restarts the next round.
+    durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]
     """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
     without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
-    Idempotent. It holds for the agent that is there now: another one started on that node may join.
-    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
-    (INVALID_FIELD).
+    Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
+    there now: another one started on that node may join.
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
+    INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 @_typing.type_check_only
@@ -93,21 +95,23 @@ class JobServiceAsyncStub(JobServiceStub):
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
-    is durable. Idempotent; retry on UNAVAILABLE.
-    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED, whatever failed
+    meanwhile. On return the request is durable. Idempotent, also once the job has ended by it; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED: it has succeeded or failed), INVALID_ARGUMENT
+    (INVALID_FIELD).
     """
     RestartJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]  # type: ignore[assignment]
     """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-    durable. Not idempotent: a second call restarts the next round.
+    durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]  # type: ignore[assignment]
     """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
     without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
-    Idempotent. It holds for the agent that is there now: another one started on that node may join.
-    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
-    (INVALID_FIELD).
+    Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
+    there now: another one started on that node may join.
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
+    INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -161,9 +165,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED. On return the request
-        is durable. Idempotent; retry on UNAVAILABLE.
-        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED, whatever failed
+        meanwhile. On return the request is durable. Idempotent, also once the job has ended by it; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED: it has succeeded or failed), INVALID_ARGUMENT
+        (INVALID_FIELD).
         """
 
     @_abc_1.abstractmethod
@@ -173,7 +178,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RestartJobResponse, _abc.Awaitable[_job_service_pb2.RestartJobResponse]]:
         """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-        durable. Not idempotent: a second call restarts the next round.
+        durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
 
@@ -185,9 +190,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.DrainNodeResponse, _abc.Awaitable[_job_service_pb2.DrainNodeResponse]]:
         """Has a node leave its job: its workers get SIGTERM and their grace, its agent exits with 0, the others form a round
         without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
-        Idempotent. It holds for the agent that is there now: another one started on that node may join.
-        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT
-        (INVALID_FIELD).
+        Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
+        there now: another one started on that node may join.
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
+        INVALID_ARGUMENT (INVALID_FIELD).
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -384,7 +384,7 @@ def _stop(step: Step) -> bool:
     )
     watch.failures.clear()
     _gather_anew(life, step.stamp.at_ms)
-    if verdict.outcome is not None:
+    if verdict.outcome is not None and not life.facts.cancelled_by:
         step.record(JobDecided(outcome=verdict.outcome))
     return True
 

@@ -14,10 +14,10 @@ from rallypoint_coordinator.core.step import Step
 def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
     """End the job: its workers are stopped, then it is decided as cancelled. False if that was asked already."""
     facts = step.life.facts
-    if facts.outcome is not None:
-        return _decided(step)
     if facts.cancelled_by:
         return False
+    if facts.outcome is not None:
+        return _decided(step)
     step.record(JobCancelled(by=by, reason=reason, told=_who(by, reason)))
     if facts.state is JobState.RUNNING:
         stop_round(step, StopCause.CANCELLED, f"cancelled by {facts.cancelled_by}")
@@ -43,12 +43,15 @@ def restart(step: Step, by: str, reason: str) -> bool | Refusal:
 def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
     """Have a node leave: its workers get SIGTERM and their grace, its agent leaves, the others go on without it.
 
-    False if that was asked already. It holds for the agent that is there now: a new one on that node may join.
+    False if that was asked already, even if the agent has left since or the job is over. It holds for the agent that is
+    there now: a new one on that node may join.
     """
     facts = step.life.facts
+    member = facts.members.get(node)
+    if member is not None and member.drained_by:
+        return False
     if facts.outcome is not None:
         return _decided(step)
-    member = facts.members.get(node)
     if member is None or member.gone is not None:
         return Refusal(
             reason=Reason.NODE_NOT_FOUND,
@@ -56,8 +59,6 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
             field="name",
             metadata={"job": facts.job, "node": node},
         )
-    if member.drained_by:
-        return False
     if facts.state is JobState.RECOVERING:
         return Refusal(
             reason=Reason.RECOVERING,

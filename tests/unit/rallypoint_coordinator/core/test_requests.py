@@ -58,12 +58,28 @@ class TestCancel:
         assert kinds(pair[1].clear()) == ["RoundEnded", "JobDecided"]
         assert script.life.facts.state is JobState.CANCELLED
 
-    def test_twice_is_no_news_and_too_late_is_refused(self, script: Script, pair: list[Agent]) -> None:
+    def test_twice_is_no_news_before_and_after_the_end(self, script: Script, pair: list[Agent]) -> None:
         script.ask(Request.CANCEL)
         assert script.ask(Request.CANCEL) is False
         for agent in pair:
             agent.clear()
+        assert script.life.facts.state is JobState.CANCELLED
+        assert script.ask(Request.CANCEL) is False
+
+    def test_a_job_that_ended_otherwise_refuses_it(self, script: Script, pair: list[Agent]) -> None:
+        for agent in pair:
+            agent.report(AgentPhase.SUCCEEDED)
         assert refused(script.ask(Request.CANCEL)) is Reason.JOB_DECIDED
+
+    def test_a_failure_that_spends_the_last_restart_does_not_outdo_it(self, script: Script) -> None:
+        """It was accepted before the round was judged; what failed is told beside it."""
+        a, b = script.running("ab", replace(PAIR, min_nodes=2, max_restarts=0))
+        a.fail(exit_code=3)
+        assert script.ask(Request.CANCEL) is True
+        assert kinds(b.clear()) == ["RoundEnded", "JobDecided"]
+        assert outcome_told(b) == "CANCELLED CANCELLED"
+        assert script.life.facts.last_failure is not None
+        assert script.life.facts.last_failure.exit_code == 3
 
     def test_it_is_recorded_with_who_asked(self, script: Script, pair: list[Agent]) -> None:
         script.ask(Request.CANCEL)
@@ -111,6 +127,13 @@ class TestRestart:
     def test_without_a_round_it_is_refused(self, script: Script) -> None:
         script.attached("a", JobSpec(min_nodes=2, max_nodes=2))
         assert refused(script.ask(Request.RESTART)) is Reason.NO_ROUND_RUNS
+
+    def test_a_second_one_restarts_the_next_round(self, script: Script, pair: list[Agent]) -> None:
+        script.ask(Request.RESTART)
+        assert refused(script.ask(Request.RESTART)) is Reason.NO_ROUND_RUNS
+        for agent in pair:
+            agent.clear()
+        assert script.ask(Request.RESTART) is True
 
 
 def records_of_drain(script: Script, node: str) -> list[str]:
@@ -193,6 +216,17 @@ class TestDrain:
         script.ask(Request.DRAIN, "b")
         assert script.ask(Request.DRAIN, "b") is False
         assert refused(script.ask(Request.DRAIN, "z")) is Reason.NODE_NOT_FOUND
+
+    @pytest.mark.parametrize("ends", [False, True])
+    def test_so_it_is_once_the_node_has_left(self, script: Script, pair: list[Agent], ends: bool) -> None:
+        a, b = pair
+        script.ask(Request.DRAIN, "b")
+        b.leave("drained")
+        a.clear()
+        if ends:
+            a.report(AgentPhase.SUCCEEDED)
+            assert script.life.facts.outcome is not None
+        assert script.ask(Request.DRAIN, "b") is False
 
     def test_a_restart_of_the_coordinator_drains_on(self, script: Script, pair: list[Agent]) -> None:
         a, b = pair
