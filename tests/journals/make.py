@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests .venv/bin/python tests/journals/make.py NAME STORY
 
-STORY is every-record, recovery or revoked. Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` the
-same for people), ``NAME.db`` (the same records as the coordinator keeps them: a snapshot, the last few records before
-it, and those after it) and ``NAME.json`` (the state that both lead to). What a release wrote is never written again;
-when a format changes, a new name is added.
+STORY is in STORIES. Writes ``NAME.jsonl`` (the records: ``data`` is what is stored, ``says`` the same for people),
+``NAME.db`` (the same records as the coordinator keeps them: a snapshot, the last few records before it, and those after
+it) and ``NAME.json`` (the state that both lead to). What a release wrote is never written again; when a format changes,
+a new name is added.
 """
 
 from __future__ import annotations
@@ -119,6 +119,25 @@ def revoked_story() -> Script:
     return script
 
 
+def revoked_lives_on_story() -> Script:
+    """A recovery forgives a revocation. In another job two nodes did not stop in time, and the lease of one is over."""
+    script = Script()
+    d, e = (script.agent(node, SPEC) for node in "de")
+    for agent in (d, e):
+        agent.attach(job="forgiven")
+    script.advance(1_000)
+    for agent in (d, e):
+        agent.run()
+    d.report(AgentPhase.FAILED, offer=d.next_offer())
+    beat(script, (d, e), 55_000)
+    d.attach(highest_version=Version(script.cluster.epoch + 2, 900), job="forgiven")
+    a, b, c = script.running("abc", SPEC)
+    b.fail()
+    beat(script, (a, b, c), 20_000)
+    beat(script, (b, c), 35_000)
+    return script
+
+
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
     """One restart, then a node less, then success."""
     a.clock_ms, b.clock_ms = 7_200_000, 3_600_000
@@ -217,7 +236,12 @@ def beat(script: Script, agents: Sequence[Agent], for_ms: int) -> None:
             agent.heartbeat()
 
 
-STORIES = {"every-record": story, "recovery": recovery_story, "revoked": revoked_story}
+STORIES = {
+    "every-record": story,
+    "recovery": recovery_story,
+    "revoked": revoked_story,
+    "revoked-lives-on": revoked_lives_on_story,
+}
 
 
 def write(name: str, tell: Callable[[], Script]) -> None:

@@ -45,6 +45,7 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     MemberGone,
     MemberJoined,
@@ -259,6 +260,8 @@ class Truth:
                 self.lives[uid] = LifeTruth(uid=uid, job=entry.job, spec=record.spec, gathering_since_ms=stamp.at_ms)
             case RecoveryBegan():
                 demand(self._lost is not None, "C1", f"{record} for {self._attach}")
+                if not self.lives[uid].recovering:
+                    self.leases.recovery_began(uid)
                 recovery_truth.began(self.lives[uid], record, stamp.at_ms)
             case RoundAdopted():
                 recovery_truth.adopted(self.lives[uid], record, revision, self.leases, stamp.at_ms)
@@ -266,6 +269,8 @@ class Truth:
                 recovery_truth.ended(self.lives[uid], record, stamp.at_ms)
             case MemberJoined():
                 self._joined(uid, record, revision, stamp)
+            case LeaseRevoked():
+                self.leases.was_revoked(uid, record)
             case MemberGone():
                 self.leases.went(uid, record)
             case NodeDrained():

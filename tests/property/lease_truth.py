@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from property.demand import demand
 from rallypoint.model import NO_ROUND, Capability, Hello, NodeSpec, Observed, Version
 from rallypoint_coordinator.core.events import AgentHeartbeat, AgentLeft, AgentObserved, GoneReported
-from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
+from rallypoint_coordinator.core.records import GoneReason, LeaseRevoked, MemberGone, MemberJoined
 
 FromHolder = AgentObserved | AgentHeartbeat | AgentLeft
 
@@ -35,6 +35,7 @@ class LeaseTruth:
     drained: bool = False
     expelled: tuple[int, ...] = ()
     """Processes that it could not end, since it was expelled and until it is readmitted."""
+    revoked: bool = False
     gone: bool = False
     proof: str = ""
     """Why no worker of it can be alive, whatever the round; "" while there may be."""
@@ -146,6 +147,20 @@ class Leases:
             heard_ms=now_ms,
         )
 
+    def was_revoked(self, uid: str, record: LeaseRevoked) -> None:
+        lease = self.by_id.get(record.lease_id)
+        held = lease is not None and (lease.uid, lease.node, lease.gone) == (uid, record.node, False)
+        demand(held, "C2", f"{record} revokes no live lease: {lease}")
+        assert lease is not None
+        demand(not lease.revoked, "C2", f"{record}, for the second time")
+        lease.revoked = True
+
+    def recovery_began(self, uid: str) -> None:
+        """What followed on a revocation is lost, so that it says nothing any more."""
+        for lease in self.by_id.values():
+            if lease.uid == uid:
+                lease.revoked = False
+
     def went(self, uid: str, record: MemberGone) -> None:
         lease = self.by_id.get(record.lease_id)
         held = lease is not None and (lease.uid, lease.node, lease.gone) == (uid, record.node, False)
@@ -157,6 +172,8 @@ class Leases:
             lease.proof = lease.proof or "a later agent of its node ran a round"
         demand(lease.proof, "C4", f"nothing proves that {record.node} is gone: {record}, {lease}")
         demand(_fits(record.reason, lease.proof), "C4", f"{record}, yet {lease.proof}")
+        is_said = record.reason is GoneReason.REVOKED
+        demand(is_said == lease.revoked, "C5", f"{record}, yet it was revoked: {lease.revoked}")
         lease.gone, lease.stream = True, None
 
     def gave_way(self, uid: str) -> None:

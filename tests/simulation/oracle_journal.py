@@ -13,6 +13,7 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     LifeRecord,
     MemberGone,
@@ -113,6 +114,8 @@ class JournalOracle:
                 self._created(uid, record)
             case MemberJoined():
                 self._joined(self.lives[uid], record, revision)
+            case LeaseRevoked():
+                self._revoked(uid, self.lives[uid], record)
             case MemberGone():
                 self._gone(uid, self.lives[uid], record)
             case RoundFormed():
@@ -184,6 +187,8 @@ class JournalOracle:
     def _recovery_began(self, uid: str, life: LifeTruth, record: RecoveryBegan) -> None:
         self._demand_loss(record)
         check_held(uid, record, self._rounds_ever[uid])
+        if not life.recovers:
+            life.revoked -= set(life.live.values())  # what followed on it is lost
         life.recovers = life.knows_of_loss = True
         life.round_floor = max(life.round_floor, record.round)
         life.charged = max(life.charged, record.restart_count)
@@ -208,7 +213,18 @@ class JournalOracle:
         life.live[record.node] = revision
         self.leases[revision] = Lease(record.node, record.incarnation, record.spec.local_world_size)
 
+    def _revoked(self, uid: str, life: LifeTruth, record: LeaseRevoked) -> None:
+        """Once, of who had a place in a round that is being stopped."""
+        last = life.last
+        stops = last is not None and last.stopping is not None and last.ended is None
+        seated = last is not None and any(seat.lease_id == record.lease_id for seat in last.formed.seats)
+        if not stops or not seated or record.lease_id in life.revoked or life.live.get(record.node) != record.lease_id:
+            raise Violation("C8", f"{uid}: {record} in {last}")
+        life.revoked.add(record.lease_id)
+
     def _gone(self, uid: str, life: LifeTruth, record: MemberGone) -> None:
+        if (record.reason is GoneReason.REVOKED) != (record.lease_id in life.revoked):
+            raise Violation("C5", f"{uid}: {record}, revoked were {life.revoked}")
         if record.reason is not GoneReason.LEFT:
             life.lost.add(record.lease_id)
         given_up = record.reason in (GoneReason.EXPIRED, GoneReason.REVOKED)

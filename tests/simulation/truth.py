@@ -38,6 +38,8 @@ class LifeTruth:
     """By number, in order: those before an adopted one may not be known."""
     round_floor: int = NO_ROUND
     charged: int = 0
+    revoked: set[int] = field(default_factory=set)
+    """Leases that were revoked, gone ones included."""
     lost: set[int] = field(default_factory=set)
     outcome: Outcome | None = None
     recovers: bool = False

@@ -34,6 +34,7 @@ class Walk:
             self._be_reborn,
             self._now_and_then_come_from_a_lost_history,
             lambda agent: self.script.advance(self._rng.choice((100, 6_000, 40_000))),
+            self._be_slow,
             lambda agent: self.script.restart(),
             lambda agent: self._retain(),
             lambda agent: self._ask(agent, Request.DRAIN),
@@ -113,6 +114,12 @@ class Walk:
         agent.report(AgentPhase.STOPPING, unkillable_pids=(7,))
         if self._rng.random() < 0.7:
             agent.clear()
+
+    def _be_slow(self, agent: Agent) -> None:
+        """It does nothing for a minute but say that it is there: longer than anybody has for ending its workers."""
+        for _ in range(12):
+            self.script.advance(SPEC.heartbeat_interval_ms)
+            agent.heartbeat()
 
     def _obituary(self, agent: Agent) -> None:
         if self.script.cluster.current("job") is not None:

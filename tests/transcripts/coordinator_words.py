@@ -25,6 +25,7 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     MemberGone,
     MemberJoined,
@@ -94,6 +95,8 @@ def _decided(record: Record) -> str:
             return f"{spec.min_nodes} to {spec.max_nodes} nodes, {spec.max_restarts} restarts"
         case MemberJoined():
             return f"{record.node}, incarnation {record.incarnation}"
+        case LeaseRevoked():
+            return f"{record.node}, lease {record.lease_id}: {record.message}"
         case MemberGone():
             return f"{record.node}, lease {record.lease_id}, {record.reason}: {record.message}"
         case RoundFormed():

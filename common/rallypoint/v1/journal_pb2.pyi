@@ -135,6 +135,7 @@ class JournalRecord(_message.Message):
     RECOVERY_BEGAN_FIELD_NUMBER: _builtins.int
     ROUND_ADOPTED_FIELD_NUMBER: _builtins.int
     RECOVERY_ENDED_FIELD_NUMBER: _builtins.int
+    LEASE_REVOKED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -181,6 +182,8 @@ class JournalRecord(_message.Message):
     def round_adopted(self) -> Global___RoundAdopted: ...
     @_builtins.property
     def recovery_ended(self) -> Global___RecoveryEnded: ...
+    @_builtins.property
+    def lease_revoked(self) -> Global___LeaseRevoked: ...
     def __init__(
         self,
         *,
@@ -206,12 +209,13 @@ class JournalRecord(_message.Message):
         recovery_began: Global___RecoveryBegan | None = ...,
         round_adopted: Global___RoundAdopted | None = ...,
         recovery_ended: Global___RecoveryEnded | None = ...,
+        lease_revoked: Global___LeaseRevoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted", "state_lost", "recovery_began", "round_adopted", "recovery_ended"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted", "state_lost", "recovery_began", "round_adopted", "recovery_ended", "lease_revoked"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -329,6 +333,36 @@ class MemberJoined(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemberJoined: _TypeAlias = MemberJoined  # noqa: Y015
+
+@_typing.final
+class LeaseRevoked(_message.Message):
+    """A participant did not start or stop its workers in time: its lease is renewed no more, and waited out. A MemberGone
+    follows. Older journals have that alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    lease_id: _builtins.int
+    message: _builtins.str
+    """What it did not do."""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        lease_id: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "message", b"message", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseRevoked: _TypeAlias = LeaseRevoked  # noqa: Y015
 
 @_typing.final
 class MemberGone(_message.Message):
@@ -1014,6 +1048,7 @@ class MemberSnapshot(_message.Message):
     DRAINED_BY_FIELD_NUMBER: _builtins.int
     DIRECTIVE_REVISION_FIELD_NUMBER: _builtins.int
     UNKILLABLE_PIDS_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.str
     lease_id: _builtins.int
@@ -1025,6 +1060,8 @@ class MemberSnapshot(_message.Message):
     gone_message: _builtins.str
     drained_by: _builtins.str
     directive_revision: _builtins.int
+    revoked: _builtins.str
+    """Not empty: its lease was revoked, and why."""
     @_builtins.property
     def spec(self) -> _types_pb2.NodeSpec: ...
     @_builtins.property
@@ -1048,10 +1085,11 @@ class MemberSnapshot(_message.Message):
         drained_by: _builtins.str = ...,
         directive_revision: _builtins.int = ...,
         unkillable_pids: _abc.Iterable[_builtins.int] | None = ...,
+        revoked: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "directive_revision", b"directive_revision", "drained_by", b"drained_by", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "spec", b"spec", "unkillable_pids", b"unkillable_pids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "directive_revision", b"directive_revision", "drained_by", b"drained_by", "gone", b"gone", "gone_message", b"gone_message", "incarnation", b"incarnation", "lease_id", b"lease_id", "node", b"node", "revoked", b"revoked", "spec", b"spec", "unkillable_pids", b"unkillable_pids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

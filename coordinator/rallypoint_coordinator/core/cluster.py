@@ -272,8 +272,8 @@ class Cluster:
             return None
         life = self.lives.get(binding.uid)
         presence = life.presences.get(event.lease_id) if life is not None else None
-        holds = binding.lease_id == event.lease_id and presence is not None and not presence.revoked
-        if life is None or presence is None or not holds:
+        holds = binding.lease_id == event.lease_id and presence is not None
+        if life is None or presence is None or not holds or life.facts.members[presence.node].revoked:
             if life is not None and presence is not None and presence.stream == event.stream:
                 handlers.stream_closed(Step(life, stamp, self._identity(), out), event.lease_id, event.stream)
             out.effects.append(SendLeaseStale(event.stream, f"lease {event.lease_id} has ended"))

@@ -15,6 +15,7 @@ from rallypoint.model import Capability, JobState
 from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     LifeRecord,
     MemberGone,
@@ -77,6 +78,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
         **_REQUESTS,
         **_QUARANTINE,
         NodeExpelled: (),
+        LeaseRevoked: (),
         **_RECOVERY,
         RoundEnded: (JobState.GATHERING,),
     },
@@ -138,11 +140,17 @@ def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
     )
 
 
-def _live_member(facts: Facts, record: MemberGone | NodeDrained | NodeExpelled | NodeReadmitted) -> Member:
+def _live_member(
+    facts: Facts, record: LeaseRevoked | MemberGone | NodeDrained | NodeExpelled | NodeReadmitted
+) -> Member:
     member = facts.members.get(record.node)
     if member is None or member.lease_id != record.lease_id or member.gone is not None:
         raise IllegalTransition(facts, record, "no such live lease")
     return member
+
+
+def _lease_revoked(facts: Facts, record: LeaseRevoked, revision: int) -> None:
+    _live_member(facts, record).revoked = record.message
 
 
 def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
@@ -177,6 +185,10 @@ def _recovery_began(facts: Facts, record: RecoveryBegan, revision: int) -> None:
     facts.recovery_epoch = max(facts.recovery_epoch, record.epoch)
     facts.round_floor = max(facts.round_floor, record.round)
     facts.restart_count = max(facts.restart_count, record.restart_count)
+    if facts.state is not JobState.RECOVERING:
+        # What followed on it is lost: an agent that was in time again since then may run a later round.
+        for member in facts.members.values():
+            member.revoked = "" if member.gone is None else member.revoked
 
 
 def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
@@ -294,6 +306,7 @@ def _life_forgotten(facts: Facts, record: LifeForgotten, revision: int) -> None:
 
 _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
     MemberJoined: _member_joined,
+    LeaseRevoked: _lease_revoked,
     MemberGone: _member_gone,
     RecoveryBegan: _recovery_began,
     RoundAdopted: _round_adopted,

@@ -21,6 +21,7 @@ from rallypoint_coordinator.core.machine import (
     expected_back,
     lost_before,
     react,
+    revoked_in_round,
 )
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
@@ -112,7 +113,7 @@ def member_gone(step: Step, member: Member, reason: GoneReason, message: str) ->
     """The member's lease has ended and no worker of it is alive. Of one that was revoked, that is the reason."""
     life = step.life
     lease_id = member.lease_id
-    if life.presences[lease_id].revoked:
+    if member.revoked:
         reason = GoneReason.REVOKED
     step.record(MemberGone(node=member.node, lease_id=lease_id, reason=reason, message=message))
     life.presences.pop(lease_id, None)
@@ -176,7 +177,7 @@ def rearm(life: Life, now_ms: int) -> None:
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
         life.watch.lost = lost_before(life)
-        life.watch.overdue |= {node for node in life.watch.lost if _was_revoked(life.facts.members[node])}
+        life.watch.overdue |= revoked_in_round(life)
         await_lost(life, now_ms)
     elif life.facts.state is JobState.RUNNING:
         starts.await_starts(life, now_ms)
@@ -185,10 +186,6 @@ def rearm(life: Life, now_ms: int) -> None:
         await_lost(life, now_ms)
     elif life.facts.state is JobState.RECOVERING:
         recovery.begin(life, now_ms)
-
-
-def _was_revoked(member: Member) -> bool:
-    return member.gone is GoneReason.REVOKED
 
 
 def _join(step: Step, hello: Hello, verdict: Join) -> Member:

@@ -19,6 +19,7 @@ from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.records import (
     GoneReason,
     JobDecided,
+    LeaseRevoked,
     NodeSucceeded,
     RecoveryEnded,
     RoundEnded,
@@ -391,16 +392,21 @@ def _stop(step: Step) -> bool:
 
 def lost_before(life: Life) -> set[str]:
     """What a coordinator that started anew knows of the participants that were lost before."""
+    return {member.node for member in _seated(life) if member.gone not in (None, GoneReason.LEFT)}
+
+
+def revoked_in_round(life: Life) -> set[str]:
+    """The same of those that did not start or stop in time. Older journals say so only once the lease is over."""
+    return {member.node for member in _seated(life) if member.revoked or member.gone is GoneReason.REVOKED}
+
+
+def _seated(life: Life) -> list[Member]:
+    """The holders of the current or last round's leases, those that are gone included."""
     current, members = life.facts.round, life.facts.members
     if current is None:
-        return set()
-    return {
-        node
-        for node, place in current.places.items()
-        if (member := members.get(node)) is not None
-        and member.lease_id == place.seat.lease_id
-        and member.gone not in (None, GoneReason.LEFT)
-    }
+        return []
+    seated = (members.get(node) for node in current.places)
+    return [member for member in seated if member is not None and place_of(life.facts, member) is not None]
 
 
 def await_lost(life: Life, now_ms: int) -> None:
@@ -450,7 +456,9 @@ def _revoke_overdue(step: Step) -> None:
 def _revoke(step: Step, lease_ids: list[int], why: str) -> None:
     for lease_id in lease_ids:
         presence = step.life.presences[lease_id]
-        presence.revoked = True
+        if step.life.facts.members[presence.node].revoked:
+            continue
+        step.record(LeaseRevoked(node=presence.node, lease_id=lease_id, message=why))
         step.life.watch.overdue.add(presence.node)
         if presence.stream is not None:
             step.effect(SendLeaseStale(presence.stream, why))

@@ -93,10 +93,10 @@ def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resum
             message=f"attach_seq {hello.attach_seq} is not above {presence.attach_seq}",
             metadata={"node": member.node},
         )
-    if presence.revoked:
+    if member.revoked:
         # Only a Hello that has dropped the lease is from after LeaseStale, and so can start no worker under it.
         if hello.lease_id != 0 or hello.observed.may_have_workers:
-            return Stale("the lease was revoked")
+            return Stale(f"the lease was revoked: {member.revoked}")
         return Join(replaces=member, why="its revoked lease is over: the agent attached without workers")
     if hello.lease_id not in (0, member.lease_id):
         return Stale(f"lease {hello.lease_id} is not the node's live lease")

@@ -73,6 +73,15 @@ class MemberJoined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRevoked:
+    """A participant did not start or stop its workers in time: its lease is renewed no more, and waited out."""
+
+    node: str
+    lease_id: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberGone:
     """A lease ended: no worker of it is alive, but for what an earlier NodeExpelled names."""
 
@@ -233,6 +242,7 @@ class LifeForgotten:
 LifeRecord = (
     JobCreated
     | MemberJoined
+    | LeaseRevoked
     | MemberGone
     | RecoveryBegan
     | RoundAdopted

@@ -48,6 +48,8 @@ class Member:
     """The last record that changed what this member alone is told."""
     unkillable_pids: tuple[int, ...] = ()
     """Not empty: it is quarantined, as SIGKILL did not end these. Of one that is gone: they may still be there."""
+    revoked: str = ""
+    """Why its lease is renewed no more; "" if it is."""
     gone: GoneReason | None = None
     gone_message: str = ""
 
@@ -144,7 +146,6 @@ class Presence:
     acked_at_ms: int = 0
     sent_version: Version | None = None
     sent_at_ms: int = 0
-    revoked: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     MemberGone,
     MemberJoined,
@@ -129,6 +130,14 @@ def _read_joined(message: pb.MemberJoined) -> MemberJoined:
         capabilities=capabilities_from_proto(list(message.capabilities)),
         agent_version=message.agent_version,
     )
+
+
+def _write_revoked(record: LeaseRevoked) -> pb.LeaseRevoked:
+    return pb.LeaseRevoked(node=record.node, lease_id=record.lease_id, message=record.message)
+
+
+def _read_revoked(message: pb.LeaseRevoked) -> LeaseRevoked:
+    return LeaseRevoked(node=message.node, lease_id=message.lease_id, message=message.message)
 
 
 def _write_gone(record: MemberGone) -> pb.MemberGone:
@@ -376,6 +385,7 @@ _CODECS = (
     _Codec("state_lost", StateLost, _write_lost, _read_lost),
     _Codec("job_created", JobCreated, _write_created, _read_created),
     _Codec("member_joined", MemberJoined, _write_joined, _read_joined),
+    _Codec("lease_revoked", LeaseRevoked, _write_revoked, _read_revoked),
     _Codec("member_gone", MemberGone, _write_gone, _read_gone),
     _Codec("recovery_began", RecoveryBegan, _write_recovery, _read_recovery),
     _Codec("round_adopted", RoundAdopted, _write_adopted, _read_adopted),

@@ -121,6 +121,7 @@ def _member_to_proto(member: Member) -> pb.MemberSnapshot:
         directive_revision=member.directive_revision,
         gone=GONE_REASONS.number(member.gone) if member.gone else pb.GONE_REASON_UNSPECIFIED,
         gone_message=member.gone_message,
+        revoked=member.revoked,
         unkillable_pids=member.unkillable_pids,
     )
 
@@ -138,6 +139,7 @@ def _member_from_proto(message: pb.MemberSnapshot) -> Member:
         directive_revision=message.directive_revision,
         gone=known(GONE_REASONS.member(message.gone), "GoneReason", message.gone) if message.gone else None,
         gone_message=message.gone_message,
+        revoked=message.revoked,
         unkillable_pids=tuple(message.unkillable_pids),
     )
 

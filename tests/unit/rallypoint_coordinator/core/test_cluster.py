@@ -33,6 +33,7 @@ from rallypoint_coordinator.core.effects import (
 )
 from rallypoint_coordinator.core.records import (
     GoneReason,
+    LeaseRevoked,
     MemberGone,
     RoundEnded,
     RoundFormed,
@@ -405,7 +406,7 @@ class TestMembership:
     def test_no_report_of_an_agent_that_was_never_stopped_ends_its_revoked_lease(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail()
-        script.life.presences[b.lease_id].revoked = True
+        script.life.facts.members["b"].revoked = "late"
         assert effects_of(b.attach(fresh=True), SendLeaseStale), "its workers run"
 
     def test_a_late_attach_does_not_take_the_lease_from_a_newer_one(self, script: Script) -> None:
@@ -430,7 +431,7 @@ class TestMembership:
     def test_a_revoked_lease_is_not_over_before_the_agent_has_dropped_it(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail()
-        script.life.presences[b.lease_id].revoked = True
+        script.life.facts.members["b"].revoked = "late"
         b.observed = replace(b.observed, phase=AgentPhase.READY)
         assert effects_of(b.attach(), SendLeaseStale)
 
@@ -568,6 +569,54 @@ class TestRevoked:
             (False, "no restarts are allowed (--max-restarts 0): rank 1 on b exited with 1")
         ]
         assert script.life.facts.state is JobState.FAILED
+
+    def late_to_stop(self, script: Script) -> tuple[Agent, Agent]:
+        """b has failed without a word; a has not stopped in time, and has its lease no more."""
+        a, b = script.running("ab", replace(PAIR, shutdown_timeout_ms=1_000))
+        b.fail()
+        while not script.life.facts.members["a"].revoked:
+            script.advance(5_000)
+            for agent in (a, b):
+                agent.heartbeat()
+        return a, b
+
+    @pytest.mark.parametrize("comes_back", [False, True])
+    def test_a_restart_before_the_lease_is_over_remembers_it(self, script: Script, comes_back: bool) -> None:
+        a, b = self.late_to_stop(script)
+        script.restart()
+        b.attach()
+        if comes_back:
+            assert effects_of(a.attach(), SendLeaseStale), "its workers run, and it is renewed no more"
+        for _ in range(7):
+            script.advance(5_000)
+            b.heartbeat()
+        assert script.life.facts.members["a"].gone is GoneReason.REVOKED
+        (ended,) = [entry.record for entry in script.journal if isinstance(entry.record, RoundEnded)]
+        assert ended.culprit is not None, "no echo of a lost node"
+        assert ended.culprit.node == "b"
+
+    def test_it_is_decided_once(self, script: Script) -> None:
+        _, b = self.late_to_stop(script)
+        script.restart()
+        b.attach()
+        for _ in range(15):
+            script.advance(5_000)
+            b.heartbeat()
+        assert [type(entry.record) for entry in script.journal].count(LeaseRevoked) == 1
+
+    def test_it_is_not_held_against_who_ran_a_round_that_is_lost(self, script: Script) -> None:
+        a, b = self.late_to_stop(script)
+        kept = len(script.journal)
+        a.observed = Observed(offer=a.next_offer())
+        a.attach(lease_id=0)
+        for agent in (a, b):
+            agent.run()
+        assert script.life.facts.round_number == 1
+        script.lose(kept)
+        a.attach()
+        b.attach()
+        assert [agent.told for agent in (a, b)] == ["Run ROUND_FORMED"] * 2
+        assert a.assignment.round == 1
 
     def test_an_obituary_of_one_that_was_revoked_says_so_too(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
@@ -787,7 +836,7 @@ class TestExplanation:
     def test_who_is_not_stopped_in_time_is_waited_for_until_its_lease_is_over(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail()
-        while not script.life.presences[b.lease_id].revoked:
+        while not script.life.facts.members["b"].revoked:
             script.advance(5_000)
             for agent in (a, b):
                 agent.heartbeat()

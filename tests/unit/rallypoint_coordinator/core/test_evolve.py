@@ -15,6 +15,7 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    LeaseRevoked,
     LifeForgotten,
     LifeRecord,
     MemberGone,
@@ -72,6 +73,7 @@ def records_for(facts: Facts) -> dict[type[LifeRecord], LifeRecord]:
     made: list[LifeRecord] = [
         JobCreated(spec=SPEC),
         MemberJoined(node="n", incarnation="i", spec=NodeSpec(), capabilities=frozenset(), agent_version=""),
+        LeaseRevoked(node=node, lease_id=facts.members[node].lease_id, message="late"),
         MemberGone(node=node, lease_id=facts.members[node].lease_id, reason=GoneReason.LEFT, message=""),
         RecoveryBegan(epoch=9),
         RoundAdopted(

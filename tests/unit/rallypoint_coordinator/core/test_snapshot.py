@@ -98,7 +98,7 @@ def test_a_new_fact_needs_a_place_in_the_snapshot() -> None:
         ),
         "Member": (
             "node incarnation lease_id spec capabilities agent_version consumed_offer_id drained_by directive_revision"
-            " unkillable_pids gone gone_message"
+            " unkillable_pids revoked gone gone_message"
         ),
         "Round": (
             "number places world_size endpoint offer_id restart_count succeeded stop_cause stop_message"

@@ -52,6 +52,7 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
         capabilities=capabilities,
         agent_version=texts,
     ),
+    records.LeaseRevoked: st.builds(records.LeaseRevoked, node=texts, lease_id=ids, message=texts),
     records.MemberGone: st.builds(
         records.MemberGone, node=texts, lease_id=ids, reason=st.sampled_from(GoneReason), message=texts
     ),

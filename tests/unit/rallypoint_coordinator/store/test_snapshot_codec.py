@@ -51,6 +51,7 @@ def members(draw: st.DrawFn, node: str) -> Member:
                 "unkillable_pids": st.lists(ids, max_size=3).map(tuple),
                 "gone": st.none() | st.sampled_from(GoneReason),
                 "gone_message": texts,
+                "revoked": texts,
             }
         )
     )
