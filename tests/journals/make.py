@@ -138,6 +138,16 @@ def revoked_lives_on_story() -> Script:
     return script
 
 
+def drained_story() -> Script:
+    """An operator drains a node, and says why."""
+    script = Script()
+    a, _, c = script.running("abc", SPEC)
+    ask(script, Request.DRAIN, node="b")
+    a.clear()
+    c.clear()
+    return script
+
+
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
     """One restart, then a node less, then success."""
     a.clock_ms, b.clock_ms = 7_200_000, 3_600_000
@@ -240,6 +250,7 @@ STORIES = {
     "every-record": story,
     "recovery": recovery_story,
     "revoked": revoked_story,
+    "drained": drained_story,
     "revoked-lives-on": revoked_lives_on_story,
 }
 

@@ -358,7 +358,9 @@ class Goodbye(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A machine word, for people: SIGNAL, JOB_DECIDED, DRAINED, AGENT_FAILED. At most 64 bytes."""
+    """A machine word, for people: SIGNAL, JOB_DECIDED, DRAINED, AGENT_FAILED. At most 64 bytes. It is told where there is no
+    message.
+    """
     message: _builtins.str
     """A sentence for people. At most 1 KiB."""
     def __init__(

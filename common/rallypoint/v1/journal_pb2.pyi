@@ -672,10 +672,13 @@ class NodeDrained(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     lease_id: _builtins.int
     by: _builtins.str
     reason: _builtins.str
+    told: _builtins.str
+    """Who and why, as the node's agent is told. Empty in older journals, which tell only who."""
     def __init__(
         self,
         *,
@@ -683,10 +686,11 @@ class NodeDrained(_message.Message):
         lease_id: _builtins.int = ...,
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        told: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "lease_id", b"lease_id", "node", b"node", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "lease_id", b"lease_id", "node", b"node", "reason", b"reason", "told", b"told"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -176,9 +176,8 @@ class Cluster:
             case AgentHeartbeat():
                 self._heartbeat(event, stamp, out)
             case AgentLeft():
-                self._from_holder(
-                    event, stamp, out, lambda s: handlers.left(s, event.lease_id, event.seq, event.message)
-                )
+                said = event.message or event.reason
+                self._from_holder(event, stamp, out, lambda s: handlers.left(s, event.lease_id, event.seq, said))
             case StreamClosed():
                 self._stream_closed(event, stamp, out)
             case GoneReported():

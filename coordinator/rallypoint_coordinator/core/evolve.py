@@ -279,7 +279,7 @@ def _restart_asked(facts: Facts, record: RestartAsked, revision: int) -> None:
 
 def _node_drained(facts: Facts, record: NodeDrained, revision: int) -> None:
     member = _live_member(facts, record)
-    member.drained_by = record.by
+    member.drained_by = record.told or record.by
     member.directive_revision = revision
 
 

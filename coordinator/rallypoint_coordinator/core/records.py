@@ -201,12 +201,13 @@ class RestartAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDrained:
-    """An operator asked for a node to leave."""
+    """An operator asked for a node to leave. ``told``: who and why, for its agent; "": not kept then."""
 
     node: str
     lease_id: int
     by: str
     reason: str
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,12 +65,13 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
             message=f"job {facts.job} is being recovered from its agents; try again in a moment",
             metadata={"job": facts.job},
         )
-    step.record(NodeDrained(node=node, lease_id=member.lease_id, by=by, reason=reason))
+    who = _who(by, reason)
+    step.record(NodeDrained(node=node, lease_id=member.lease_id, by=by, reason=reason, told=who))
     _wait_no_longer(step.life.watch, member)
     step.tell(member, step.life.presences[member.lease_id])
     runs = facts.state is JobState.RUNNING and facts.round is not None and node not in facts.round.succeeded
     if runs and place_of(facts, member) is not None:
-        stop_round(step, StopCause.NODE_DRAINED, f"{node} is drained by {_who(by, reason)}")
+        stop_round(step, StopCause.NODE_DRAINED, f"{node} is drained by {who}")
     return True
 
 

@@ -43,7 +43,7 @@ class Member:
     consumed_offer_id: int = 0
     """The highest endpoint offer of this node that a round has used: an earlier incarnation may come back."""
     drained_by: str = ""
-    """Who asked for it to leave; "" if nobody did."""
+    """Who asked for it to leave, and why if that was said; "" if nobody did."""
     directive_revision: int = 0
     """The last record that changed what this member alone is told."""
     unkillable_pids: tuple[int, ...] = ()

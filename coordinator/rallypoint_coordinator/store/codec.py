@@ -340,11 +340,15 @@ def _read_restart(message: pb.RestartAsked) -> RestartAsked:
 
 
 def _write_drained(record: NodeDrained) -> pb.NodeDrained:
-    return pb.NodeDrained(node=record.node, lease_id=record.lease_id, by=record.by, reason=record.reason)
+    return pb.NodeDrained(
+        node=record.node, lease_id=record.lease_id, by=record.by, reason=record.reason, told=record.told
+    )
 
 
 def _read_drained(message: pb.NodeDrained) -> NodeDrained:
-    return NodeDrained(node=message.node, lease_id=message.lease_id, by=message.by, reason=message.reason)
+    return NodeDrained(
+        node=message.node, lease_id=message.lease_id, by=message.by, reason=message.reason, told=message.told
+    )
 
 
 def _write_expelled(record: NodeExpelled) -> pb.NodeExpelled:

@@ -211,6 +211,13 @@ class TestFailure:
 
 
 class TestMembership:
+    @pytest.mark.parametrize(("message", "told"), [("", "SIGNAL"), ("ended by SIGTERM", "ended by SIGTERM")])
+    def test_a_goodbye_without_a_sentence_tells_its_word(self, script: Script, message: str, told: str) -> None:
+        _, b = script.running("ab", PAIR)
+        out = b.leave(message)
+        assert the_record(out, MemberGone).message == told
+        assert the_record(out, RoundStopping).message == f"b left: {told}"
+
     def test_a_broken_stream_proves_nothing(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         assert kinds(b.break_stream()) == []

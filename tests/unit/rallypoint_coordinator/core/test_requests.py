@@ -236,6 +236,15 @@ class TestDrain:
         b.attach()
         assert b.told == "Drain DRAINED"
 
+    @pytest.mark.parametrize("restarts", [False, True])
+    def test_the_agent_is_told_who_asked_and_why(self, script: Script, pair: list[Agent], restarts: bool) -> None:
+        script.ask(Request.DRAIN, "b")
+        if restarts:
+            script.restart()
+            pair[1].attach()
+        assert pair[1].directive is not None
+        assert pair[1].directive.message == "drained by ops: maintenance"
+
     def test_it_is_recorded_with_who_asked(self, script: Script, pair: list[Agent]) -> None:
         script.ask(Request.DRAIN, "b")
         (record,) = [entry.record for entry in script.journal if isinstance(entry.record, NodeDrained)]

@@ -85,7 +85,7 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
     records.JobDecided: st.builds(records.JobDecided, outcome=outcomes),
     records.JobCancelled: st.builds(records.JobCancelled, by=texts, reason=texts, told=texts),
     records.RestartAsked: st.builds(records.RestartAsked, by=texts, reason=texts),
-    records.NodeDrained: st.builds(records.NodeDrained, node=texts, lease_id=ids, by=texts, reason=texts),
+    records.NodeDrained: st.builds(records.NodeDrained, node=texts, lease_id=ids, by=texts, reason=texts, told=texts),
     records.NodeExpelled: st.builds(
         records.NodeExpelled, node=texts, lease_id=ids, round=ids, pids=st.lists(ids, max_size=3).map(tuple)
     ),
