@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_ROUND, Hello, JobState
 from rallypoint_coordinator.core.membership import spec_mismatch
+from rallypoint_coordinator.core.records import GoneReason
 from rallypoint_coordinator.core.state import Life
 
 
@@ -52,9 +53,14 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
 
 
 def _is_member(life: Life, hello: Hello) -> bool:
-    """Whether the Hello is from the holder of a live lease, whose Welcome must have been lost."""
+    """Whether the Hello is from a member whose Welcome must have been lost; its lease may have run out since.
+
+    The life's outcome is its own, and the port that it offers may be one that a round of that life used.
+    """
     member = life.facts.members.get(hello.node)
-    return member is not None and member.gone is None and member.incarnation == hello.incarnation
+    if member is None or member.gone is GoneReason.LEFT:
+        return False
+    return member.incarnation == hello.incarnation
 
 
 def _never_ran(hello: Hello) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, JobSpec, JobState, Version
+from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Version
 from rallypoint_coordinator.core.effects import RefuseStream, SendWelcome
+from rallypoint_coordinator.core.events import Request
 from rallypoint_coordinator.core.records import RoundEnded
-from support.coordinator_script import Agent, Script, effects_of, kinds
+from support.coordinator_script import Agent, Script, effects_of, kinds, outcome_told
 
 PAIR = JobSpec(min_nodes=2, max_nodes=2)
 
@@ -54,6 +55,34 @@ class TestUnknown:
 
     def test_without_a_round_and_an_open_life_it_is_refused(self, script: Script) -> None:
         assert refused(script.agent("c", PAIR), job_uid="unheard-of") is Reason.UNKNOWN_LIFE
+
+
+class TestLostWelcome:
+    """C10: an agent that never had an answer offers a port that a round of the decided life may have used."""
+
+    def test_the_outcome_of_its_life_is_its_own_though_its_lease_is_over(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        offered, used = Observed(offer=a.observed.offer), script.life.facts.round
+        assert used is not None
+        assert offered.offer is not None
+        assert offered.offer.endpoint == used.endpoint
+        a.break_stream()
+        script.ask(Request.CANCEL)
+        b.clear()
+        script.advance(32_000)
+        assert script.life.facts.outcome is not None
+        a.welcome = a.directive = None
+        a.observed = offered
+        a.attach(fresh=True)
+        assert outcome_told(a) == "CANCELLED CANCELLED"
+        assert script.lives_begun == 1
+
+    def test_a_later_agent_of_the_node_begins_a_new_life(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        for agent in (a, b):
+            agent.report(AgentPhase.SUCCEEDED)
+        a.reborn().attach()
+        assert script.lives_begun == 2
 
 
 class TestLost:
