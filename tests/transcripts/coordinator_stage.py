@@ -18,6 +18,7 @@ from rallypoint.model import (
 )
 from rallypoint_coordinator.core.effects import EndStream, Output, RefuseStream, SendAck, SendLeaseStale
 from rallypoint_coordinator.core.events import AgentObserved, OperatorAsked, Request
+from rallypoint_coordinator.core.explain import as_of
 from rallypoint_coordinator.store.codec import decode, encode
 from support.coordinator_script import JOB, Agent, Script
 from transcripts.coordinator_words import told_effect, told_record
@@ -167,7 +168,7 @@ class CoordinatorStage:
             f"{member.node} ({member.gone or f'lease {member.lease_id}'})" for member in life.facts.members.values()
         )
         self.script.lines += [
-            f"at {seconds(self.script.now_ms)}: {life.facts.state}, {life.watch.message}",
+            f"at {seconds(self.script.now_ms)}: {life.facts.state}, {as_of(life, self.script.now_ms)[0]}",
             f"restarts spent: {life.facts.restart_count} of {life.facts.spec.max_restarts}; members: {members}",
         ]
 

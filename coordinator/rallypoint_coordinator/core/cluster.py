@@ -156,6 +156,7 @@ class Cluster:
                 expires_at_ms = lease_expiry_ms(life.facts.spec, stamp.at_ms, member.capabilities)
                 life.presences[member.lease_id] = Presence(node=member.node, heard_at_ms=stamp.at_ms)
                 life.watch.leases.set(member.lease_id, expires_at_ms)
+                life.watch.heard[member.lease_id] = None
         handlers.rearm(life, stamp.at_ms)
 
     # --- steps

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from rallypoint.model import JobState
 from rallypoint_coordinator.core import recovery, rendezvous
+from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import Explain
+from rallypoint_coordinator.core.membership import is_suspect
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.core.step import Step
+
+SILENT_MAX = 64
+"""Of so many leases a participant that has gone silent is looked for: some may be of standbys, which matter less."""
 
 
 class Explanation(NamedTuple):
@@ -33,6 +39,17 @@ def explain(step: Step) -> None:
     if (found.reason, found.headline) != (watch.reason, watch.headline):
         watch.reason, watch.headline = found.reason, found.headline
         step.effect(Explain(life.facts.job, life.facts.uid, found.reason, found.message))
+
+
+def as_of(life: Life, now_ms: int) -> tuple[str, int | None]:
+    """The message, and when what it waits for runs out: for who asks between two events.
+
+    Silence is no event, and while a round runs it is what changes the message.
+    """
+    if life.facts.state is not JobState.RUNNING:
+        return life.watch.message, life.watch.until_ms
+    found = _running(life, now_ms)
+    return found.message, found.until_ms
 
 
 def _gathering(life: Life, now_ms: int) -> Explanation:
@@ -61,11 +78,30 @@ def _running(life: Life, now_ms: int) -> Explanation:
         f" {len(current.places)} nodes, {current.world_size} workers"
     )
     watch = life.watch
+    if silent := _silence(life, now_ms):
+        progress, until_ms = silent
+        return Explanation("ROUND_RUNS", headline, progress, until_ms)
     if watch.starting and watch.scale_up_at_ms is None:
         progress = f"{len(watch.starting)} nodes have yet to start their workers"
         return Explanation("ROUND_RUNS", headline, progress, watch.start_deadline_ms)
     progress = f"{len(current.succeeded)} nodes have succeeded" if current.succeeded else ""
     return Explanation("ROUND_RUNS", headline, progress, watch.scale_up_at_ms)
+
+
+def _silence(life: Life, now_ms: int) -> tuple[str, int] | None:
+    """Which participant has been silent for longest, and when its lease ends; None if all are well. O(1)."""
+    facts = life.facts
+    assert facts.round is not None
+    for lease_id in islice(life.watch.heard, SILENT_MAX):
+        presence = life.presences[lease_id]
+        silent_ms = now_ms - presence.heard_at_ms
+        if silent_ms < facts.spec.heartbeat_interval_ms or not is_suspect(facts.spec, presence, now_ms):
+            return None
+        seated = place_of(facts, facts.members[presence.node]) is not None
+        if seated and presence.node not in facts.round.succeeded:
+            said = f"{presence.node} has said nothing for {silent_ms // 1000} s and is lost when its lease ends"
+            return said, life.watch.leases.of(lease_id)
+    return None
 
 
 def _stopping(life: Life, now_ms: int) -> Explanation:

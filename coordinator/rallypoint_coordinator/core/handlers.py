@@ -118,6 +118,7 @@ def member_gone(step: Step, member: Member, reason: GoneReason, message: str) ->
     step.record(MemberGone(node=member.node, lease_id=lease_id, reason=reason, message=message))
     life.presences.pop(lease_id, None)
     life.watch.leases.clear(lease_id)
+    life.watch.heard.pop(lease_id, None)
     life.watch.ready.discard(lease_id)
     life.watch.expected.discard(lease_id)
     life.watch.quarantined.discard(lease_id)
@@ -214,6 +215,8 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
         presence.clock.read(clock, step.stamp.at_ms)
     presence.heard_at_ms = step.stamp.at_ms
     presence.heard_wall_ms = step.stamp.wall_ms
+    step.life.watch.heard.pop(member.lease_id, None)
+    step.life.watch.heard[member.lease_id] = None
     expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms, member.capabilities)
     step.life.watch.leases.set(member.lease_id, expires_at_ms)
 

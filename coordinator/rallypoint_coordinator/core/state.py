@@ -193,6 +193,8 @@ class Watch:
     message: str = ""
     """The headline and how far it has come."""
     leases: Deadlines[int] = field(default_factory=Deadlines)
+    heard: dict[int, None] = field(default_factory=dict)
+    """Live leases, who was silent for longest first."""
 
 
 @dataclass(slots=True)

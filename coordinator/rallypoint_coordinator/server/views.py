@@ -20,6 +20,7 @@ from rallypoint.wire.types import (
     capabilities_to_proto,
     round_to_proto,
 )
+from rallypoint_coordinator.core import explain
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
@@ -76,11 +77,11 @@ def job(life: Life, epoch: int, stamp: Stamp) -> pb.Job:
 
 def _with_time_left(life: Life, stamp: Stamp) -> str:
     """The life's message and, if it waits for something, how long it still will."""
-    watch = life.watch
-    if watch.until_ms is None:
-        return watch.message
-    left_s = max(-(-(watch.until_ms - stamp.at_ms) // 1000), 0)
-    return f"{watch.message}, {left_s} s left"
+    message, until_ms = explain.as_of(life, stamp.at_ms)
+    if until_ms is None:
+        return message
+    left_s = max(-(-(until_ms - stamp.at_ms) // 1000), 0)
+    return f"{message}, {left_s} s left"
 
 
 # --- Nodes
