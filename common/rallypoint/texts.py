@@ -18,6 +18,11 @@ def cut(text: str, most: int, keep: Literal["start", "end"] = "start") -> str:
     return kept.decode("utf-8", "ignore")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 node``, ``2 nodes``: of nouns whose plural ends in s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def signal_name(number: int) -> str:
     """SIGKILL for 9; "signal 99" for what has no name here."""
     try:

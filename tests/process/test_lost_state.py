@@ -118,7 +118,7 @@ def test_a_node_that_dies_meanwhile_costs_a_round_and_no_restart(cluster: Proces
     cluster.coordinator_again("--store", "memory")
     job = cluster.wait_for_state("job", types_pb2.JOB_STATE_RECOVERING)
     assert job.reason == "RECOVERING"
-    wait_until(lambda: "2 of 3 nodes of round 1 are back" in cluster.job("job").message)
+    wait_until(lambda: "2 of 3 nodes of round 1 came back" in cluster.job("job").message)
     assert set(mine.values()) - theirs <= cluster.pids("wait.py")
     after = cluster.wait_for_round("job", 2)
     assert {worker.node for worker in after} == set(NODES[:2])

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from rallypoint.model import JobState
+from rallypoint.texts import counted
 from rallypoint_coordinator.core import recovery, rendezvous
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import Explain
@@ -62,9 +63,10 @@ def _recovering(life: Life, now_ms: int) -> Explanation:
     claims = life.watch.claims
     assert claims is not None
     found = claims.newest(recovery.first_adoptable(life.facts))
-    progress = f"{len(life.presences)} nodes are back, none of a round that runs"
+    progress = f"{counted(len(life.presences), 'node')} came back, none of a round that runs"
     if found is not None:
-        progress = f"{len(found.claims)} of {found.key.group_world_size} nodes of round {found.key.round} are back"
+        nodes = counted(found.key.group_world_size, "node")
+        progress = f"{len(found.claims)} of {nodes} of round {found.key.round} came back"
     return Explanation(
         "RECOVERING", "recovering: the records of this job are lost", progress, life.watch.recovery_ends_ms
     )
@@ -75,16 +77,16 @@ def _running(life: Life, now_ms: int) -> Explanation:
     assert current is not None
     headline = (
         f"round {current.number} runs, restart {current.restart_count} of {spec.max_restarts}:"
-        f" {len(current.places)} nodes, {current.world_size} workers"
+        f" {counted(len(current.places), 'node')}, {counted(current.world_size, 'worker')}"
     )
     watch = life.watch
     if silent := _silence(life, now_ms):
         progress, until_ms = silent
         return Explanation("ROUND_RUNS", headline, progress, until_ms)
     if watch.starting and watch.scale_up_at_ms is None:
-        progress = f"{len(watch.starting)} nodes have yet to start their workers"
+        progress = f"waiting for {counted(len(watch.starting), 'node')} to start the workers"
         return Explanation("ROUND_RUNS", headline, progress, watch.start_deadline_ms)
-    progress = f"{len(current.succeeded)} nodes have succeeded" if current.succeeded else ""
+    progress = f"{counted(len(current.succeeded), 'node')} succeeded" if current.succeeded else ""
     return Explanation("ROUND_RUNS", headline, progress, watch.scale_up_at_ms)
 
 
@@ -112,7 +114,7 @@ def _stopping(life: Life, now_ms: int) -> Explanation:
     if watch.remains_until_ms is not None:
         progress = "what workers have started may still run"
         return Explanation(current.stop_cause.value, headline, progress, watch.remains_until_ms)
-    progress = f"{len(watch.remaining)} nodes may still have workers"
+    progress = f"{counted(len(watch.remaining), 'node')} may still have workers"
     until_ms = watch.stop_deadline_ms if watch.stop_deadline_ms is not None else watch.revoked_end_ms
     return Explanation(current.stop_cause.value, headline, progress, until_ms)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rallypoint.model import NO_ROUND, Assignment, Endpoint, Hello, WorkerFailure
+from rallypoint.texts import counted
 from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.failures import SHORT_TRACEBACK_BYTES, shortened
 from rallypoint_coordinator.core.membership import SELF_FENCING, lease_expiry_ms
@@ -279,7 +280,7 @@ def _missing(found: ClaimedRound) -> str:
     if found.is_whole:
         return ""
     back, all_nodes = len(found.places), found.key.group_world_size
-    return f"{back} of {all_nodes} nodes of round {found.key.round} came back after the records were lost"
+    return f"{back} of {counted(all_nodes, 'node')} of round {found.key.round} came back after the records were lost"
 
 
 def _own_again(facts: Facts) -> RoundAdopted:

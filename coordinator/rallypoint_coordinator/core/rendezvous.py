@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rallypoint.model import Capability, Endpoint, JobState, Outcome
+from rallypoint.texts import counted
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.state import Facts, Member, Watch
 
@@ -43,7 +44,7 @@ def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
         return Wait(
             reason="REJOIN_WAIT",
             headline=f"waiting for {missing} to come back",
-            progress=f"{len(watch.ready)} nodes ready",
+            progress=f"{counted(len(watch.ready), 'node')} ready",
             until_ms=watch.rejoin_ends_ms,
         )
     return verdict
@@ -78,16 +79,17 @@ def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
     if now_ms < until_ms:
         return Wait(
             reason="WAITING_FOR_NODES",
-            headline=f"waiting for {spec.min_nodes} nodes",
+            headline=f"waiting for {counted(spec.min_nodes, 'node')}",
             progress=f"{ready} ready{_held_back(watch)}",
             until_ms=until_ms,
         )
     seconds = spec.join_timeout_ms / 1000
+    of_all = f"{ready} of {counted(spec.min_nodes, 'node')}"
     return GiveUp(
         Outcome(
             state=JobState.FAILED,
             reason="JOIN_TIMEOUT",
-            message=f"only {ready} of {spec.min_nodes} nodes were ready within {seconds:g} s{_held_back(watch)}",
+            message=f"only {of_all} got ready within {seconds:g} s{_held_back(watch)}",
         )
     )
 
@@ -122,7 +124,9 @@ def succeeded(facts: Facts) -> Outcome | None:
     """The job's success, once every node of the round has succeeded."""
     if facts.round is None or len(facts.round.succeeded) < len(facts.round.places):
         return None
-    message = f"all {len(facts.round.places)} nodes succeeded in round {facts.round.number}"
+    size = len(facts.round.places)
+    nodes = f"all {size} nodes" if size > 1 else next(iter(facts.round.places))
+    message = f"{nodes} succeeded in round {facts.round.number}"
     return Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message=message)
 
 

@@ -80,8 +80,13 @@ def _spent(
     if restart_count < spec.max_restarts:
         message = f"restart {restart_count + 1} of {spec.max_restarts}: {what}"
         return Verdict(charged=True, culprit=culprit, others=others, message=message)
-    none_left = f"all {spec.max_restarts} restarts are spent" if spec.max_restarts else NONE_ALLOWED
-    return _over("RESTARTS_EXHAUSTED", f"{none_left}: {what}", culprit, others)
+    return _over("RESTARTS_EXHAUSTED", f"{_none_left(spec.max_restarts)}: {what}", culprit, others)
+
+
+def _none_left(max_restarts: int) -> str:
+    if max_restarts == 0:
+        return NONE_ALLOWED
+    return "the only restart is spent" if max_restarts == 1 else f"all {max_restarts} restarts are spent"
 
 
 def _is_final(found: Cause, spec: JobSpec) -> bool:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rallypoint.texts import cut, signal_name
+from rallypoint.texts import counted, cut, signal_name
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ def test_cut_keeps_whole_characters(text: str, most: int, start: str, end: str) 
 
 def test_signals_have_names() -> None:
     assert (signal_name(9), signal_name(99)) == ("SIGKILL", "signal 99")
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 nodes"), (1, "1 node"), (2, "2 nodes")])
+def test_one_is_no_plural(number: int, said: str) -> None:
+    assert counted(number, "node") == said

@@ -502,7 +502,7 @@ class TestRejoinWait:
 
     def test_a_lost_node_that_comes_back_is_waited_for(self, script: Script) -> None:
         a, b = self.lost_one(script)
-        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
         again = b.reborn()
         again.attach()
         again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
@@ -518,7 +518,7 @@ class TestRejoinWait:
         script.restart()
         a.attach()
         a.clear()
-        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
         again = b.reborn()
         again.attach()
         again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
@@ -865,7 +865,7 @@ class TestExplanation:
         c.break_stream()
         script.advance(8_000)
         a.heartbeat()
-        assert as_of(script.life, script.now_ms)[0].endswith("2 workers: 1 nodes have succeeded")
+        assert as_of(script.life, script.now_ms)[0].endswith("2 workers: 1 node succeeded")
 
     def test_every_waiting_state_has_a_deadline(self, script: Script) -> None:
         a, b = script.attached("ab", PAIR)

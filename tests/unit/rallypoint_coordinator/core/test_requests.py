@@ -185,7 +185,7 @@ class TestDrain:
         b.obituary()
         a.clear()
         b.reborn().attach(observed=Observed())
-        assert script.life.watch.message == "waiting for b to come back: 1 nodes ready"
+        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
         assert records_of_drain(script, "b") == ["NodeDrained", "RoundFormed"]
 
     def test_another_agent_on_that_node_may_join(self, script: Script, pair: list[Agent]) -> None:
