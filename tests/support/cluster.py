@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -132,11 +132,13 @@ class ProcessCluster:
         """``rallypoint run`` as this node, pointed at the coordinator, with these further arguments."""
         return self.start(name, "run", "--coordinator", self.address, "--node-name", name, *args, **env)
 
-    def start(self, name: str, *argv: str, **env: str) -> Process:
+    def start(self, name: str, *argv: str, before: Sequence[str] = (), **env: str) -> Process:
+        """Any subcommand; ``before``: a command that runs it."""
         # A folder of its own, else what an agent of another test left would be looked for.
         own = {MARK_VARIABLE: self.mark, "LOGLEVEL": "INFO", "TMPDIR": str(self.folder)}
         full = {**os.environ, **own, **env}
-        process = Process(name, [*self._on_host(name), sys.executable, "-m", "rallypoint", *argv], self.folder, full)
+        command = [*self._on_host(name), *before, sys.executable, "-m", "rallypoint", *argv]
+        process = Process(name, command, self.folder, full)
         self.processes.append(process)
         return process
 
