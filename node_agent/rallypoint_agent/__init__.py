@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from rallypoint_agent.launcher import LaunchError, SignalException, elastic_launch, launch_agent
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, LogsSpecs, Std
+    from rallypoint_agent.numa import AffinityMode, NumaOptions
     from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 
 __all__ = [
+    "AffinityMode",
     "ChildFailedError",
     "DefaultLogsSpecs",
     "ElasticAgent",
@@ -34,6 +36,7 @@ __all__ = [
     "LocalElasticAgent",
     "LogsDest",
     "LogsSpecs",
+    "NumaOptions",
     "ProcessFailure",
     "RunResult",
     "SignalException",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AffinityMode": "numa",
     "ChildFailedError": "child_failed_error",
     "DefaultLogsSpecs": "logs",
     "LaunchConfig": "launch_config",
@@ -55,6 +59,7 @@ _MODULES = {
     "LocalElasticAgent": "local_elastic_agent",
     "LogsDest": "logs",
     "LogsSpecs": "logs",
+    "NumaOptions": "numa",
     "ProcessFailure": "child_failed_error",
     "SignalException": "launcher",
     "SimpleElasticAgent": "simple_elastic_agent",

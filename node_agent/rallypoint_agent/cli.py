@@ -94,6 +94,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
+    from rallypoint_agent.numa import NumaBindingError
     from rallypoint_agent.predecessor import LeftoversError
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
@@ -118,6 +119,9 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         except KeeperError as error:
             logger.error("no worker can be kept here: %s", error)
             return FAILED
+        except NumaBindingError as error:
+            logger.error("the workers cannot be bound to CPUs (--numa-binding): %s", error)
+            return FAILED
         except WatchdogError as error:
             logger.error("there can be no watchdog (%s): %s", FILE_VARIABLE, error)
             return FAILED
@@ -126,6 +130,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
 
 def _launch(options: RunOptions) -> NodeLaunch:
     from rallypoint_agent.node_launch import NodeLaunch
+    from rallypoint_agent.numa import NumaOptions
 
     program, args = _worker_command(options)
     return NodeLaunch(
@@ -148,6 +153,7 @@ def _launch(options: RunOptions) -> NodeLaunch:
         master_port=options.master_port,
         port_range=options.port_range,
         virtual_local_rank=options.virtual_local_rank,
+        numa_options=NumaOptions(options.numa_binding) if options.numa_binding else None,
         duplicate_stdout_filters=options.duplicate_stdout_filters,
         duplicate_stderr_filters=options.duplicate_stderr_filters,
         log_line_prefix_template=os.environ.get(PREFIX_TEMPLATE_VARIABLE),

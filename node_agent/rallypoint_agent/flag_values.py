@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Mapping
 
 from rallypoint.limits import DURATION_MS_MAX, INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
 from rallypoint.model import Endpoint, ScaleUp
+from rallypoint_agent.accelerators import gpu_count, xpu_count
+from rallypoint_agent.numa import AffinityMode
 
 MAX_MONITOR_INTERVAL_MS = 3_600_000
 
@@ -167,8 +168,8 @@ def _one_of(given: str, *names: str) -> str:
     return given
 
 
-def no_numa_binding(given: str) -> None:
-    raise ValueError("workers are not bound here: use --no-python and a program that runs numactl by LOCAL_RANK")
+def numa_binding(given: str) -> AffinityMode:
+    return AffinityMode(_one_of(given, *AffinityMode))
 
 
 def signal_names(given: str) -> str:
@@ -187,34 +188,24 @@ def exit_codes(given: str) -> tuple[int, ...]:
 
 
 def workers(given: str) -> int:
-    """As torchrun's --nproc-per-node. ``gpu`` looks for devices as their driver shows them."""
+    """As torchrun's --nproc-per-node, of devices as their driver shows them."""
     if given == "cpu":
         return _cpus()
     if given == "auto":
-        return gpu_count() or _cpus()
+        return gpu_count() or xpu_count() or _cpus()
     if given == "gpu":
         if count := gpu_count():
             return count
         raise ValueError("no NVIDIA GPU is visible on this node")
     if given == "xpu":
-        raise ValueError("Intel GPUs are not counted here: give their number")
+        if count := xpu_count():
+            return count
+        raise ValueError("Level Zero shows no Intel GPU on this node")
     if not re.fullmatch(r"[0-9]+", given):
-        raise ValueError("it must be a number, gpu, cpu or auto")
+        raise ValueError("it must be a number, gpu, xpu, cpu or auto")
     if not 1 <= _number(given) <= LOCAL_WORLD_SIZE_MAX:
         raise ValueError(f"it must be 1 to {LOCAL_WORLD_SIZE_MAX}")
     return _number(given)
-
-
-def gpu_count(environ: Mapping[str, str] = os.environ, devices: str = "/dev") -> int:
-    """NVIDIA GPUs that workers of this node can use: the driver's device files, if not hidden."""
-    present = [name for name in os.listdir(devices) if re.fullmatch(r"nvidia[0-9]+", name)]
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if not present or visible is None:
-        return len(present)
-    # As the driver reads it: what follows the first nonsense is not seen.
-    entries = [entry.strip() for entry in visible.split(",")]
-    valid = [re.fullmatch(r"[0-9]+|(GPU|MIG)-\S+", entry) is not None for entry in entries]
-    return valid.index(False) if False in valid else len(valid)
 
 
 def _cpus() -> int:

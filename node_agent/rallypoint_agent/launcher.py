@@ -84,7 +84,7 @@ def launch_agent(
 
     Raises ChildFailedError if a worker's failure ended the job, SignalException if a signal ended the agent,
     LaunchError if anything else did (no coordinator, refused, cancelled), ValueError for what makes no sense, and what
-    says that nothing can run here: CoordinatorStartError, KeeperError, LeftoversError, WatchdogError.
+    says that nothing can run here: CoordinatorStartError, KeeperError, LeftoversError, NumaBindingError, WatchdogError.
     """
     launch = node_launch(config, entrypoint, tuple(args), health_check_server)
     logs_specs = config.logs_specs if config.logs_specs is not None else DefaultLogsSpecs()

@@ -39,6 +39,7 @@ from rallypoint_agent.keeper_post import KeeperPost
 from rallypoint_agent.local_round import LocalRound
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.metrics import prof
+from rallypoint_agent.numa_topology import bindings
 from rallypoint_agent.obituary import Obituary
 from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 from rallypoint_agent.worker_commands import worker_commands
@@ -69,7 +70,7 @@ class LocalElasticAgent(SimpleElasticAgent):
     everything that descends from this process is killed but the children in ``keep_children``.
     ``incarnation`` marks what the workers start; ``note_obituary`` is called with each new version of the obituary,
     for whoever has to deliver it should the keeper be killed as well.
-    Raises ValueError for what of torch's is not there yet.
+    Raises ValueError for what makes no sense or cannot be had, NumaBindingError if ``spec.numa_options`` cannot be met.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._logs_specs = logs_specs
         self._run_id = run_id
         self._environ = dict(scrubbed_environ() if environ is None else environ)
+        self._cpus = bindings(spec.numa_options, spec.local_world_size, self._environ)
         self._post = KeeperPost(self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children)
         self._health_check_server = health_check_server
         self._health: AgentHealth | None = None
@@ -161,7 +163,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         assert assignment is not None
         envs = self._worker_envs(worker_group.spec, assignment)
         dest = self._logs_specs.reify(envs)
-        commands = worker_commands(self._entrypoint, assignment.round, envs, dest)
+        commands = worker_commands(self._entrypoint, assignment.round, envs, dest, self._cpus)
         error_files = {rank: dest.error_files.get(rank, "") for rank in envs}
         round_ = LocalRound(self._core.config.node, assignment, error_files)
         round_.fence_ns = self._post.fence_ns
@@ -391,5 +393,3 @@ def _refuse_what_is_missing(spec: WorkerSpec, start_method: str) -> None:
         raise ValueError(f"start_method must be spawn, fork or forkserver, not {start_method!r}")
     if start_method == "fork" and not isinstance(spec.entrypoint, str):
         raise ValueError("start_method 'fork' cannot be used: the agent has threads; a function is always spawned")
-    if spec.numa_options:
-        raise ValueError("numa_options cannot be used yet")

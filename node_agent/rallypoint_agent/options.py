@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
+from rallypoint_agent.accelerators import DEVICES_VARIABLE
 from rallypoint_agent.logs import Std
+from rallypoint_agent.numa import AffinityMode
 from rallypoint_agent.run_flags import FLAGS, RDZV_CONF, Flag
-
-DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 class UsageError(Exception):
@@ -57,6 +57,7 @@ class RunOptions:
     ignored_conf: tuple[str, ...]
     connect_timeout_ms: int
     signals_to_handle: str | None
+    numa_binding: AffinityMode | None
     virtual_local_rank: bool
     module: bool
     run_path: bool
@@ -171,7 +172,7 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
     if max_nodes > 1:
         _check_several_nodes(standalone, coordinators, values["rdzv_id"])
     redirects, tee = _streams(values)
-    for name in ("rdzv_backend", "start_method", "numa_binding"):
+    for name in ("rdzv_backend", "start_method"):
         del values[name]  # Read to be checked: their valid values change nothing.
     return RunOptions(
         coordinators=() if standalone else coordinators,

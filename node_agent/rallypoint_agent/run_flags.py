@@ -91,7 +91,7 @@ FLAGS = (
         name="nproc-per-node",
         read=flag_values.workers,
         default=1,
-        metavar="N|gpu|cpu|auto",
+        metavar="N|gpu|xpu|cpu|auto",
         help="how many workers on this node (default 1)",
     ),
     Flag(name="rdzv-id", read=flag_values.text, default="", metavar="ID", help="the job's name"),
@@ -147,10 +147,10 @@ FLAGS = (
     RDZV_CONF,
     Flag(
         name="numa-binding",
-        read=flag_values.no_numa_binding,
+        read=flag_values.numa_binding,
         default=None,
         metavar="MODE",
-        help="refused: no worker is bound here; see numactl and --no-python",
+        help="run each worker on CPUs near its GPU, local rank n having GPU n: node, socket, exclusive or core-complex",
     ),
     Flag(
         name="signals-to-handle",

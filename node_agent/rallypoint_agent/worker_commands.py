@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from rallypoint_agent.entrypoint import Entrypoint
 from rallypoint_agent.keeper import WorkerCommand
@@ -10,9 +10,13 @@ from rallypoint_agent.logs import LogsDest
 
 
 def worker_commands(
-    entrypoint: Entrypoint, number: int, envs: Mapping[int, Mapping[str, str]], dest: LogsDest
+    entrypoint: Entrypoint,
+    number: int,
+    envs: Mapping[int, Mapping[str, str]],
+    dest: LogsDest,
+    cpus: Mapping[int, Collection[int]],
 ) -> list[WorkerCommand]:
-    """For round ``number``; ``envs`` by local rank."""
+    """For round ``number``; ``envs`` by local rank, as are ``cpus``, of those workers that are bound to some."""
     return [
         WorkerCommand(
             local_rank=rank,
@@ -20,6 +24,7 @@ def worker_commands(
             env=env,
             stdout=dest.stdouts.get(rank) or None,
             stderr=dest.stderrs.get(rank) or None,
+            cpus=tuple(sorted(cpus[rank])) if rank in cpus else None,
         )
         for rank, env in envs.items()
     ]

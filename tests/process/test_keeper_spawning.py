@@ -55,6 +55,22 @@ def test_a_worker_gets_its_environment_streams_and_directory(bench: Bench, tmp_p
     assert err.read_text() == "\n"
 
 
+def test_a_worker_runs_on_the_cpus_it_is_given_and_the_others_where_we_may(bench: Bench, tmp_path: Path) -> None:
+    ours = os.sched_getaffinity(0)
+    show = (sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))")
+    bound = bench.command(0, show, stdout=str(tmp_path / "0"), cpus=(max(ours),))
+    bench.keeper.spawn(0, [bound, bench.command(1, show, stdout=str(tmp_path / "1"))])
+    assert [exited.exit_code for exited in bench.expect(WorkerExited, 2)] == [0, 0]
+    assert (tmp_path / "0").read_text() == f"{[max(ours)]}\n"
+    assert (tmp_path / "1").read_text() == f"{sorted(ours)}\n"
+
+
+def test_cpus_that_are_not_there_are_told(bench: Bench) -> None:
+    bench.keeper.spawn(0, [bench.command(0, SLEEP, cpus=(1000,))])
+    [failed] = bench.expect(SpawnFailed)
+    assert failed.error == "cannot run on CPUs [1000]: Invalid argument"
+
+
 def test_the_environment_is_the_given_one_and_no_more(bench: Bench, tmp_path: Path) -> None:
     out = tmp_path / "out"
     env = {MARK_VARIABLE: bench.mark}

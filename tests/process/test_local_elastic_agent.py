@@ -8,12 +8,14 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Stop, WorkerState
+from rallypoint_agent import local_elastic_agent
 from rallypoint_agent.agent_health import HEALTH_CHECK_PORT_VARIABLE
 from rallypoint_agent.api import WorkerSpec
 from rallypoint_agent.core.state import AgentConfig
@@ -22,8 +24,11 @@ from rallypoint_agent.keeper import Keeper
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.local_elastic_agent import LocalElasticAgent
 from rallypoint_agent.logs import DefaultLogsSpecs, LogsDest, Std
+from rallypoint_agent.numa import AffinityMode, NumaBindingError, NumaOptions
+from rallypoint_agent.numa_topology import bindings
 from rallypoint_agent.simple_elastic_agent import PULSE_MS
 from support.fake_link import FakeLink
+from support.fake_machine import FakeMachine, write
 from support.processes import MARK_VARIABLE, new_mark, pids_with_mark, wait_until
 
 
@@ -50,7 +55,8 @@ def rounds(wanted: int, state: JobState) -> Any:
 
 
 def agent_of(link: FakeLink, mark: str, *argv: str, **more: Any) -> LocalElasticAgent:
-    spec = WorkerSpec("default", 1, link, entrypoint=argv[0], args=argv[1:], local_addr="127.0.0.1")
+    numa = more.pop("numa_options", None)
+    spec = WorkerSpec("default", 1, link, entrypoint=argv[0], args=argv[1:], local_addr="127.0.0.1", numa_options=numa)
     environ = {**os.environ, MARK_VARIABLE: mark, **more.pop("environ", {})}
     return LocalElasticAgent(spec, more.pop("logs_specs", DefaultLogsSpecs()), environ=environ, **more)
 
@@ -73,10 +79,28 @@ def test_each_rounds_failure_is_its_own(mark: str) -> None:
     assert [failure.exit_code for failure in result.failures.values()] == [8]
 
 
-def test_what_cannot_be_done_yet_is_refused() -> None:
-    link = FakeLink(lambda link, observed: None)
-    with pytest.raises(ValueError, match="numa_options"):
-        LocalElasticAgent(WorkerSpec("default", 1, link, entrypoint="true", numa_options="x"), DefaultLogsSpecs())
+def test_a_worker_is_bound_to_the_cpus_near_its_gpu(mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is made up, but for one CPU that this process may use."""
+    cpu = max(os.sched_getaffinity(0))
+    root = FakeMachine(cores=cpu + 1).write(tmp_path / "machine")
+    write(root / "sys/devices/system/node/node0/cpulist", str(cpu))
+    monkeypatch.setattr(local_elastic_agent, "bindings", partial(bindings, root=root))
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    show = "import os, sys; open(sys.argv[1], 'w').write(str(os.sched_getaffinity(0)))"
+    agent = agent_of(
+        link, mark, sys.executable, "-c", show, str(tmp_path / "told"), numa_options=NumaOptions(AffinityMode.NODE)
+    )
+    assert agent.run().state is WorkerState.SUCCEEDED
+    assert (tmp_path / "told").read_text() == str({cpu})
+
+
+def test_who_cannot_be_bound_is_not_started_unless_told_to_go_on(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_elastic_agent, "bindings", partial(bindings, root=Path("/nowhere")))
+    link = FakeLink(rounds(1, JobState.SUCCEEDED))
+    with pytest.raises(NumaBindingError, match="no NVIDIA GPU is visible"):
+        agent_of(link, mark, "true", numa_options=NumaOptions(AffinityMode.NODE))
+    options = NumaOptions(AffinityMode.NODE, should_fall_back_if_binding_fails=True)
+    assert agent_of(link, mark, "true", numa_options=options).run().state is WorkerState.SUCCEEDED
 
 
 class Fifo(DefaultLogsSpecs):

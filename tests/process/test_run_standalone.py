@@ -193,6 +193,14 @@ def test_the_local_rank_in_an_argument(cluster: ProcessCluster) -> None:
     assert sorted(agent.out.read_text().splitlines()) == shown
 
 
+def test_workers_that_cannot_be_bound_near_a_gpu_are_not_started(cluster: ProcessCluster) -> None:
+    agent = run(cluster, "--numa-binding", "node", "--no-python", "echo", "started", CUDA_VISIBLE_DEVICES="")
+    assert agent.wait() == 1
+    [line] = agent.err.read_text().splitlines()
+    assert line.endswith("cannot be bound to CPUs (--numa-binding): no NVIDIA GPU is visible on this node")
+    assert agent.out.read_text() == ""
+
+
 def test_a_program_that_does_not_exist(cluster: ProcessCluster) -> None:
     agent = run(cluster, "--no-python", "--nproc-per-node", "2", "/nowhere/program")
     assert agent.wait() == 1

@@ -38,6 +38,7 @@ class Bench:
         stdout: str | None = None,
         stderr: str | None = None,
         cwd: str | None = None,
+        cpus: tuple[int, ...] | None = None,
     ) -> WorkerCommand:
         return WorkerCommand(
             local_rank=local_rank,
@@ -46,6 +47,7 @@ class Bench:
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
+            cpus=cpus,
         )
 
     def spawn(self, *argvs: Sequence[str], round_number: int = 0) -> None:

@@ -52,7 +52,8 @@ class WorkerCommand:
 
     ``env`` is its whole environment. ``stdout`` and ``stderr`` are files to append to, None is the
     agent's own stream. Relative paths start at the agent's working directory when it started the
-    keeper, and so does the worker unless ``cwd`` is given.
+    keeper, and so does the worker unless ``cwd`` is given. ``cpus``: where it may run; None: where
+    the agent may.
     """
 
     local_rank: int
@@ -61,6 +62,7 @@ class WorkerCommand:
     stdout: str | None = None
     stderr: str | None = None
     cwd: str | None = None
+    cpus: tuple[int, ...] | None = None
 
 
 class Keeper:

@@ -21,7 +21,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY
 
 
 def launch(command: Message) -> tuple[int, int]:
-    """Fork a process that becomes ``command``: argv, env, stdout, stderr, cwd.
+    """Fork a process that becomes ``command``: argv, env, stdout, stderr, cwd, cpus.
 
     Returns its pid and a pipe on which it says why it cannot: the end of the pipe without a word
     means that the program runs (or was killed). Raises OSError if there is no process to be had.
@@ -47,6 +47,7 @@ def _become(command: Message, keeper: int, sender: int) -> NoReturn:
         _redirect(command.get("stdout"), 1)
         _redirect(command.get("stderr"), 2)
         _change_directory(command.get("cwd"))
+        _bind(command.get("cpus"))
         _execute(command["argv"], command["env"])
     except BaseException as error:
         os.write(sender, str(error).encode("utf-8", "surrogateescape")[:4096])
@@ -79,6 +80,16 @@ def _change_directory(path: str | None) -> None:
         os.chdir(path)
     except OSError as error:
         raise RuntimeError(f"cannot change to {path!r}: {error.strerror}") from None
+
+
+def _bind(cpus: list[int] | None) -> None:
+    if cpus is None:
+        return
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RuntimeError(f"cannot run on CPUs {cpus}: {reason}") from None
 
 
 def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:

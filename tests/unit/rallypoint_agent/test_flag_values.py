@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rallypoint.limits import DURATION_MS_MAX
-from rallypoint_agent.flag_values import duration_ms, gpu_count, whole
+from rallypoint_agent.flag_values import duration_ms, whole
 
 
 @pytest.mark.parametrize("text", ["8761h", "9" * 400, "9" * 5000 + "ms"])
@@ -33,27 +31,3 @@ def test_durations(text: str, ms: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         duration_ms(text)
-
-
-@pytest.mark.parametrize(
-    ("visible", "count"),
-    [
-        (None, 2),
-        ("0,1", 2),
-        ("1", 1),
-        ("", 0),
-        ("-1", 0),
-        ("0,-1,1", 1),
-        ("GPU-8f2e,MIG-1a", 2),
-        ("none", 0),
-    ],
-)
-def test_gpus_are_counted_as_the_driver_shows_them(tmp_path: Path, visible: str | None, count: int) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"):
-        (tmp_path / name).touch()
-    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert gpu_count(environ, str(tmp_path)) == count
-
-
-def test_without_a_driver_there_is_no_gpu(tmp_path: Path) -> None:
-    assert gpu_count({"CUDA_VISIBLE_DEVICES": "0,1"}, str(tmp_path)) == 0

@@ -6,6 +6,7 @@ import pytest
 
 from rallypoint.model import Endpoint, StoreHost
 from rallypoint_agent.logs import Std
+from rallypoint_agent.numa import AffinityMode
 from rallypoint_agent.options import RunOptions, UsageError, parse
 
 SCRIPT = __file__
@@ -54,6 +55,7 @@ def test_the_defaults_are_torchruns() -> None:
         ("--port-range 29500-29500", "port_range", range(29500, 29501)),
         ("--rdzv-conf is_host=1,timeout=900", "ignored_conf", ("is_host", "timeout")),
         ("--signals-to-handle SIGTERM,SIGUSR1", "signals_to_handle", "SIGTERM,SIGUSR1"),
+        ("--numa-binding core-complex", "numa_binding", AffinityMode.CORE_COMPLEX),
         ("--virtual-local-rank", "virtual_local_rank", True),
         ("--run-path", "run_path", True),
         ("--log-dir logs", "log_dir", "logs"),
@@ -200,7 +202,6 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--coordinator ::1:5 SCRIPT", "brackets"),
         ("--master-port 70000 SCRIPT", "1 to 65535"),
         ("--nproc-per-node 0 SCRIPT", "--nproc-per-node 0"),
-        ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu"),
         ("--nproc-per-node \u0664 SCRIPT", "--nproc-per-node \u0664: it must be a number"),
         ("--role \udcff SCRIPT", "--role"),
         ("--max-restarts=-1 SCRIPT", "--max-restarts -1"),
@@ -223,8 +224,9 @@ def test_what_is_given_goes_before_the_environment() -> None:
         ("--rdzv-backend zeus SCRIPT", "--rdzv-backend zeus: it must be one of c10d, static, rallypoint"),
         ("--start-method thread SCRIPT", "--start-method thread: it must be one of spawn"),
         ("--signals-to-handle SIGTERM,SIGKILL SCRIPT", "SIGKILL cannot be handled"),
-        ("--numa-binding node SCRIPT", "--numa-binding node: workers are not bound here"),
-        ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu: Intel GPUs are not counted here"),
+        ("--numa-binding die SCRIPT", "--numa-binding die: it must be one of node, socket, exclusive, core-complex"),
+        ("--nproc-per-node xpu SCRIPT", "--nproc-per-node xpu: Level Zero shows no Intel GPU on this node"),
+        ("--use-env SCRIPT", "unrecognized arguments: --use-env"),
         ("--python /nowhere/python SCRIPT", "/nowhere/python"),
     ],
 )
