@@ -228,6 +228,7 @@ def _agent(
         port_range=launch.port_range,
         signals=launch.signals,
         run_id=launch.job,
+        environ=_worker_environ(launch),
         # A coordinator of our own ends with us: there is nobody to tell.
         obituary=_obituary(link_config) if launch.coordinators else None,
         incarnation=link_config.incarnation,
@@ -235,6 +236,17 @@ def _agent(
         hold_fds=hold_fds,
         keep_children=keep_children,
     )
+
+
+def _worker_environ(launch: NodeLaunch) -> dict[str, str]:
+    """What workers inherit: an agent within a worker handles the signals that this one does, as in torch."""
+    from rallypoint_agent.grpc_setup import scrubbed_environ
+    from rallypoint_agent.signals import SIGNALS_VARIABLE
+
+    environ = scrubbed_environ()
+    if launch.signals is not None:
+        environ[SIGNALS_VARIABLE] = ",".join(number.name for number in launch.signals)
+    return environ
 
 
 def _worker_spec(launch: NodeLaunch, link_config: LinkConfig) -> WorkerSpec:

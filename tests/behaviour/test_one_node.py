@@ -68,6 +68,14 @@ def test_a_programs_workers_return_none(
     assert said == ["said 0\n", "said 1\n"]
 
 
+def test_workers_are_told_of_the_signals_but_not_the_program_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGHUP")
+    asked = "TORCHELASTIC_SIGNALS_TO_HANDLE"
+    assert launch_agent(config(signals_to_handle="SIGTERM, SIGUSR1"), os.getenv, [asked]) == {0: "SIGTERM,SIGUSR1"}
+    assert launch_agent(config(), os.getenv, [asked]) == {0: "SIGTERM,SIGINT,SIGHUP,SIGQUIT"}
+    assert os.environ[asked] == "SIGHUP"
+
+
 # --- failures
 
 
