@@ -42,6 +42,7 @@ from rallypoint_agent.metrics import prof
 from rallypoint_agent.numa_topology import bindings
 from rallypoint_agent.obituary import Obituary
 from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
+from rallypoint_agent.uninterruptible import UninterruptibleWatch, timeout_s
 from rallypoint_agent.worker_commands import worker_commands
 from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_env
 from rallypoint_agent.worker_output import WorkerOutput
@@ -64,6 +65,9 @@ class LocalElasticAgent(SimpleElasticAgent):
     A function is called in a fresh interpreter of its own, which ``start_method`` "spawn" and "forkserver" have in
     common. "fork" is refused: a process with threads in it cannot be forked safely. For a program it has no meaning.
 
+    A worker that stays in state D for ``uninterruptible_state_timeout`` has failed: default
+    TORCHELASTIC_UNINTERRUPTIBLE_STATE_TIMEOUT, or 0, which is never.
+
     The workers inherit ``environ`` (default: the environment of this process). ``run_id`` is the
     job's name. ``obituary``: what to report should this process be killed; who it is about is
     filled in. ``hold_fds`` stay open until the keeper has ended as well. Should the keeper die,
@@ -82,6 +86,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         log_line_prefix_template: str | None = None,
         shutdown_timeout: float = 30,
         health_check_server: HealthCheckServer | None = None,
+        uninterruptible_state_timeout: float | None = None,
         *,
         config: AgentConfig | None = None,
         port_range: range | None = None,
@@ -105,6 +110,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._run_id = run_id
         self._environ = dict(scrubbed_environ() if environ is None else environ)
         self._cpus = bindings(spec.numa_options, spec.local_world_size, self._environ)
+        self._uninterruptible = UninterruptibleWatch(timeout_s(uninterruptible_state_timeout, self._environ))
         self._post = KeeperPost(self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children)
         self._health_check_server = health_check_server
         self._health: AgentHealth | None = None
@@ -195,6 +201,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         assert round_ is not None
         if round_.stuck and round_.is_stopping:
             return RunResult(WorkerState.STOPPED if round_.gone else WorkerState.UNHEALTHY)
+        self._give_up_on_sleepers(round_)
         if failures := round_.take_failures():
             return RunResult(WorkerState.FAILED, failures={failure.rank: failure for failure in failures})
         if round_.gone:
@@ -202,6 +209,17 @@ class LocalElasticAgent(SimpleElasticAgent):
         if round_.has_succeeded(worker_group.spec.local_world_size):
             return self._succeeded(round_, worker_group)
         return RunResult(WorkerState.HEALTHY)
+
+    def _give_up_on_sleepers(self, round_: LocalRound) -> None:
+        """A worker that the kernel does not let go has failed, though it cannot end."""
+        if round_.is_stopping:
+            return
+        now_ns = boot_ns()
+        for local_rank, seconds in self._uninterruptible.look(round_.running, now_ns):
+            reason = f"in uninterruptible sleep (state D) for {seconds:.1f} s"
+            logger.error("round %d: local rank %d has failed: %s", round_.assignment.round, local_rank, reason)
+            round_.give_up(local_rank, now_ns, reason)
+            self._post.need().kill_worker(round_.assignment.round, local_rank, signal.SIGKILL)
 
     def _succeeded(self, round_: LocalRound, worker_group: WorkerGroup) -> RunResult:
         """It has not if what a worker returned is lost."""

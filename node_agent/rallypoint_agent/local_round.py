@@ -69,6 +69,17 @@ class LocalRound:
         """This worker is being killed by this signal. Its end from now on is a failure, for this reason."""
         self._condemned.setdefault(local_rank, _Sentence(at_ns, number, reason))
 
+    @property
+    def running(self) -> dict[int, int]:
+        """The pids of the workers that have not ended, by local rank."""
+        return {rank: pid for rank, pid in self.pids.items() if rank not in self._exits}
+
+    def give_up(self, local_rank: int, at_ns: int, reason: str) -> None:
+        """This worker has failed for this reason, without an end: SIGKILL is sent to it, and may have no effect."""
+        self.condemn(local_rank, at_ns, signal.SIGKILL, reason)
+        number, pid = self.assignment.round, self.pids[local_rank]
+        self.exited(WorkerExited(number, local_rank, pid, -signal.SIGKILL, at_ns, time.time()))
+
     def exited(self, event: WorkerExited) -> None:
         told_ns = _sooner(self._stop_ns, self.fence_ns[0] if self.fence_ns else None)
         ending = Ending(

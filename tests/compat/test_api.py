@@ -50,10 +50,7 @@ def test_states_are_torchs() -> None:
 
 
 def test_the_local_agent_is_made_as_torchs() -> None:
-    """But for the last, which is left out."""
-    *wanted, (left_out, _) = arguments(local_elastic_agent())
-    assert left_out == "uninterruptible_state_timeout"
-    assert arguments(ours.LocalElasticAgent) == wanted
+    assert arguments(ours.LocalElasticAgent) == arguments(local_elastic_agent())
 
 
 METHODS = ["_start_workers", "_monitor_workers", "_shutdown", "run", "get_worker_group", "record_duration"]

@@ -28,12 +28,12 @@ def stuck(cluster: ProcessCluster, tmp_path: Path) -> Iterator[StuckFolder]:
         yield folder
 
 
-def start_pair(cluster: ProcessCluster, stuck: StuckFolder, *flags: str) -> tuple[Process, int]:
+def start_pair(cluster: ProcessCluster, stuck: StuckFolder, *flags: str, **env: str) -> tuple[Process, int]:
     """Round 0 runs on two nodes, and the worker of node-b is stuck. Returns its agent, and its pid."""
     cluster.coordinator()
     args = ("--rdzv-id", "job", "--nnodes", "1:2", "--shutdown-timeout", "100ms", *flags, cluster.worker("look.py"))
     cluster.agent("node-a", *args)
-    b = cluster.agent("node-b", *args, LOOK_AT=str(stuck.entry))
+    b = cluster.agent("node-b", *args, LOOK_AT=str(stuck.entry), **env)
     workers = cluster.wait_for_round("job", 0)
     b.wait_for("looking")
     [pid] = [worker.pid for worker in workers if worker.node == "node-b"]
@@ -86,6 +86,23 @@ def test_the_agent_does_the_duty_of_a_keeper_that_dies_beside_it(cluster: Proces
     stuck.release()
     workers = cluster.wait_for_round("job", 2)
     assert {worker.node for worker in workers} == {"node-a", "node-b"}
+
+
+def test_one_that_sleeps_too_long_has_failed_though_it_lives(cluster: ProcessCluster, stuck: StuckFolder) -> None:
+    """Nobody asks for an end of the round. A signal that it handles makes its wait one that only the kernel ends."""
+    timeout = {"TORCHELASTIC_UNINTERRUPTIBLE_STATE_TIMEOUT": "1"}
+    b, pid = start_pair(cluster, stuck, "--max-restarts", "1", **timeout)
+    os.kill(pid, signal.SIGINT)
+    workers = cluster.wait_for_round("job", 1)
+    assert {worker.node for worker in workers} == {"node-a"}
+    assert state_of(pid) == "D"
+    assert "round 0: local rank 0 has failed: in uninterruptible sleep (state D) for" in b.output
+    job = cluster.job("job")
+    assert job.restart_count == 1
+    assert (job.last_failure.node, job.last_failure.pid) == ("node-b", pid)
+    assert job.last_failure.message.startswith("SIGKILL; in uninterruptible sleep (state D) for")
+    node = cluster.nodes("job")["node-b"]
+    assert (node.state, list(node.unkillable_pids)) == (job_service_pb2.NODE_STATE_QUARANTINED, [pid])
 
 
 def parent_of(pid: int) -> int:

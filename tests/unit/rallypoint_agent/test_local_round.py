@@ -127,3 +127,18 @@ def test_what_ended_before_the_watchdog_struck_ended_by_itself() -> None:
     round_.exited(exited(1, 3, at_ns=99))
     (failure,) = round_.take_failures()
     assert (failure.rank, failure.exit_code, failure.message) == (5, 3, "exit code 3")
+
+
+def test_who_is_given_up_has_failed_at_once_and_for_good() -> None:
+    round_ = round_of()
+    round_.give_up(1, 60, "in uninterruptible sleep")
+    assert round_.running == {0: 100}
+    (failure,) = round_.take_failures()
+    assert (failure.local_rank, failure.pid, failure.exit_code) == (1, 101, -9)
+    assert failure.message == "SIGKILL; in uninterruptible sleep"
+    assert not failure.after_stop
+    round_.exited(exited(0, 0))
+    round_.exited(exited(1, 0, at_ns=500))  # It woke up after all.
+    assert round_.running == {}
+    assert not round_.has_succeeded(2)
+    assert round_.take_failures(late=True) == ()
