@@ -55,6 +55,15 @@ def _go_on_or_raise(options: Any, error: NumaBindingError) -> None:
 def read_topology(environ: Mapping[str, str], root: Path = Path("/"), usable: Cpus | None = None) -> Topology:
     """As /sys has it below ``root``. ``usable``: default, what this thread may use. Raises NumaBindingError."""
     cpus = frozenset(os.sched_getaffinity(0)) if usable is None else usable
+    try:
+        return _read(environ, root, cpus)
+    except UnknownGpuError as error:
+        raise NumaBindingError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise NumaBindingError(f"the topology of this machine cannot be read: {error}") from None
+
+
+def _read(environ: Mapping[str, str], root: Path, cpus: Cpus) -> Topology:
     folder = root / "sys/devices/system"
     return Topology(
         gpu_nodes=_gpu_nodes(environ, root),
@@ -67,21 +76,12 @@ def read_topology(environ: Mapping[str, str], root: Path = Path("/"), usable: Cp
 
 
 def _gpu_nodes(environ: Mapping[str, str], root: Path) -> tuple[int, ...]:
-    try:
-        gpus = visible_gpus(environ, root)
-    except UnknownGpuError as error:
-        raise NumaBindingError(str(error)) from None
+    gpus = visible_gpus(environ, root)
     if not gpus:
         raise NumaBindingError("no NVIDIA GPU is visible on this node")
-    return tuple(_gpu_node(root / f"sys/bus/pci/devices/{gpu.address}/numa_node") for gpu in gpus)
-
-
-def _gpu_node(path: Path) -> int:
-    try:
-        # -1: the machine tells no node, having one only as a rule. torch takes the first, too.
-        return max(int(path.read_text()), 0)
-    except (OSError, ValueError) as error:
-        raise NumaBindingError(f"the NUMA node of a GPU cannot be read: {error}") from None
+    paths = [root / f"sys/bus/pci/devices/{gpu.address}/numa_node" for gpu in gpus]
+    # -1: the machine tells no node, having one only as a rule. torch takes the first, too.
+    return tuple(max(int(path.read_text()), 0) for path in paths)
 
 
 def _node_cpus(folder: Path) -> dict[int, Cpus]:

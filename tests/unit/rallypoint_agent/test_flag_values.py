@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from rallypoint.limits import DURATION_MS_MAX
-from rallypoint_agent.flag_values import duration_ms, whole
+from rallypoint_agent import flag_values
+from rallypoint_agent.flag_values import duration_ms, whole, workers
 
 
 @pytest.mark.parametrize("text", ["8761h", "9" * 400, "9" * 5000 + "ms"])
@@ -31,3 +34,39 @@ def test_durations(text: str, ms: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "xpus", "count"),
+    [
+        ("gpu", 2, 0, 2),
+        ("xpu", 0, 3, 3),
+        ("auto", 2, 3, 2),
+        ("auto", 0, 3, 3),
+        ("auto", 0, 0, len(os.sched_getaffinity(0))),
+        ("cpu", 2, 3, len(os.sched_getaffinity(0))),
+        ("5", 2, 3, 5),
+    ],
+)
+def test_a_worker_for_each_device(
+    monkeypatch: pytest.MonkeyPatch, given: str, gpus: int, xpus: int, count: int
+) -> None:
+    machine(monkeypatch, gpus, xpus)
+    assert workers(given) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "xpus", "told"),
+    [("gpu", 0, 3, "no NVIDIA GPU is visible"), ("xpu", 2, 0, "Level Zero shows no Intel GPU")],
+)
+def test_a_device_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, given: str, gpus: int, xpus: int, told: str
+) -> None:
+    machine(monkeypatch, gpus, xpus)
+    with pytest.raises(ValueError, match=told):
+        workers(given)
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, gpus: int, xpus: int) -> None:
+    monkeypatch.setattr(flag_values, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(flag_values, "xpu_count", lambda: xpus)

@@ -76,10 +76,18 @@ def test_without_a_gpu_there_is_nothing_to_be_near_to(tmp_path: Path) -> None:
         bindings(OPTIONS, 1, {}, tmp_path)
 
 
-def test_a_gpu_whose_node_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     add_gpu(tmp_path, 0)
-    with pytest.raises(NumaBindingError, match=r"the NUMA node of a GPU cannot be read: .*0000:19:00\.0/numa_node"):
+    with pytest.raises(NumaBindingError, match=r"the topology of this machine cannot be read: .*19:00\.0/numa_node"):
         read_topology({}, tmp_path)
+    write(tmp_path / "sys/bus/pci/devices/0000:19:00.0/numa_node", "none")
+    with pytest.raises(NumaBindingError, match="the topology of this machine cannot be read: invalid literal"):
+        read_topology({}, tmp_path)
+
+
+def test_gpus_that_cannot_be_told_apart_are_told(tmp_path: Path) -> None:
+    with pytest.raises(NumaBindingError, match="CUDA_VISIBLE_DEVICES has MIG-1"):
+        read_topology({"CUDA_VISIBLE_DEVICES": "MIG-1"}, FakeMachine().write(tmp_path))
 
 
 def test_each_worker_has_cpus(tmp_path: Path) -> None:
