@@ -241,10 +241,12 @@ def _agent(
 def _worker_environ(launch: NodeLaunch) -> dict[str, str]:
     """What workers inherit: an agent within a worker handles the signals that this one does, as in torch."""
     from rallypoint_agent.grpc_setup import scrubbed_environ
-    from rallypoint_agent.signals import SIGNALS_VARIABLE
+    from rallypoint_agent.signals import DEFAULT_SIGNALS, SIGNALS_VARIABLE
 
     environ = scrubbed_environ()
-    if launch.signals is not None:
+    if launch.signals is None:
+        environ.setdefault(SIGNALS_VARIABLE, DEFAULT_SIGNALS)
+    else:
         environ[SIGNALS_VARIABLE] = ",".join(number.name for number in launch.signals)
     return environ
 

@@ -64,6 +64,7 @@ def test_the_worker_sees_torchruns_environment(cluster: ProcessCluster, told: Pa
         "TORCHELASTIC_RUN_ID": "job7",
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT",
         "RALLYPOINT_ROUND": "0",
         "GRPC_VERBOSITY": "info",
     }
