@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    _Life = tuple[int, bytes]  # A pid, which may be given anew, and when that process began.
+
 FIRST_PAUSE_NS = 1_000_000
 LONGEST_PAUSE_NS = 250_000_000
 
@@ -91,23 +93,24 @@ def sweep_marked(entry: str, timeout: float) -> tuple[int, list[int]]:
     """
     pace = Pace()
     deadline = time.monotonic() + timeout
-    killed: set[int] = set()
+    killed: set[_Life] = set()
     looks_in_vain = 0
     # One look proves nothing: it misses the child of a process that ends meanwhile by itself.
     while looks_in_vain < 2:
-        found = _kill_marked(entry.encode())
+        # What was killed may outlast the parent by whom it was found.
+        found = _kill_marked(entry.encode()) | set(filter(_lives, killed))
         pace.looked(now := time.monotonic_ns())
         if found - killed:
             pace.progressed(now)
         killed |= found
         looks_in_vain = 0 if found else looks_in_vain + 1
         if found and time.monotonic() >= deadline:
-            return len(killed), sorted(found)
+            return len(killed), sorted(pid for pid, _ in found)
         time.sleep((pace.next_ns - now) / 1e9)
     return len(killed), []
 
 
-def _kill_marked(entry: bytes) -> set[int]:
+def _kill_marked(entry: bytes) -> set[_Life]:
     """Send SIGKILL once to each; returns those found, zombies excluded."""
     spared = _own_line()
     with contextlib.ExitStack() as opened:
@@ -122,9 +125,10 @@ def _kill_marked(entry: bytes) -> set[int]:
             layer = [pid for pid in _children(layer) if pid not in found and not _is_zombie(pid)]
             layer = [pid for pid in layer if pid not in spared]
         # Only now: the children of a killed process are nobody's that we know.
+        lives = {(pid, _started(pid)) for pid in found}
         for handle in found.values():
             handle.kill()
-    return set(found)
+    return lives
 
 
 def _own_line() -> set[int]:
@@ -176,6 +180,17 @@ def _parent(pid: int) -> int | None:
     # The program's name, in parentheses, may itself hold blanks and parentheses.
     fields = _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     return int(fields[1]) if fields else None
+
+
+def _started(pid: int) -> bytes:
+    """When it began, in the kernel's ticks; b"" if it is gone."""
+    fields = _content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return fields[19] if fields else b""
+
+
+def _lives(life: _Life) -> bool:
+    pid, started = life
+    return started == _started(pid) and not _is_zombie(pid)
 
 
 def _entries(folder: str) -> list[str]:

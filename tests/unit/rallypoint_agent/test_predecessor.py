@@ -102,6 +102,20 @@ def test_another_systems_processes_are_none_of_ours(
 
 
 @pytest.mark.usefixtures("not_ours")
+def test_what_outlasts_the_parent_that_led_to_it_is_left(
+    incarnation: str, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_the_parent_alone(handle: process_tree._Handle) -> None:
+        if handle._pid == family.popen.pid:
+            family.popen.kill()
+            family.popen.wait()
+
+    monkeypatch.setattr(process_tree._Handle, "kill", end_the_parent_alone)
+    with pytest.raises(LeftoversError, match=str(family.child)):
+        clear_predecessor(record_of(incarnation, OBITUARY), sweep_s=0.05)
+
+
+@pytest.mark.usefixtures("not_ours")
 def test_while_something_is_left_nothing_is_told(
     incarnation: str, family: Family, told: list[Obituary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
