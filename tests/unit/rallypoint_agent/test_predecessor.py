@@ -112,7 +112,7 @@ def test_what_outlasts_the_parent_that_led_to_it_is_left(
 
     monkeypatch.setattr(process_tree._Handle, "kill", end_the_parent_alone)
     with pytest.raises(LeftoversError, match=str(family.child)):
-        clear_predecessor(record_of(incarnation, OBITUARY), sweep_s=0.05)
+        clear_predecessor(record_of(incarnation, OBITUARY), sweep_s=1)
 
 
 @pytest.mark.usefixtures("not_ours")
