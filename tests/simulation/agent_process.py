@@ -47,7 +47,7 @@ from rallypoint_agent.core.events import (
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_coordinator.core.events import GoneReported
-from simulation.keeper import Keeper
+from simulation.keeper import CANNOT_START, Keeper
 from simulation.keeper_group import Group
 from simulation.link import Link
 from simulation.network import Closing, Down
@@ -413,8 +413,8 @@ class AgentProcess:
         number = -1 if effect.signal is None else effect.signal
         if self._busy is None:
             self._busy, self._stopping_round = Busy.STOPPING, effect.round
-        if self.keeper.group is not None and self.keeper.group.hangs:
-            self._oracles.workers.never_started(self.keeper.group)
+        if self.keeper.group is not None and not self.keeper.group.announced:
+            self._oracles.workers.never_started(self.keeper.group, CANNOT_START)
         self.keeper.stop(number, effect.grace_ms)
         self._ask_turn()
 

@@ -59,8 +59,6 @@ class Keeper:
             self._world.after(0, self._tell)
             return
         self._workers.started(group)
-        if group.hangs:
-            self._workers.failed(group, CANNOT_START)
         delay_ms = self._chance.between(5, 3_000 if self._chance.happens(0.05) else 200)
         if not group.hangs:
             self._world.after(delay_ms, partial(self._announce, group))

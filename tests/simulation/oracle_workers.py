@@ -84,8 +84,9 @@ class WorkerOracle:
     def exited(self, group: Group, now_ms: int) -> None:
         self.exits_ms[group.job_uid, group.round, group.node] = now_ms
 
-    def never_started(self, group: Group) -> None:
-        """It is being ended; if its agent gave it up, that was just now."""
+    def never_started(self, group: Group, exit_code: int) -> None:
+        """It is being ended; if its agent gave it up, that was just now, and counts as a failure with this code."""
+        self.failed(group, exit_code)
         self.exits_ms.setdefault((group.job_uid, group.round, group.node), self._world.now_ms)
 
     def failed(self, group: Group, exit_code: int) -> None:
