@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest check proto docs fmt recovery reattach sim chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto docs fmt recovery reattach sim chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -14,9 +14,15 @@ setup: .venv/.stamp-dev .venv/.stamp-demo .venv-proto/.stamp ## install all that
 demo: .venv/.stamp-demo ## train a small model on this machine and see it survive
 	$(BIN)/python examples/demo.py
 
+NODE_CLIENT := examples/clients/node/node_modules/.stamp
+clients: $(NODE_CLIENT) ## make the example clients in other languages ready to run: needs npm, g++ and gRPC for C++
+	$(MAKE) --silent -C examples/clients/cpp
+
 # Real processes mostly wait for one another, so more tests than cores run side by side.
+# Clients whose language is not here are skipped by their tests.
 JOBS ?= 3
-test: .venv/.stamp-dev .venv/.stamp-demo ## run the tests, JOBS=3 at a time; ARGS="-k name" narrows them down
+HAS_NPM := $(shell command -v npm)
+test: .venv/.stamp-dev .venv/.stamp-demo $(if $(HAS_NPM),$(NODE_CLIENT)) ## run the tests, JOBS=3 at a time; ARGS="-k name" narrows them down
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 # The fast tests of all that touches the wire, and real processes: the rest does not depend on these packages.
@@ -63,6 +69,7 @@ fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
 	$(BIN)/buf format --write
 
 clean: ## remove the environments, caches and build output
+	rm -rf examples/clients/node/node_modules examples/clients/cpp/build
 	rm -rf .venv .venv-lowest .venv-proto .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 
 # venv installs pip last: an environment without it is unfinished and made again.
@@ -77,6 +84,10 @@ clean: ## remove the environments, caches and build output
 # torch is large, so only what runs it waits for it.
 .venv/.stamp-demo: .venv/.stamp-dev
 	$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(NODE_CLIENT): examples/clients/node/package.json examples/clients/node/package-lock.json
+	cd $(@D)/.. && npm ci --no-progress
 	@touch $@
 
 .venv-lowest/.stamp: pyproject.toml tools/lowest.py | .venv-lowest/bin/pip

@@ -1,0 +1,80 @@
+// The protocol, straight from protos/: service stubs, and what their messages need to be handy in JavaScript.
+"use strict";
+
+const path = require("node:path");
+const grpc = require("@grpc/grpc-js");
+const protoLoader = require("@grpc/proto-loader");
+
+const PROTOS = path.join(__dirname, "..", "..", "..", "protos");
+
+// Fields keep their names, enums are their names. 64-bit integers are decimal strings, since a number cannot hold them
+// all. With `oneofs` a oneof is a property that names which of its fields is set: undefined if it is one that this copy
+// of the protos does not know. With `defaults` whatever is not set has its default, but for `optional` fields.
+const OPTIONS = { keepCase: true, longs: String, enums: String, oneofs: true, defaults: true };
+
+const definition = protoLoader.loadSync(["rallypoint/v1/agent_service.proto", "rallypoint/v1/job_service.proto"], {
+  ...OPTIONS,
+  includeDirs: [PROTOS],
+});
+const { AgentService, JobService } = grpc.loadPackageDefinition(definition).rallypoint.v1;
+
+// The two messages of googleapis that tell why a call was refused.
+const rpc = protoLoader.fromJSON(
+  {
+    nested: {
+      Any: { fields: { type_url: { type: "string", id: 1 }, value: { type: "bytes", id: 2 } } },
+      Status: {
+        fields: {
+          code: { type: "int32", id: 1 },
+          message: { type: "string", id: 2 },
+          details: { rule: "repeated", type: "Any", id: 3 },
+        },
+      },
+      ErrorInfo: { fields: { reason: { type: "string", id: 1 }, domain: { type: "string", id: 2 } } },
+    },
+  },
+  OPTIONS,
+);
+
+// A stub of one of the services, on a connection of its own. Close it.
+function connect(Service, address) {
+  return new Service(address, grpc.credentials.createInsecure(), {
+    "grpc.enable_http_proxy": 0,
+    "grpc.use_local_subchannel_pool": 1,
+  });
+}
+
+// Calls a unary method, and waits up to 10 s for the answer. Rejects with grpc-js's error, which has `code` and `details`.
+function call(stub, method, request) {
+  return new Promise((resolve, reject) => {
+    const answered = (error, answer) => (error ? reject(error) : resolve(answer));
+    stub[method](request, { deadline: Date.now() + 10_000 }, answered);
+  });
+}
+
+// The google.rpc.ErrorInfo reason that a status carries; "" if it was not the coordinator that ended the call.
+function reasonOf(status) {
+  const [bytes] = status.metadata?.get("grpc-status-details-bin") ?? [];
+  if (bytes === undefined) return "";
+  const found = rpc.Status.deserialize(bytes).details.find((any) => any.type_url.endsWith("/google.rpc.ErrorInfo"));
+  const info = found && rpc.ErrorInfo.deserialize(found.value);
+  return info?.domain === "rallypoint" ? info.reason : "";
+}
+
+const NO_VERSION = { epoch: "0", revision: "0" };
+
+// Whether one version is higher than another: by epoch, then by revision.
+function isNewer(version, than) {
+  if (version.epoch !== than.epoch) return BigInt(version.epoch) > BigInt(than.epoch);
+  return BigInt(version.revision) > BigInt(than.revision);
+}
+
+const fromMs = (ms) => ({ seconds: Math.floor(ms / 1000), nanos: Math.round((ms % 1000) * 1e6) });
+
+// Of a Duration or a Timestamp. `unset`: what one that is not set means.
+const toMs = (moment, unset = 0) => (moment ? Number(moment.seconds) * 1000 + moment.nanos / 1e6 : unset);
+
+// A Duration of nanoseconds, which is what process.hrtime.bigint() counts.
+const fromNs = (ns) => ({ seconds: String(ns / 1_000_000_000n), nanos: Number(ns % 1_000_000_000n) });
+
+module.exports = { grpc, AgentService, JobService, connect, call, reasonOf, NO_VERSION, isNewer, fromMs, toMs, fromNs };
