@@ -35,8 +35,9 @@ class AttachRequest(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.int
-    """The lease from the Welcome. REQUIRED in every message but Hello. It fences the message: under a lease that is no
-    longer the agent's own, the coordinator answers LeaseStale once and ends the stream.
+    """The lease from the Welcome. REQUIRED in every message but Hello, around which it is not looked at: Hello.lease_id is.
+    It fences the message: under a lease that is no longer the agent's own, the coordinator answers LeaseStale once and
+    ends the stream.
     """
     seq: _builtins.int
     """REQUIRED. Numbers the messages of one stream from 1, +1 each. Acknowledged cumulatively."""
@@ -87,6 +88,7 @@ Global___AttachRequest: _TypeAlias = AttachRequest  # noqa: Y015
 class ClockReading(_message.Message):
     """The agent's steady clock: CLOCK_BOOTTIME or another that counts from any start and is never set. How it differs from the
     coordinator's follows from the stream: what is sent comes in later, and an acknowledgement is sent before it comes in.
+    Read it to the millisecond: from a coarser one the wrong failure may be told as the first.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -164,7 +166,9 @@ class Hello(_message.Message):
     attach_seq: _builtins.int
     """REQUIRED. Grows with every Attach of this incarnation, from 1. The newest wins."""
     lease_id: _builtins.int
-    """The lease from an earlier Welcome; 0 on first contact or once it was lost."""
+    """The lease from the newest Welcome; 0 on first contact and after LeaseStale. An agent that ended its workers because
+    the lease ran out names it all the same: the coordinator may not have counted it as lost.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional parts of the protocol that the agent speaks, by name. Unknown ones are ignored. At most 64, 64 bytes each."""
@@ -175,7 +179,7 @@ class Hello(_message.Message):
 
     @_builtins.property
     def job_spec(self) -> _types_pb2.JobSpec:
-        """REQUIRED. Must equal the job's."""
+        """REQUIRED. Must equal the job's: that of the first agent of this life."""
 
     @_builtins.property
     def node_spec(self) -> _types_pb2.NodeSpec:
@@ -246,7 +250,9 @@ class Observed(_message.Message):
     """
     @_builtins.property
     def version(self) -> _types_pb2.Version:
-        """The newest directive that the agent has acted on. What is said here is true of a world in which it has."""
+        """The newest directive that the agent has acted on, or has begun to: while it ends its workers for a Stop this may be
+        the Stop's already, since the phase is STOPPING. What is said here is true of a world in which it has.
+        """
 
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.WorkerStatus]:
@@ -261,7 +267,10 @@ class Observed(_message.Message):
 
     @_builtins.property
     def offer(self) -> _types_pb2.EndpointOffer:
-        """Where this node's workers could meet the others'. Missing while the agent has no port ready."""
+        """Where this node's workers could meet the others'. A node whose workers are gone is ready for the next round with an
+        offer_id above Directive.consumed_offer_id, and not without. Missing while the agent has no port ready, and from when it
+        is about to leave: else the next round may be formed with it. Not looked at while workers may be alive.
+        """
 
     @_builtins.property
     def watchdog(self) -> _types_pb2.WatchdogStatus:
@@ -349,8 +358,9 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Goodbye(_message.Message):
-    """The agent leaves. On acknowledgement it is no member any more: its lease has ended, its node counts as gone, and the
-    job goes on without it. It spends no restart.
+    """The agent leaves: the last message of a stream, sent when no worker is alive. On acknowledgement it is no member any
+    more: its lease has ended, its node counts as gone, and the job goes on without it. It spends no restart. If the stream
+    ends before that: attach again and repeat it, have ReportGone called, or let the lease run out.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -394,7 +404,8 @@ class AttachResponse(_message.Message):
     @_builtins.property
     def directive(self) -> Global___Directive:
         """What should be. After the Welcome, and whenever it changes. An agent acts on a directive only if its version is
-        higher than that of the newest it has acted on; others are repetitions.
+        higher than that of the newest it has acted on; others are repetitions. A Run that it may not begin, because its
+        lease is over, it has not acted on.
         """
 
     @_builtins.property
@@ -403,7 +414,9 @@ class AttachResponse(_message.Message):
 
     @_builtins.property
     def lease_stale(self) -> Global___LeaseStale:
-        """The lease is no longer the agent's own: it must end its workers at once, and may then attach again with lease_id 0."""
+        """The lease is no longer the agent's own: it must end its workers at once, by SIGKILL, and may attach again with
+        lease_id 0 when none is alive. The stream ends. May come in place of the Welcome.
+        """
 
     def __init__(
         self,
@@ -466,7 +479,7 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def job_spec(self) -> _types_pb2.JobSpec:
-        """The job's spec, as decided by its first agent."""
+        """The job's spec, as decided by its first agent, with every default filled in."""
 
     def __init__(
         self,
@@ -531,7 +544,7 @@ class Directive(_message.Message):
     KEEP_FIELD_NUMBER: _builtins.int
     CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
     job_uid: _builtins.str
-    """REQUIRED. The life of the job."""
+    """REQUIRED. The life of the job: that of the Welcome."""
     reason: _builtins.str
     """Why, as a machine word: WAITING_FOR_NODES, RECOVERING, STANDBY, QUARANTINED, ROUND_FORMED, WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED ..."""
     message: _builtins.str
@@ -546,23 +559,27 @@ class Directive(_message.Message):
 
     @_builtins.property
     def hold(self) -> Global___Hold:
-        """Have no worker; wait."""
+        """Have no worker; wait. Workers that run are ended, with the grace of JobSpec.shutdown_timeout."""
 
     @_builtins.property
     def run(self) -> Global___Run:
-        """Run the workers of this assignment. If they run already, keep them. If they ran already and ended, do nothing."""
+        """Run the workers of this assignment. If they run already, keep them. If they ran already and ended, do nothing. Those
+        of an earlier round are ended first, with the grace of JobSpec.shutdown_timeout.
+        """
 
     @_builtins.property
     def stop(self) -> Global___Stop:
-        """End the workers: SIGTERM, grace period, SIGKILL; then report READY, or FAILED or SUCCEEDED if they had ended so."""
+        """End the workers: SIGTERM, grace period, SIGKILL; then report READY. An agent whose workers had all ended by
+        themselves may go on saying SUCCEEDED or FAILED: that says as well that none is alive.
+        """
 
     @_builtins.property
     def exit(self) -> Global___Exit:
-        """The job's life is decided: have no worker, say Goodbye, exit."""
+        """The job's life is decided: have no worker (as by Hold), say Goodbye, exit; with status 0 if the job succeeded, else 1."""
 
     @_builtins.property
     def drain(self) -> Global___Drain:
-        """The node is drained: end the workers as by Stop, say Goodbye, exit."""
+        """The node is drained: end the workers as by Stop, say Goodbye, exit with status 0."""
 
     @_builtins.property
     def keep(self) -> Global___Keep:

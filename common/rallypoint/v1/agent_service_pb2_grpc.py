@@ -34,6 +34,8 @@ class AgentServiceStub(object):
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     def __init__(self, channel):
@@ -63,11 +65,14 @@ class AgentServiceServicer(object):
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     def Attach(self, request_iterator, context):
-        """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
-        and the current Directive, or ends the stream with a status:
+        """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
+        a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
+        is not its own; or it ends the stream with a status:
         INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
         FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
         do not retry; the agent exits with status 4.
@@ -80,14 +85,19 @@ class AgentServiceServicer(object):
         UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
         retry with backoff. JOURNAL_BEHIND: a million epochs or more.
         CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
-        NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
-        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
+        NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
+        not retry; the agent exits with status 4.
+        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
+        code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
+        within 10 s has failed as well. While there is a lease, come back several times before it is over.
 
         The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
-        or for the lease to run out. An agent that leaves on purpose says Goodbye first.
+        or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
+        with OK only after a Goodbye or LeaseStale.
 
         An agent has at most one stream that counts: of one incarnation's streams the one with the highest attach_seq.
-        Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED.
+        Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED. So is
+        refused a Hello whose attach_seq is not higher.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +146,8 @@ class AgentService(object):
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     @staticmethod

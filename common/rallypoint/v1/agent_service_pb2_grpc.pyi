@@ -35,6 +35,8 @@ class AgentServiceStub:
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     @_typing.overload
@@ -42,8 +44,9 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_agent_service_pb2.AttachRequest, _agent_service_pb2.AttachResponse]
-    """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
-    and the current Directive, or ends the stream with a status:
+    """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
+    a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
+    is not its own; or it ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
@@ -56,14 +59,19 @@ class AgentServiceStub:
       UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                               retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
-      NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
-    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
+      NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
+                                              not retry; the agent exits with status 4.
+    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
+    code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
+    within 10 s has failed as well. While there is a lease, come back several times before it is over.
 
     The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
-    or for the lease to run out. An agent that leaves on purpose says Goodbye first.
+    or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
+    with OK only after a Goodbye or LeaseStale.
 
     An agent has at most one stream that counts: of one incarnation's streams the one with the highest attach_seq.
-    Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED.
+    Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED. So is
+    refused a Hello whose attach_seq is not higher.
     """
     ReportGone: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ReportGoneRequest, _agent_service_pb2.ReportGoneResponse]
     """ReportGone is an obituary: it says that an agent is gone and that no worker of its lease is alive. It is sent by
@@ -85,12 +93,15 @@ class AgentServiceAsyncStub(AgentServiceStub):
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_agent_service_pb2.AttachRequest, _agent_service_pb2.AttachResponse]  # type: ignore[assignment]
-    """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
-    and the current Directive, or ends the stream with a status:
+    """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
+    a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
+    is not its own; or it ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
@@ -103,14 +114,19 @@ class AgentServiceAsyncStub(AgentServiceStub):
       UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                               retry with backoff. JOURNAL_BEHIND: a million epochs or more.
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
-      NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
-    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
+      NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
+                                              not retry; the agent exits with status 4.
+    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
+    code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
+    within 10 s has failed as well. While there is a lease, come back several times before it is over.
 
     The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
-    or for the lease to run out. An agent that leaves on purpose says Goodbye first.
+    or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
+    with OK only after a Goodbye or LeaseStale.
 
     An agent has at most one stream that counts: of one incarnation's streams the one with the highest attach_seq.
-    Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED.
+    Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED. So is
+    refused a Hello whose attach_seq is not higher.
     """
     ReportGone: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ReportGoneRequest, _agent_service_pb2.ReportGoneResponse]  # type: ignore[assignment]
     """ReportGone is an obituary: it says that an agent is gone and that no worker of its lease is alive. It is sent by
@@ -131,6 +147,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     Both directions are level-triggered. The coordinator sends the whole *directive* (what should be), the agent its whole
     *observed* state (what is). Both may be repeated at any time, and the newest always replaces all earlier ones. So
     whatever was lost with a connection is repaired by attaching again and sending the newest.
+
+    docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
     """
 
     @_abc_1.abstractmethod
@@ -139,8 +157,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agent_service_pb2.AttachRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.AttachResponse], _abc.AsyncIterator[_agent_service_pb2.AttachResponse]]:
-        """Attach is an agent's one long stream. The agent's first message is a Hello. The coordinator answers with a Welcome
-        and the current Directive, or ends the stream with a status:
+        """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
+        a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
+        is not its own; or it ends the stream with a status:
           INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
           FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                                   do not retry; the agent exits with status 4.
@@ -153,14 +172,19 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           UNAVAILABLE         JOURNAL_BEHIND, SHUTTING_DOWN, FENCED
                                                   retry with backoff. JOURNAL_BEHIND: a million epochs or more.
           CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
-          NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know.
-        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint".
+          NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
+                                                  not retry; the agent exits with status 4.
+        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
+        code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
+        within 10 s has failed as well. While there is a lease, come back several times before it is over.
 
         The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
-        or for the lease to run out. An agent that leaves on purpose says Goodbye first.
+        or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
+        with OK only after a Goodbye or LeaseStale.
 
         An agent has at most one stream that counts: of one incarnation's streams the one with the highest attach_seq.
-        Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED.
+        Attaching again with a higher one is always safe; it ends the earlier stream with ABORTED, reason SUPERSEDED. So is
+        refused a Hello whose attach_seq is not higher.
         """
 
     @_abc_1.abstractmethod

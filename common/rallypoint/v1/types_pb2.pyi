@@ -101,7 +101,8 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     later: its node is lost at lease_ttl + 10 min, and no worker of it may be alive then. Its operator answers for that.
     """
     CAPABILITY_HOLDS_PORT: _Capability.ValueType  # 3
-    """The offered rendezvous port is held from the offer until the round ends. Without it, the node's ranks come after
+    """The offered rendezvous port is held from the offer until the round ends, and a worker can listen on it: by a socket
+    with SO_REUSEADDR that is bound to it and does not listen. Without it, the node's ranks come after
     those of all nodes that hold their ports, whatever --node-rank says; a round that fails because the port was taken meanwhile
     fails as by any other worker's failure.
     """
@@ -127,7 +128,8 @@ CAPABILITY_SELF_FENCES: Capability.ValueType  # 2
 later: its node is lost at lease_ttl + 10 min, and no worker of it may be alive then. Its operator answers for that.
 """
 CAPABILITY_HOLDS_PORT: Capability.ValueType  # 3
-"""The offered rendezvous port is held from the offer until the round ends. Without it, the node's ranks come after
+"""The offered rendezvous port is held from the offer until the round ends, and a worker can listen on it: by a socket
+with SO_REUSEADDR that is bound to it and does not listen. Without it, the node's ranks come after
 those of all nodes that hold their ports, whatever --node-rank says; a round that fails because the port was taken meanwhile
 fails as by any other worker's failure.
 """
@@ -146,7 +148,7 @@ class _AgentPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentPhase
     AGENT_PHASE_UNSPECIFIED: _AgentPhase.ValueType  # 0
     """Not used."""
     AGENT_PHASE_READY: _AgentPhase.ValueType  # 1
-    """No worker is alive, ready for a round."""
+    """No worker is alive. Those of the reported round, if there is one, were ended by the agent."""
     AGENT_PHASE_RUNNING: _AgentPhase.ValueType  # 2
     """Workers of the reported round are being started or run."""
     AGENT_PHASE_STOPPING: _AgentPhase.ValueType  # 3
@@ -154,15 +156,17 @@ class _AgentPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentPhase
     AGENT_PHASE_SUCCEEDED: _AgentPhase.ValueType  # 4
     """Every worker of the reported round exited with 0. None is alive, but for what unkillable_pids names."""
     AGENT_PHASE_FAILED: _AgentPhase.ValueType  # 5
-    """Some worker of the reported round failed. None is alive."""
+    """Some worker of the reported round failed by itself. None is alive."""
 
 class AgentPhase(_AgentPhase, metaclass=_AgentPhaseEnumTypeWrapper):
-    """What an agent is doing with its local worker group."""
+    """What an agent is doing with its local worker group. READY, SUCCEEDED and FAILED all say that no worker is alive, and each
+    is as good as the others for the next round.
+    """
 
 AGENT_PHASE_UNSPECIFIED: AgentPhase.ValueType  # 0
 """Not used."""
 AGENT_PHASE_READY: AgentPhase.ValueType  # 1
-"""No worker is alive, ready for a round."""
+"""No worker is alive. Those of the reported round, if there is one, were ended by the agent."""
 AGENT_PHASE_RUNNING: AgentPhase.ValueType  # 2
 """Workers of the reported round are being started or run."""
 AGENT_PHASE_STOPPING: AgentPhase.ValueType  # 3
@@ -170,7 +174,7 @@ AGENT_PHASE_STOPPING: AgentPhase.ValueType  # 3
 AGENT_PHASE_SUCCEEDED: AgentPhase.ValueType  # 4
 """Every worker of the reported round exited with 0. None is alive, but for what unkillable_pids names."""
 AGENT_PHASE_FAILED: AgentPhase.ValueType  # 5
-"""Some worker of the reported round failed. None is alive."""
+"""Some worker of the reported round failed by itself. None is alive."""
 Global___AgentPhase: _TypeAlias = AgentPhase  # noqa: Y015
 
 class _WorkerState:
@@ -321,7 +325,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 class JobSpec(_message.Message):
     """What every agent of a job must agree on. The first agent's JobSpec is the job's; an agent whose JobSpec differs is
     refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values. A duration that is not set
-    has its default, but for lease_ttl; one that is set to 0 is 0. Every duration is 0 to 365 days unless its field says less;
+    has its default, but for lease_ttl; one that is set to 0 is 0. Two specs are compared with their defaults filled in, lists
+    in their order. Every duration is 0 to 365 days unless its field says less;
     fence_grace is at most 1799 s.
     """
 
@@ -525,7 +530,7 @@ class WorkerFailure(_message.Message):
     pid: _builtins.int
     """Its process id on the node."""
     exit_code: _builtins.int
-    """REQUIRED. The exit code, or minus the signal's number."""
+    """REQUIRED. The exit code, or minus the signal's number; of a worker that could not be started any but 0."""
     message: _builtins.str
     """One sentence: the exception, or the signal, or the exit code. Cut at 4 KiB."""
     traceback: _builtins.str
@@ -711,7 +716,7 @@ Global___EndpointOffer: _TypeAlias = EndpointOffer  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
-    """A node's place in a round."""
+    """A node's place in a round. docs/protocol.md says which of it the workers find in their environment, and as what."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
