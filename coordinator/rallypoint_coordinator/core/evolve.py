@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import accumulate
 from typing import Any
 
 from rallypoint.model import Capability, JobState
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobDecided,
@@ -24,7 +24,6 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
-    Place,
     RecoveryBegan,
     RecoveryEnded,
     RestartAsked,
@@ -32,7 +31,6 @@ from rallypoint_coordinator.core.records import (
     RoundEnded,
     RoundFormed,
     RoundStopping,
-    Seat,
 )
 from rallypoint_coordinator.core.state import Facts, Member, Round
 
@@ -218,28 +216,6 @@ def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
 def _recovery_ended(facts: Facts, record: RecoveryEnded, revision: int) -> None:
     if facts.round is not None and not facts.round.ended:
         raise IllegalTransition(facts, record, f"round {facts.round.number} has not ended")
-
-
-def places_of(seats: tuple[Seat, ...]) -> dict[str, Place]:
-    """Ranks follow from the order of the seats: contiguous on a node, role ranks counted within the role."""
-    first_ranks = accumulate((seat.local_world_size for seat in seats), initial=0)
-    by_role: dict[str, int] = {}
-    first_role_ranks = []
-    for seat in seats:
-        first_role_ranks.append(by_role.get(seat.role, 0))
-        by_role[seat.role] = first_role_ranks[-1] + seat.local_world_size
-    return {
-        seat.node: Place(
-            seat=seat,
-            group_rank=group_rank,
-            first_rank=first_rank,
-            first_role_rank=first_role_rank,
-            role_world_size=by_role[seat.role],
-        )
-        for group_rank, (seat, first_rank, first_role_rank) in enumerate(
-            zip(seats, first_ranks, first_role_ranks, strict=False)
-        )
-    }
 
 
 def _round_of(facts: Facts, record: NodeSucceeded | RoundStopping | NodeExpelled | RoundEnded) -> Round:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rallypoint.model import (
     NO_ROUND,
@@ -21,13 +20,11 @@ from rallypoint.model import (
     Version,
     WorkerFailure,
 )
+from rallypoint_coordinator.core.claims import Claims
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.failures import FailureLog
 from rallypoint_coordinator.core.records import GoneReason, Place, StopCause
-
-if TYPE_CHECKING:
-    from rallypoint_coordinator.core.recovery import Claims
 
 
 @dataclass(slots=True)

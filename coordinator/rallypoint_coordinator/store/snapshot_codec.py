@@ -9,8 +9,8 @@ from rallypoint.model import NO_ROUND
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.wire.scalars import instant_from_proto, instant_to_proto
 from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
-from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.history import EpochStart
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
 from rallypoint_coordinator.store.codec import (

@@ -9,7 +9,8 @@ import pytest
 
 from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, NodeSpec, Observed, Outcome, Version
 from rallypoint_coordinator.core.events import Request
-from rallypoint_coordinator.core.evolve import TRANSITIONS, IllegalTransition, evolve, places_of
+from rallypoint_coordinator.core.evolve import TRANSITIONS, IllegalTransition, evolve
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import (
     GoneReason,
     JobCancelled,

@@ -21,7 +21,7 @@ from rallypoint.model import (
     Version,
 )
 from rallypoint_coordinator.core import recovery
-from rallypoint_coordinator.core.evolve import places_of
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import RecoveryBegan, Seat
 from rallypoint_coordinator.core.recovery import Abandon, Adopt, Wait
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence, Round

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec
-from rallypoint_coordinator.core.evolve import places_of
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.rendezvous import Form, GiveUp, Wait, choose, consider, is_loopback
 from rallypoint_coordinator.core.state import Facts, Member, Round, Watch

@@ -11,8 +11,8 @@ from rallypoint.model import JobState
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.core import records
-from rallypoint_coordinator.core.evolve import places_of
 from rallypoint_coordinator.core.history import EpochStart
+from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import GoneReason, StopCause
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
