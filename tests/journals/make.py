@@ -21,7 +21,7 @@ from google.protobuf.json_format import MessageToDict
 
 from rallypoint.model import AgentPhase, Capability, JobSpec, Observed, Version, WorkerStatus
 from rallypoint.v1 import journal_pb2
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
 from rallypoint_coordinator.core.records import Entry
 from rallypoint_coordinator.store.codec import encode

@@ -11,7 +11,7 @@ from property.fleet import Fleet, FleetAgent
 from property.profiles import CHOSEN, PATIENT
 from property.world import Crash, World
 from rallypoint.model import AgentPhase, Capability, EndpointOffer, JobSpec, NodeSpec, ScaleUp, Version, WorkerStatus
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.events import AgentObserved, GoneReported, OperatorAsked, Request, StreamClosed
 from support.coordinator_script import JOB, failure
 

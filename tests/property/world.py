@@ -9,7 +9,8 @@ from enum import Enum
 from property.coordinator_truth import Truth
 from property.demand import demand
 from rallypoint_coordinator.core import invariants
-from rallypoint_coordinator.core.cluster import Cluster, Retention
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import AgentAttached, Event, Stamp, TimeAdvanced
 from rallypoint_coordinator.core.state import Facts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rallypoint.model import JobSpec, ScaleUp
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.server.driver import DriverOptions
 from rallypoint_coordinator.store.journal import Bounds
 from simulation.world import Chance, World

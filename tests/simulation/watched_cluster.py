@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from rallypoint_coordinator.core import invariants
-from rallypoint_coordinator.core.cluster import Cluster, Retention
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import AgentHeartbeat, Event, Stamp, TimeAdvanced
 from rallypoint_coordinator.core.invariants import InvariantViolation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from rallypoint.model import NO_ROUND, AgentPhase, Assignment, Endpoint, JobSpec, Observed, Version
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.events import OperatorAsked, Request
 from support.coordinator_script import JOB, Agent, Script
 

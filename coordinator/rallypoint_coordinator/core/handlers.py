@@ -1,7 +1,7 @@
 """What each event says of a member, noted the same way in whatever state the life is.
 
 By the time an event comes here, :mod:`.cluster` has fenced it: it comes from the holder of the lease it names. What it
-*means* is a matter of the state: :mod:`.machine`.
+*means* is a matter of the state: :mod:`.reactions`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from dataclasses import replace
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
-from rallypoint_coordinator.core import quarantine, recovery, starts
+from rallypoint_coordinator.core import quarantine, recovery
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentHeartbeat
-from rallypoint_coordinator.core.machine import (
-    Trigger,
-    await_lost,
-    await_participants,
-    expected_back,
-    lost_before,
-    react,
-    revoked_in_round,
-)
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
+from rallypoint_coordinator.core.reactions import Trigger, react
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
@@ -170,23 +162,6 @@ def next_deadline_ms(life: Life) -> int | None:
     watch = life.watch
     deadlines = (watch.until_ms, watch.start_deadline_ms, watch.leases.next_ms())
     return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-
-def rearm(life: Life, now_ms: int) -> None:
-    """After a coordinator restart: what the state waits for, from the facts alone."""
-    quarantine.rearm(life)
-    if life.facts.state is JobState.STOPPING:
-        await_participants(life, now_ms)
-        life.watch.lost = lost_before(life)
-        life.watch.overdue |= revoked_in_round(life)
-        await_lost(life, now_ms)
-    elif life.facts.state is JobState.RUNNING:
-        starts.await_starts(life, now_ms)
-    elif life.facts.state is JobState.GATHERING:
-        life.watch.expected = expected_back(life)
-        await_lost(life, now_ms)
-    elif life.facts.state is JobState.RECOVERING:
-        recovery.begin(life, now_ms)
 
 
 def _join(step: Step, hello: Hello, verdict: Join) -> Member:

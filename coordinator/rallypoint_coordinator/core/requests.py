@@ -5,10 +5,22 @@ from __future__ import annotations
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobState
 from rallypoint_coordinator.core.directives import place_of
-from rallypoint_coordinator.core.machine import stop_round
+from rallypoint_coordinator.core.events import OperatorAsked, Request
 from rallypoint_coordinator.core.records import JobCancelled, NodeDrained, RestartAsked, StopCause
 from rallypoint_coordinator.core.state import Member, Watch
 from rallypoint_coordinator.core.step import Step
+from rallypoint_coordinator.core.stopping import stop_round
+
+
+def ask(step: Step, event: OperatorAsked) -> bool | Refusal:
+    """What the request is answered with: whether it changed anything, or why it cannot be done."""
+    match event.request:
+        case Request.CANCEL:
+            return cancel(step, event.by, event.reason)
+        case Request.RESTART:
+            return restart(step, event.by, event.reason)
+        case Request.DRAIN:
+            return drain(step, event.node, event.by, event.reason)
 
 
 def cancel(step: Step, by: str, reason: str) -> bool | Refusal:

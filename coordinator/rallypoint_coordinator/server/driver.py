@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, assert_never
 
 from rallypoint.errors import Reason, Refusal, RefusedError
-from rallypoint_coordinator.core.cluster import Cluster, Retention
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed, TimeAdvanced
 from rallypoint_coordinator.server.clock import Clock, SystemClock

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rallypoint.limits import DAY_MS
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.server.driver import DriverOptions
 from rallypoint_coordinator.server.listen import ListenError
 from rallypoint_coordinator.server.options import ServerOptions

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.model import Capability, JobSpec, JobState
-from rallypoint_coordinator.core.machine import REMAINS_WAIT_MS
 from rallypoint_coordinator.core.membership import UNFENCED_WAIT_MS, lease_expiry_ms
 from rallypoint_coordinator.core.records import MemberGone, RoundFormed
+from rallypoint_coordinator.core.stopping import REMAINS_WAIT_MS
 from support.coordinator_script import Agent, Script, kinds, the_record
 
 SPEC = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)

@@ -7,8 +7,8 @@ import pytest
 from rallypoint.errors import Reason
 from rallypoint.limits import DAY_MS
 from rallypoint.model import AgentPhase, JobSpec
-from rallypoint_coordinator.core import cluster as cluster_module
-from rallypoint_coordinator.core.cluster import Retention
+from rallypoint_coordinator.core import directory
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output, RefuseStream, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.evolve import IllegalTransition
 from rallypoint_coordinator.core.records import Entry, LifeForgotten
@@ -119,7 +119,7 @@ def test_only_a_decided_life_can_be_forgotten() -> None:
 
 @pytest.fixture
 def two_lives(monkeypatch: pytest.MonkeyPatch) -> Script:
-    monkeypatch.setattr(cluster_module, "LIVES_MAX", 2)
+    monkeypatch.setattr(directory, "LIVES_MAX", 2)
     return Script()
 
 

@@ -34,9 +34,10 @@ def continued(journal: list[Entry], cut: int) -> Cluster:
 def everything(cluster: Cluster) -> object:
     """All that is durable in a cluster, with the orders that equality of dicts does not compare."""
     lives = [(uid, life.facts, orders(life.facts)) for uid, life in cluster.lives.items()]
-    history = cluster._history
+    directory = cluster._directory
+    history = directory.history
     of_cluster = history.cluster_id, history.epoch, history.born_wall_ms, list(history.former), history.epochs
-    return of_cluster, lives, cluster._current, list(cluster._decided)
+    return of_cluster, lives, directory._current, list(directory._decided)
 
 
 def orders(facts: Facts) -> object:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rallypoint.model import AgentPhase, Endpoint, EndpointOffer, Hello, JobSpec, JobState, NodeSpec, Observed, Welcome
-from rallypoint_coordinator.core.cluster import Cluster, Retention
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.events import AgentAttached, AgentLeft, AgentObserved, Stamp
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts
