@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rallypoint.durations import timeout_ms
 from rallypoint.limits import PORT_DEFAULT
 from rallypoint_coordinator.server.options import (
     HOST_DEFAULT,
@@ -51,6 +52,7 @@ def command(argv: Sequence[str]) -> int:
         retain_days=arguments.retain_days,
         snapshot_every=arguments.snapshot_every,
         embedded=arguments.embedded,
+        exit_when_idle_s=arguments.exit_when_idle,
     )
     return _run(options)
 
@@ -79,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         "--insecure",
         action="store_true",
         help="allow a --listen that other machines can reach, without access control or encryption",
+    )
+    parser.add_argument(
+        "--exit-when-idle",
+        metavar="TIME",
+        type=_seconds,
+        help="end when no agent has been attached or may come back, and nothing was asked, for so long, as in 60s"
+        " (default: never)",
     )
     parser.add_argument(
         "--log-level",
@@ -123,6 +132,13 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        return timeout_ms(text) / 1000
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _address(text: str) -> Address:

@@ -6,14 +6,14 @@ import os
 import re
 import signal
 
-from rallypoint.limits import DURATION_MS_MAX, INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
+from rallypoint.durations import duration_ms, timeout_ms
+from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
 from rallypoint.model import Endpoint, ScaleUp
 from rallypoint_agent.accelerators import gpu_count, xpu_count
 from rallypoint_agent.numa import AffinityMode
 
 MAX_MONITOR_INTERVAL_MS = 3_600_000
 
-_MS = {"ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000}
 _MAX_DIGITS = 18
 
 
@@ -47,25 +47,6 @@ def _number(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"it must have at most {_MAX_DIGITS} digits")
     return int(digits)
-
-
-def duration_ms(given: str) -> int:
-    """Milliseconds in ``30s``, ``10m``, ``1h``, ``500ms`` or plain seconds."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", given.strip())
-    if found is None:
-        raise ValueError("it must be a number and one of ms, s, m, h, as in 30s")
-    value = float(found[1]) * _MS[found[2]]
-    if value > DURATION_MS_MAX:
-        raise ValueError("it must be at most a year, which is 8760h")
-    return round(value)
-
-
-def timeout_ms(given: str) -> int:
-    """A duration in which something is tried."""
-    value = duration_ms(given)
-    if value == 0:
-        raise ValueError("it must be more than 0 s")
-    return value
 
 
 def monitor_interval(given: str) -> float:

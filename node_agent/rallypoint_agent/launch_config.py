@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rallypoint.durations import duration_ms
 from rallypoint.errors import Refusal
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
@@ -208,7 +209,7 @@ def _shutdown_timeout_ms(config: LaunchConfig, environ: Mapping[str, str]) -> in
     else:
         source, given = SHUTDOWN_TIMEOUT_VARIABLE, environ.get(SHUTDOWN_TIMEOUT_VARIABLE) or "30"
     try:
-        return flag_values.duration_ms(given)
+        return duration_ms(given)
     except ValueError as error:
         raise ValueError(f"{source} {given}: {error}") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rallypoint import durations
 from rallypoint.model import JobSpec
 from rallypoint_agent import flag_values, rdzv_conf
 from rallypoint_agent.logs import Std
@@ -49,7 +50,7 @@ def _switch(name: str, help: str, more_names: tuple[str, ...] = ()) -> Flag:
 def _policy(name: str, default_ms: int, help: str) -> Flag:
     """A duration that every agent of the job must agree on."""
     text = f"{help} (default {default_ms / 1000:g}s)"
-    return Flag(name=name, read=flag_values.duration_ms, default=default_ms, help=text, metavar="TIME")
+    return Flag(name=name, read=durations.duration_ms, default=default_ms, help=text, metavar="TIME")
 
 
 _JOB = JobSpec()
@@ -234,7 +235,7 @@ FLAGS = (
     ),
     Flag(
         name="connect-timeout",
-        read=flag_values.timeout_ms,
+        read=durations.timeout_ms,
         default=60_000,
         metavar="TIME",
         help="how long to look for a coordinator at first, more than 0 (default 60s)",

@@ -157,6 +157,13 @@ def test_embedded_it_ends_with_its_standard_input() -> None:
         assert process.end()[:2] == (0, "")
 
 
+def test_it_ends_when_nobody_comes() -> None:
+    with coordinator("--exit-when-idle", "100ms") as process:
+        status, out, err = process.end()
+    assert (status, out) == (0, "")
+    assert "nobody has been here for 0.1 s: ending, as --exit-when-idle says" in err
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     with coordinator() as process:
         process.popen.send_signal(signal.SIGSTOP)

@@ -77,6 +77,11 @@ class Cluster:
     def job_names(self) -> list[str]:
         return self._directory.job_names()
 
+    @property
+    def has_members(self) -> bool:
+        """Whether any lease is alive, attached or not. O(lives)."""
+        return any(life.presences for life in self.lives.values())
+
     # --- what is durable
 
     def restore(self, snapshot: ClusterSnapshot) -> None:

@@ -24,6 +24,7 @@ from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed, TimeAdvanced
 from rallypoint_coordinator.server.clock import Clock, SystemClock
+from rallypoint_coordinator.server.idleness import Idleness
 from rallypoint_coordinator.server.inbox import Inbox
 from rallypoint_coordinator.server.outbox import Outbox
 from rallypoint_coordinator.server.outlets import Outlets
@@ -52,6 +53,7 @@ class DriverOptions:
     """Bounds on what waits and on what one turn takes; delays in seconds.
 
     A snapshot is taken after every ``snapshot_records``, and the last ``keep_records`` before it are kept for readers.
+    ``idle_after_s``: :meth:`Driver.wait_idle` returns when nobody has been here for so long; None: never.
     """
 
     streams_max: int = 200_000
@@ -64,6 +66,7 @@ class DriverOptions:
     snapshot_records: int = 10_000
     keep_records: int = 1_000
     retention: Retention = field(default_factory=Retention)
+    idle_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,12 @@ class _StateLost(Exception):
 STARTING = Refusal(
     reason=Reason.RECOVERING,
     message="the coordinator is reading its journal; try again in a moment",
+)
+
+
+NOBODY_CAME = Refusal(
+    reason=Reason.SHUTTING_DOWN,
+    message="the coordinator ends, since nobody has been here for some time; try again once there is another one",
 )
 
 
@@ -133,6 +142,7 @@ class Driver:
         self._durable_revision = 0
         self._deadline_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._idleness = Idleness(self._options.idle_after_s, self._is_busy, self._close_idle)
         self._serving = asyncio.Event()
         self._meanwhile = STARTING
         self._closed: Refusal | None = None
@@ -215,6 +225,17 @@ class Driver:
     async def wait_serving(self) -> None:
         """Wait until the journal has been read and this epoch has begun."""
         await self._serving.wait()
+
+    async def wait_idle(self) -> None:
+        """Wait until no agent has been attached, held a lease, or asked anything for ``idle_after_s``."""
+        await self._idleness.wait()
+
+    def _is_busy(self) -> bool:
+        return self._outlets.stream_count > 0 or not self._inbox.is_empty or self._cluster.has_members
+
+    def _close_idle(self) -> None:
+        """Who asks from now on must not take the answer for a promise that we stay."""
+        self._closed = NOBODY_CAME
 
     async def refuse_everything(self, refusal: Refusal) -> None:
         """Serve nobody from now on: end all streams and calls with this, and return when the streams have ended."""
@@ -371,6 +392,7 @@ class Driver:
     def _arm(self) -> None:
         """Have a turn when the next deadline passes, whether or not anything comes in."""
         self._disarm()
+        self._idleness.stir()
         if self._deadline_ms is not None:
             delay_s = max(self._deadline_ms - self._clock.monotonic_ms(), 0) / 1000
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._inbox.wake)

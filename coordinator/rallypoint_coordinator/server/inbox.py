@@ -24,6 +24,10 @@ class Inbox(Generic[E, Q]):
         self._room = asyncio.Semaphore(capacity)
         self._changed = asyncio.Event()
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._events and not self._reads
+
     async def put(self, event: E) -> None:
         """Add an event as soon as there is room."""
         await self._room.acquire()
@@ -49,7 +53,7 @@ class Inbox(Generic[E, Q]):
 
     async def take(self, events_max: int, reads_max: int) -> tuple[list[E], list[Q]]:
         """Wait until something is there or :meth:`wake` is called, then take what waits, up to the bounds."""
-        if not self._events and not self._reads:
+        if self.is_empty:
             await self._changed.wait()
         self._changed.clear()
         events = [self._pop_event() for _ in range(min(events_max, len(self._events)))]

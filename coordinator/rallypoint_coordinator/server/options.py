@@ -50,6 +50,7 @@ def parse_address(text: str) -> Address:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """``data_dir`` None: decisions are kept in memory. ``embedded``: end when standard input does.
+    ``exit_when_idle_s``: end when nobody has been here for so long; None: go on.
 
     A snapshot is taken after every ``snapshot_every`` records; decided lives beyond ``retain_jobs`` or older than
     ``retain_days`` are forgotten then.
@@ -61,3 +62,4 @@ class ServerOptions:
     retain_days: int = RETAIN_DAYS_DEFAULT
     snapshot_every: int = SNAPSHOT_EVERY_DEFAULT
     embedded: bool = False
+    exit_when_idle_s: float | None = None

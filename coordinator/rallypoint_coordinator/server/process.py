@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum, auto
 
 from rallypoint.limits import DAY_MS
 from rallypoint_coordinator.core.directory import Retention
@@ -29,6 +30,14 @@ log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
+
+
+class Ending(IntEnum):
+    """Why it ends; of several reasons the first counts."""
+
+    TOLD = auto()
+    OVER = auto()
+    IDLE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,8 @@ async def serve(options: ServerOptions, store: Store) -> int:
             _stop_on_stdin_eof(stop.set)
         _print(f"rallypoint coordinator listening on {bound}")
         _settle_garbage_collector()
-        await _until(stop, server)
+        if await _until(stop, server) is Ending.IDLE:
+            log.info("nobody has been here for %g s: ending, as --exit-when-idle says", options.exit_when_idle_s)
     except (ListenError, JournalError) as error:
         return failed(error)
     finally:
@@ -87,7 +97,9 @@ async def serve(options: ServerOptions, store: Store) -> int:
 
 def driver_options(options: ServerOptions) -> DriverOptions:
     retention = Retention(lives_max=options.retain_jobs, age_max_ms=options.retain_days * DAY_MS)
-    return DriverOptions(snapshot_records=options.snapshot_every, retention=retention)
+    return DriverOptions(
+        snapshot_records=options.snapshot_every, retention=retention, idle_after_s=options.exit_when_idle_s
+    )
 
 
 def failed(error: Exception) -> int:
@@ -107,14 +119,19 @@ def _print(line: str) -> None:
         os.close(nowhere)
 
 
-async def _until(stop: asyncio.Event, server: Server) -> None:
-    """Wait for the wish to stop. Raises what ended the server if that comes first."""
-    stopped, ended = asyncio.create_task(stop.wait()), asyncio.create_task(server.wait())
-    done, waiting = await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+async def _until(stop: asyncio.Event, server: Server) -> Ending:
+    """Wait for a reason to stop. Raises what ended the server if that comes first."""
+    ways = {
+        asyncio.create_task(stop.wait()): Ending.TOLD,
+        asyncio.create_task(server.wait_idle()): Ending.IDLE,
+        asyncio.create_task(server.wait()): Ending.OVER,
+    }
+    done, waiting = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
     for task in done:
         task.result()
+    return min(ways[task] for task in done)
 
 
 def _stop_on_signals(stop: Callable[[], None], *, embedded: bool) -> None:

@@ -100,6 +100,10 @@ class Server:
         assert self._running is not None, "start() comes first"
         await asyncio.shield(self._running)
 
+    async def wait_idle(self) -> None:
+        """Wait until nobody has been here for as long as the driver's options say."""
+        await self._driver.wait_idle()
+
     async def stop(self) -> None:
         """End every stream with UNAVAILABLE, finish the turn, let go of the address and the journal."""
         await self._health.set_serving(False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rallypoint import validation
+from rallypoint.durations import duration_ms, timeout_ms
 from rallypoint.limits import INT32_MAX
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
@@ -25,7 +26,7 @@ def job_spec(min_nodes: int, max_nodes: int, conf: Mapping[str, Any]) -> JobSpec
     """
     _check_keys(conf)
     policies: dict[str, Any] = {
-        f"{name}_ms": _read(name, conf[name], flag_values.duration_ms) for name in DURATIONS if name in conf
+        f"{name}_ms": _read(name, conf[name], duration_ms) for name in DURATIONS if name in conf
     }
     if "scale_up" in conf:
         policies["scale_up"], policies["scale_up_delay_ms"] = _read("scale_up", conf["scale_up"], flag_values.scale_up)
@@ -43,7 +44,7 @@ def job_spec(min_nodes: int, max_nodes: int, conf: Mapping[str, Any]) -> JobSpec
 
 def connect_timeout_ms(conf: Mapping[str, Any]) -> int:
     """How long to look for the coordinator at the start; as ``rallypoint run`` has it by default: 60 s."""
-    return int(_read("connect_timeout", conf.get("connect_timeout", "60s"), flag_values.timeout_ms))
+    return int(_read("connect_timeout", conf.get("connect_timeout", "60s"), timeout_ms))
 
 
 def endpoints(given: str) -> tuple[Endpoint, ...]:

@@ -32,6 +32,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
         (["--listen=0.0.0.0:1", "--insecure"], ServerOptions(listen=Address("0.0.0.0", 1))),
         (["--store", "memory"], ServerOptions(listen=Address("127.0.0.1", 29400))),
         (["--embedded"], ServerOptions(listen=Address("127.0.0.1", 29400), embedded=True)),
+        (["--exit-when-idle", "1m"], ServerOptions(listen=Address("127.0.0.1", 29400), exit_when_idle_s=60.0)),
         (["--data-dir", "x/y"], ServerOptions(listen=Address("127.0.0.1", 29400), data_dir=Path("x/y"))),
         (
             ["--retain-jobs=0", "--retain-days", "7", "--snapshot-every", "1"],
@@ -68,6 +69,8 @@ def test_an_open_door_is_refused_on_one_line(
         ["--retain-jobs", "-1"],
         ["--retain-days", "1.5"],
         ["--snapshot-every", "0"],
+        ["--exit-when-idle", "0"],
+        ["--exit-when-idle", "soon"],
         ["--log-level", "loud"],
         ["--lis", "127.0.0.1:0"],
         ["extra"],

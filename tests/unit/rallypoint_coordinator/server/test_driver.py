@@ -430,3 +430,24 @@ async def test_a_change_of_reason_is_logged_on_one_line(caplog: pytest.LogCaptur
         await welcome((await attach(driver))[1])
     said = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("job train (uid-of-train): WAITING_FOR_NODES: ") for line in said)
+
+
+async def test_who_comes_when_it_is_idle_is_told_that_it_ends() -> None:
+    async with running(MemoryJournal(), replace(QUICK, idle_after_s=0.01)) as driver:
+        await driver.wait_idle()
+        with pytest.raises(RefusedError) as caught:
+            await driver.read(epoch)
+        assert caught.value.refusal.reason is Reason.SHUTTING_DOWN
+        with pytest.raises(RefusedError):
+            driver.open_stream()
+
+
+async def test_it_is_idle_once_nobody_is_attached_or_has_a_lease() -> None:
+    async with running(MemoryJournal(), replace(QUICK, idle_after_s=1.0)) as driver:
+        stream, outbox = await attach(driver)
+        lease_id = (await welcome(outbox)).lease_id
+        driver.close_stream(stream)
+        assert await driver.read(lambda cluster, stamp: cluster.has_members), "its lease goes on"
+        assert await driver.ask(lambda call: replace(obituary(call), lease_id=lease_id))
+        assert not await driver.read(lambda cluster, stamp: cluster.has_members)
+        await driver.wait_idle()
