@@ -52,6 +52,8 @@ def _command(argv: list[str]) -> int:
         return 0  # The help was asked for.
     if options.ignored_conf:
         _complain(f"--rdzv-conf: no effect here: {', '.join(options.ignored_conf)}")
+    if options.ignored_flags:
+        _complain(f"no effect with this --rdzv-endpoint, as with torchrun: {', '.join(options.ignored_flags)}")
     return _run(options, logs_specs)
 
 
@@ -90,7 +92,7 @@ def _check_handlers(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
-    from rallypoint_agent.embedded_coordinator import CoordinatorStartError
+    from rallypoint_agent.coordinator_process import CoordinatorStartError
     from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
     from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
@@ -114,7 +116,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
             logger.error("no worker may be started here: %s", error)
             return FAILED
         except CoordinatorStartError as error:
-            logger.error("the coordinator of this job's own did not start: %s", error)
+            logger.error("%s", error)
             return UNREACHABLE
         except KeeperError as error:
             logger.error("no worker can be kept here: %s", error)
@@ -135,6 +137,7 @@ def _launch(options: RunOptions) -> NodeLaunch:
     program, args = _worker_command(options)
     return NodeLaunch(
         coordinators=options.coordinators,
+        hosting=options.hosting,
         job=options.job,
         job_spec=options.job_spec,
         nproc_per_node=options.nproc_per_node,

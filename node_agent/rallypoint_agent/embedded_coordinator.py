@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import select
 import subprocess
 import sys
-import time
 
 from rallypoint.model import Endpoint
+from rallypoint_agent.coordinator_process import COMMAND, CoordinatorStartError, announced
 
 _ARGUMENTS = ("--embedded", "--listen", "127.0.0.1:0")
-_START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 5.0
-_ANNOUNCEMENT = re.compile(rb"rallypoint coordinator listening on (\S+):(\d+)\n")
-
-
-class CoordinatorStartError(Exception):
-    """The coordinator did not come up."""
 
 
 class EmbeddedCoordinator:
@@ -29,10 +20,9 @@ class EmbeddedCoordinator:
     """
 
     def __init__(self, python: str = sys.executable, log_level: str = "warning") -> None:
-        # -P: the working directory is the user's, and may hold a types.py.
         # Away from our terminal: a Ctrl-C is for us, and the job's good end still needs it.
         self._process = subprocess.Popen(
-            [python, "-P", "-m", "rallypoint_coordinator", *_ARGUMENTS, "--log-level", log_level],
+            [python, *COMMAND, *_ARGUMENTS, "--log-level", log_level],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -41,18 +31,10 @@ class EmbeddedCoordinator:
 
     def endpoint(self) -> Endpoint:
         """Where it listens; waits until it does. Raises CoordinatorStartError."""
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        said = b""
-        while not (found := _ANNOUNCEMENT.search(said)):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([self._process.stdout], [], [], left_s)[0]:
-                raise CoordinatorStartError(f"it said nothing for {_START_TIMEOUT_S:g} s")
-            data = os.read(self._process.stdout.fileno(), 4096)
-            if not data:
-                raise CoordinatorStartError(f"it exited with {self._process.wait()}")
-            said += data
-        return Endpoint(found[1].decode(), int(found[2]))
+        try:
+            return announced(self._process)
+        except CoordinatorStartError as error:
+            raise CoordinatorStartError(f"the coordinator of this job's own did not start: {error}") from None
 
     def close(self) -> None:
         """End it, and wait until it has."""

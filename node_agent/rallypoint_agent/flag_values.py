@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Callable
 
 from rallypoint.durations import duration_ms, timeout_ms
 from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
@@ -93,14 +94,23 @@ def texts(given: str) -> tuple[str, ...]:
 
 
 def endpoints(given: str) -> tuple[Endpoint, ...]:
-    return tuple(_endpoint(item.strip()) for item in given.split(","))
+    return tuple(_endpoint(item.strip(), port) for item in given.split(","))
 
 
-def _endpoint(given: str) -> Endpoint:
+def meeting_endpoints(given: str) -> tuple[Endpoint, ...]:
+    """The same, but for torchrun's port 0, which is any free one."""
+    return tuple(_endpoint(item.strip(), _port_or_any) for item in given.split(","))
+
+
+def _endpoint(given: str, read_port: Callable[[str], int]) -> Endpoint:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+)(?::([0-9]+))?", given)
     if found is None:
         raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
-    return Endpoint(found[1].strip("[]"), port(found[2] or str(PORT_DEFAULT)))
+    return Endpoint(found[1].strip("[]"), read_port(found[2] or str(PORT_DEFAULT)))
+
+
+def _port_or_any(given: str) -> int:
+    return 0 if whole(given) == 0 else port(given)
 
 
 def port(given: str) -> int:
@@ -132,7 +142,7 @@ def scale_up(given: str) -> tuple[ScaleUp, int]:
 
 
 def rdzv_backend(given: str) -> str:
-    """torchrun's name for how nodes meet. Here they meet at the coordinator, whatever it is called."""
+    """torchrun's name for how nodes meet. Here they meet at the coordinator; it tells who starts that."""
     if given.startswith("etcd"):
         raise ValueError("there is no etcd here: give --rdzv-endpoint the coordinator's address, and no --rdzv-backend")
     return _one_of(given, "c10d", "static", "rallypoint")

@@ -19,7 +19,7 @@ from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.node_launch import NodeLaunch, refusals
 from rallypoint_agent.rdzv_conf import read_store_host
-from rallypoint_agent.run_flags import FLAGS
+from rallypoint_agent.run_flags import CONNECT_TIMEOUT_MS, FLAGS
 from rallypoint_agent.signals import DEFAULT_SIGNALS
 
 SHUTDOWN_TIMEOUT_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
@@ -35,8 +35,6 @@ _READERS: dict[str, Callable[[str], Any]] = {
     _STORE: read_store_host,
 }
 """What ``rdzv_configs`` may hold: what flags of ``rallypoint run`` say, and who serves the workers' store."""
-
-_CONNECT_TIMEOUT_MS = next(flag.default for flag in FLAGS if flag.dest == "connect_timeout")
 
 _TORCHS_KEYS = {"timeout": "join_timeout", "rank": "node_rank"}
 
@@ -114,7 +112,7 @@ def node_launch(
         args=tuple(args),
         entrypoint_name=os.path.basename(entrypoint_name(entrypoint, args)),
         monitor_interval=config.monitor_interval,
-        connect_timeout_ms=values.get("connect_timeout", _CONNECT_TIMEOUT_MS),
+        connect_timeout_ms=values.get("connect_timeout", CONNECT_TIMEOUT_MS),
         event_log_handler=config.event_log_handler,
         metric_handler="null",
         node_rank=values.get("node_rank"),

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rallypoint.model import Endpoint, JobSpec, NodeSpec
+from rallypoint_agent.meeting import Hosting
 
 # Imported where they are needed: the rest can be had while other processes start.
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class NodeLaunch:
     """What to run on this node, and as whose part.
 
-    ``coordinators``: its endpoints; none means a coordinator of our own. ``entrypoint_name`` is what people see.
+    ``coordinators``: its endpoints; none means a coordinator of our own. ``hosting``: whether to start it at the first
+    of them, if that is here. ``entrypoint_name`` is what people see.
     ``event_log_handler`` and ``metric_handler`` are names. ``signals`` end the agent; None means those of
     TORCHELASTIC_SIGNALS_TO_HANDLE. ``monitor_interval`` is in seconds.
     """
@@ -44,6 +46,7 @@ class NodeLaunch:
     connect_timeout_ms: int
     event_log_handler: str
     metric_handler: str
+    hosting: Hosting = Hosting.NEVER
     node_rank: int | None = None
     node_name: str | None = None
     local_addr: str | None = None
@@ -90,7 +93,8 @@ def refusals(launch: NodeLaunch) -> Iterator[Refusal]:
 class NodeLauncher:
     """A context: what is around the agent is there while it is entered.
 
-    That is the node's name, and a coordinator if the launch names none.
+    That is the node's name, and a coordinator if the launch names none. A coordinator that is to be started for others
+    as well, at the address that the launch names, stays.
     """
 
     def __init__(self, launch: NodeLaunch) -> None:
@@ -123,9 +127,15 @@ class NodeLauncher:
 
         Raises LeftoversError, CoordinatorStartError, and ValueError for what cannot be done.
         """
+        from rallypoint_agent.hosted_coordinator import ensure_coordinator, hosts
         from rallypoint_agent.predecessor import record_of
 
         launch, coordinator, name = self._launch, self._coordinator, self._name
+        kept = [coordinator.pid] if coordinator else []
+        if not coordinator and hosts(launch.coordinators[0], launch.hosting):
+            launch = _at_its_name(launch)
+            if started := ensure_coordinator(launch.coordinators[0]):
+                kept.append(started.pid)
         self._clear_predecessor()
         endpoints = (coordinator.endpoint(),) if coordinator else launch.coordinators
         link_config = _link_config(launch, name.name, endpoints)
@@ -137,7 +147,7 @@ class NodeLauncher:
             logs_specs,
             note_obituary=lambda obituary: name.note(record_of(incarnation, obituary)),
             hold_fds=() if name.fd is None else (name.fd,),
-            keep_children=(coordinator.pid,) if coordinator else (),
+            keep_children=tuple(kept),
         )
 
     def _clear_predecessor(self) -> None:
@@ -160,6 +170,19 @@ class NodeLauncher:
         if agent.finish and agent.finish.kind is FinishKind.UNKILLABLE:
             self._name.leave_to_keeper()
         return result
+
+
+def _at_its_name(launch: NodeLaunch) -> NodeLaunch:
+    """The launch on the coordinator's host: workers meet there under the name by which all nodes know the host.
+
+    The address on the route to the coordinator, as elsewhere, would be a loopback one.
+    """
+    from rallypoint_agent.this_host import is_loopback_name
+
+    host = launch.coordinators[0].host
+    if launch.master_addr or launch.local_addr or is_loopback_name(host):
+        return launch
+    return replace(launch, master_addr=host)
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def claim_node_name(job: str, explicit: str | None = None, folder: Path | None =
         return _own_explicit(folder, job, explicit)
     host = _host_name()
     try:
-        return _claim(folder or _make_folder(), job, host)
+        return _claim(folder or own_folder(), job, host)
     except OSError as error:
         logger.warning("cannot lock a node name, using the host's: %s", error)
         return NodeName(host)
@@ -100,7 +100,7 @@ def claim_node_name(job: str, explicit: str | None = None, folder: Path | None =
 def _own_explicit(folder: Path | None, job: str, name: str) -> NodeName:
     digest = hashlib.sha256(f"{job}\0{name}".encode()).hexdigest()[:32]
     try:
-        path = (folder or _make_folder()) / f"{digest}.node"
+        path = (folder or own_folder()) / f"{digest}.node"
         return NodeName(name, node=_Lock.take(path, wait_s=_KEEPER_WAIT_S))
     except OSError as error:
         logger.warning("what earlier agents of node %s left cannot be found: %s", name, error)
@@ -199,8 +199,8 @@ def _is_file_of(fd: int, path: Path) -> bool:
         return False
 
 
-def _make_folder() -> Path:
-    """A folder that nobody else can write to. Raises OSError if there is none to be had."""
+def own_folder() -> Path:
+    """A folder of this user's own under the temporary directory. Raises OSError if there is none to be had."""
     folder = Path(tempfile.gettempdir()) / f"rallypoint-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -17,8 +17,9 @@ from rallypoint.model import Endpoint, JobSpec
 from rallypoint_agent import flag_values
 from rallypoint_agent.accelerators import DEVICES_VARIABLE
 from rallypoint_agent.logs import Std
+from rallypoint_agent.meeting import Hosting, Meeting, meeting
 from rallypoint_agent.numa import AffinityMode
-from rallypoint_agent.run_flags import FLAGS, RDZV_CONF, Flag
+from rallypoint_agent.run_flags import CONNECT_TIMEOUT_MS, FLAGS, RDZV_CONF, Flag
 
 
 class UsageError(Exception):
@@ -29,11 +30,13 @@ class UsageError(Exception):
 class RunOptions:
     """What ``rallypoint run`` was asked to do.
 
-    ``coordinators``: its endpoints; none means a coordinator of our own. ``logs_specs``, ``event_log_handler`` and
-    ``metric_handler`` are names. ``signals_to_handle``: None means the environment's, or torch's.
+    ``coordinators``: its endpoints; none means a coordinator of our own; ``hosting``: whether to start it there.
+    ``logs_specs``, ``event_log_handler`` and ``metric_handler`` are names. ``signals_to_handle``: None means the
+    environment's, or torch's.
     """
 
     coordinators: tuple[Endpoint, ...]
+    hosting: Hosting
     job: str
     job_spec: JobSpec
     nproc_per_node: int
@@ -55,6 +58,7 @@ class RunOptions:
     metric_handler: str
     monitor_interval: float
     ignored_conf: tuple[str, ...]
+    ignored_flags: tuple[str, ...]
     connect_timeout_ms: int
     signals_to_handle: str | None
     numa_binding: AffinityMode | None
@@ -165,25 +169,28 @@ def _check_virtual_local_rank(values: Mapping[str, Any], environ: Mapping[str, s
 
 
 def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) -> RunOptions:
+    where = _meeting(values)
     min_nodes, max_nodes = values.pop("nnodes")
     scale_up, scale_up_delay_ms = values.pop("scale_up")
     conf = values.pop("rdzv_conf")
-    standalone, coordinators = values.pop("standalone"), values.pop("coordinator")
-    if max_nodes > 1:
-        _check_several_nodes(standalone, coordinators, values["rdzv_id"])
     redirects, tee = _streams(values)
-    for name in ("rdzv_backend", "start_method"):
-        del values[name]  # Read to be checked: their valid values change nothing.
+    del values["start_method"]  # Read to be checked: its valid values change nothing.
+    for name in ("rdzv_backend", "standalone", "coordinator", "rdzv_id", "master_addr", "master_port"):
+        del values[name]  # What they come to is where the nodes meet.
+    join_timeout_ms = values.pop("join_timeout")
     return RunOptions(
-        coordinators=() if standalone else coordinators,
-        job=_job_name(values.pop("rdzv_id")),
+        coordinators=where.coordinators,
+        hosting=where.hosting,
+        job=where.job or os.urandom(8).hex(),  # A single node needs no name that others know.
+        master_addr=where.master_addr,
+        master_port=where.master_port,
         job_spec=JobSpec(
-            min_nodes=min_nodes,
+            min_nodes=max_nodes if where.needs_all else min_nodes,
             max_nodes=max_nodes,
             max_restarts=values.pop("max_restarts"),
             lease_ttl_ms=values.pop("lease_ttl"),
             coordinator_outage_ms=values.pop("coordinator_outage"),
-            join_timeout_ms=values.pop("join_timeout"),
+            join_timeout_ms=join_timeout_ms,
             last_call_timeout_ms=values.pop("last_call_timeout"),
             exit_barrier_timeout_ms=values.pop("exit_barrier_timeout"),
             shutdown_timeout_ms=values.pop("shutdown_timeout"),
@@ -193,10 +200,11 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
             no_restart_exit_codes=values.pop("no_restart_exit_codes"),
             store_host=conf.store_host,
         ),
-        connect_timeout_ms=values.pop("connect_timeout"),
+        connect_timeout_ms=values.pop("connect_timeout") or _connect_timeout_ms(where, join_timeout_ms),
         redirects=redirects,
         tee=tee,
-        ignored_conf=conf.ignored,
+        ignored_conf=conf.ignored if where.started_by_agents or conf.is_host is None else (*conf.ignored, "is_host"),
+        ignored_flags=where.ignored,
         script=script,
         script_args=script_args,
         **values,
@@ -219,15 +227,13 @@ def _check_filters(values: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name} needs files, but --log-dir is {os.devnull}")
 
 
-def _check_several_nodes(standalone: bool, coordinators: tuple[Endpoint, ...], job: str) -> None:
-    if standalone:
-        raise UsageError("--standalone is one node: --nnodes asks for more")
-    if not coordinators:
-        raise UsageError("several nodes need a coordinator: give --coordinator HOST:PORT")
-    if not job:
-        raise UsageError("several nodes need the job's name: give --rdzv-id")
+def _meeting(values: Mapping[str, Any]) -> Meeting:
+    try:
+        return meeting(values)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
-def _job_name(given: str) -> str:
-    """A single node needs no name that others know."""
-    return given or os.urandom(8).hex()
+def _connect_timeout_ms(meeting: Meeting, join_timeout_ms: int) -> int:
+    """A coordinator that agents start is there once its node is."""
+    return max(CONNECT_TIMEOUT_MS, join_timeout_ms) if meeting.started_by_agents else CONNECT_TIMEOUT_MS

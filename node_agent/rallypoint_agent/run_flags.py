@@ -55,6 +55,9 @@ def _policy(name: str, default_ms: int, help: str) -> Flag:
 
 _JOB = JobSpec()
 
+CONNECT_TIMEOUT_MS = 60_000
+"""How long to look for a coordinator that is there already."""
+
 RDZV_CONF = Flag(
     name="rdzv-conf",
     read=rdzv_conf.read,
@@ -66,7 +69,7 @@ RDZV_CONF = Flag(
 FLAGS = (
     Flag(
         name="coordinator",
-        read=flag_values.endpoints,
+        read=flag_values.meeting_endpoints,
         default=(),
         metavar="HOST:PORT[,HOST:PORT]",
         help="the coordinator; or RALLYPOINT_COORDINATOR",
@@ -78,7 +81,8 @@ FLAGS = (
         read=flag_values.rdzv_backend,
         default="rallypoint",
         metavar="NAME",
-        help="c10d, static or rallypoint: all of them are the coordinator",
+        help="c10d or static: the coordinator is started on the host of --rdzv-endpoint (static: or --master-addr),"
+        " unless one is there; rallypoint (default): it is there",
     ),
     _switch("standalone", "one node, with a coordinator of its own"),
     Flag(
@@ -95,7 +99,13 @@ FLAGS = (
         metavar="N|gpu|xpu|cpu|auto",
         help="how many workers on this node (default 1)",
     ),
-    Flag(name="rdzv-id", read=flag_values.text, default="", metavar="ID", help="the job's name"),
+    Flag(
+        name="rdzv-id",
+        read=flag_values.text,
+        default="",
+        metavar="ID",
+        help="the job's name (default with torchrun's backends: none)",
+    ),
     Flag(
         name="max-restarts",
         read=flag_values.whole,
@@ -136,7 +146,8 @@ FLAGS = (
         read=flag_values.text,
         default=None,
         metavar="ADDR",
-        help="where workers meet if rank 0 is on this node (default: --local-addr, or what reaches the coordinator)",
+        help="where workers meet if rank 0 is on this node (default: --local-addr, or what reaches the coordinator);"
+        " without --rdzv-endpoint the coordinator is there as well, 100 below --master-port",
     ),
     Flag(
         name="port-range",
@@ -236,9 +247,10 @@ FLAGS = (
     Flag(
         name="connect-timeout",
         read=durations.timeout_ms,
-        default=60_000,
+        default=None,
         metavar="TIME",
-        help="how long to look for a coordinator at first, more than 0 (default 60s)",
+        help="how long to look for a coordinator at first, more than 0 (default 60s; with torchrun's backends, where"
+        " another node may have yet to start it, --join-timeout)",
     ),
     _switch("module", "the script is a module, as with python -m", more_names=("m",)),
     _switch("run-path", "run the script with runpy.run_path, in the worker's interpreter"),

@@ -19,6 +19,16 @@ def free_range(count: int) -> range:
     raise AssertionError(f"no {count} ports in a row are free")
 
 
+def free_pair(distance: int) -> tuple[int, int]:
+    """Two ports so far from each other, as :func:`free_range` gives them."""
+    for low in range(FIRST, END - distance, BLOCK):
+        high = low + distance
+        block = high - (high - FIRST) % BLOCK
+        if block != low and _claimed(low) and _claimed(block) and _is_free(low) and _is_free(high):
+            return low, high
+    raise AssertionError(f"no two ports at a distance of {distance} are free")
+
+
 def _claimed(start: int) -> bool:
     """Tests run side by side, and what is free just now may be bound only later: a name that one process can have."""
     claim = socket.socket(socket.AF_UNIX)

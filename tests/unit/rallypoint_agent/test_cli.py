@@ -44,7 +44,7 @@ def test_keys_of_torchs_backends_are_told_to_have_no_effect(
 ) -> None:
     monkeypatch.setattr("rallypoint_agent.cli._run", lambda options, logs_specs: 0)
     assert command(["--rdzv-conf", "is_host=1,store=agent,read_timeout=9", __file__]) == 0
-    assert capsys.readouterr().err == "rallypoint run: --rdzv-conf: no effect here: is_host, read_timeout\n"
+    assert capsys.readouterr().err == "rallypoint run: --rdzv-conf: no effect here: read_timeout, is_host\n"
 
 
 def test_an_interrupt_before_anything_began_is_no_traceback(

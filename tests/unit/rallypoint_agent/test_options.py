@@ -53,7 +53,7 @@ def test_the_defaults_are_torchruns() -> None:
         ("--master-addr m", "master_addr", "m"),
         ("--port-range 29500-29599", "port_range", range(29500, 29600)),
         ("--port-range 29500-29500", "port_range", range(29500, 29501)),
-        ("--rdzv-conf is_host=1,timeout=900", "ignored_conf", ("is_host", "timeout")),
+        ("--rdzv-conf is_host=1,timeout=900", "ignored_conf", ("timeout", "is_host")),
         ("--signals-to-handle SIGTERM,SIGUSR1", "signals_to_handle", "SIGTERM,SIGUSR1"),
         ("--numa-binding core-complex", "numa_binding", AffinityMode.CORE_COMPLEX),
         ("--virtual-local-rank", "virtual_local_rank", True),

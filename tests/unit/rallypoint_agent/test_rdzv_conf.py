@@ -13,6 +13,8 @@ from rallypoint_agent.rdzv_conf import RdzvConf, read
         ("store=agent", RdzvConf(StoreHost.AGENT)),
         (" store = worker , ", RdzvConf()),
         ("join_timeout=600,scale_up=after=9s", RdzvConf(flags={"join_timeout": "600", "scale_up": "after=9s"})),
+        ("is_host=Yes", RdzvConf(is_host=True)),
+        ("is_host=0", RdzvConf(is_host=False)),
         ("read_timeout=5,store=agent,rank=0", RdzvConf(StoreHost.AGENT, ignored=("read_timeout", "rank"))),
     ],
 )
@@ -25,6 +27,7 @@ def test_what_it_says(given: str, conf: RdzvConf) -> None:
     [
         ("cert=x", "cert is not known; there are store, lease_ttl,"),
         ("store=coordinator", "store must be worker or agent, not coordinator"),
+        ("is_host=maybe", "is_host must be true or false, not maybe"),
         ("store", "must be KEY=VALUE,KEY=VALUE, and store is not"),
         ("join_timeout=", "and join_timeout= is not"),
         ("=3", "and =3 is not"),
