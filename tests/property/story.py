@@ -74,6 +74,7 @@ def _many_are_lost(script: Script, agents: list[Agent]) -> None:
     agents[0].obituary()
     agents[1].leave()
     agents[2].break_stream()
+    _obey(agents[3:7])
     for _ in range(12):
         script.advance(5_000)
         for agent in agents[3:7]:
