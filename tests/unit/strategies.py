@@ -67,7 +67,7 @@ job_specs = st.builds(
     scale_up=st.sampled_from(ScaleUp),
     scale_up_delay_ms=durations_ms,
     rejoin_wait_ms=durations_ms,
-    no_restart_exit_codes=st.lists(st.integers(1, 255), max_size=3).map(tuple),
+    no_restart_exit_codes=st.sets(st.integers(1, 255), max_size=3).map(lambda codes: tuple(sorted(codes))),
     store_host=st.sampled_from(StoreHost),
 )
 node_specs = st.builds(

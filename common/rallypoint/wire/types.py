@@ -109,7 +109,7 @@ def job_spec_from_proto(message: pb.JobSpec) -> JobSpec:
         max_nodes=message.max_nodes,
         max_restarts=message.max_restarts,
         scale_up=SCALE_UPS.member(message.scale_up) or ScaleUp.IMMEDIATE,
-        no_restart_exit_codes=tuple(message.no_restart_exit_codes),
+        no_restart_exit_codes=tuple(sorted(set(message.no_restart_exit_codes))),
         store_host=STORE_HOSTS.member(message.store_host) or StoreHost.WORKER,
         **durations,
     )

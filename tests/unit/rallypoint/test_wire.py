@@ -230,3 +230,8 @@ def test_whatever_parses_can_be_read_and_sent_on(kind: type[Message], data: byte
         return
     to_proto, from_proto = pair(kind.DESCRIPTOR.name.lower())
     to_proto(from_proto(message))
+
+
+def test_exit_codes_that_are_final_are_a_set() -> None:
+    message = types_pb2.JobSpec(no_restart_exit_codes=[93, 2, 93])
+    assert wire.job_spec_from_proto(message).no_restart_exit_codes == (2, 93)
