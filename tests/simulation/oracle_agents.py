@@ -179,8 +179,9 @@ class AgentOracle:
 
 
 def _is_anothers(node: str, incarnation: str, history: History) -> bool:
+    """Or was, until an earlier Hello of its own came late and was taken: the refusal was on its way then."""
     holders = [lease.incarnation for lease in history.leases.values() if lease.node == node]
-    return bool(holders) and holders[-1] != incarnation
+    return any(holder != incarnation for holder in holders[-2:])
 
 
 def is_acted_on(version: Version, deeds: Iterable[Effect]) -> bool:

@@ -130,7 +130,7 @@ def test_what_is_right_passes() -> None:
         ({"job_spec": replace(SPEC, join_timeout_ms=YEAR_MS + 1)}, "job_spec.join_timeout"),
         ({"job_spec": replace(SPEC, fence_grace_ms=1_799_001)}, "job_spec.fence_grace"),
         ({"job_spec": replace(SPEC, no_restart_exit_codes=(0,))}, "job_spec.no_restart_exit_codes"),
-        ({"job_spec": replace(SPEC, no_restart_exit_codes=(1,) * 65)}, "job_spec.no_restart_exit_codes"),
+        ({"job_spec": replace(SPEC, no_restart_exit_codes=tuple(range(1, 66)))}, "job_spec.no_restart_exit_codes"),
         ({"observed": replace(OBSERVED, round=-1)}, "observed.round"),
     ],
 )
