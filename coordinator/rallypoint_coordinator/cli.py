@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rallypoint.durations import timeout_ms
 from rallypoint.limits import PORT_DEFAULT
+from rallypoint.security.server_tls import ServerTls
 from rallypoint_coordinator.server.options import (
+    CALLS_PER_PEER_DEFAULT,
     HOST_DEFAULT,
     RETAIN_DAYS_DEFAULT,
     RETAIN_JOBS_DEFAULT,
@@ -26,8 +29,17 @@ _LIMITS = (
     ("--retain-jobs", "COUNT", RETAIN_JOBS_DEFAULT, 0, "so many decided jobs are remembered"),
     ("--retain-days", "DAYS", RETAIN_DAYS_DEFAULT, 0, "so long a decided job is remembered"),
     ("--snapshot-every", "RECORDS", SNAPSHOT_EVERY_DEFAULT, 1, "a snapshot takes the place of so many records"),
+    ("--max-calls-per-peer", "COUNT", CALLS_PER_PEER_DEFAULT, 1, "so many calls one address may have open at once"),
 )
 """Flag, unit, default, least, help."""
+
+_SECURITY = (
+    ("--tls-cert", "serve TLS with this certificate chain (PEM), which is read again when it changes"),
+    ("--tls-key", "the certificate's key (PEM, without a password)"),
+    ("--tls-client-ca", "every client must show a certificate that one of these authorities (PEM) signed"),
+    ("--token-file", "who may do what, as rallypoint token new prints it; read again when it changes"),
+)
+"""Flag, help."""
 
 
 def command(argv: Sequence[str]) -> int:
@@ -36,28 +48,50 @@ def command(argv: Sequence[str]) -> int:
         arguments = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed what there is to say
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    listen: Address = arguments.listen
-    if not listen.is_loopback and not arguments.insecure:
-        print(
-            f"rallypoint coordinator: --listen {listen} can be reached from other machines and there is no access"
-            " control yet: listen on 127.0.0.1, or add --insecure if everyone who can reach it may use it",
-            file=sys.stderr,
-        )
+    try:
+        options = _options(arguments)
+    except ValueError as error:
+        print(f"rallypoint coordinator: {error}", file=sys.stderr)
         return EXIT_USAGE
     _log_to_stderr(arguments.log_level)
+    return _run(options)
+
+
+def _options(arguments: argparse.Namespace) -> ServerOptions:
+    """Raises ValueError for what does not go together, and for a door that is left open."""
     options = ServerOptions(
-        listen=listen,
+        listen=arguments.listen,
         data_dir=arguments.data_dir,
         retain_jobs=arguments.retain_jobs,
         retain_days=arguments.retain_days,
         snapshot_every=arguments.snapshot_every,
+        tls=_tls(arguments),
+        token_file=arguments.token_file,
+        calls_per_peer=arguments.max_calls_per_peer,
         embedded=arguments.embedded,
         exit_when_idle_s=arguments.exit_when_idle,
     )
-    return _run(options)
+    if options.open_door and not arguments.insecure:
+        raise ValueError(
+            f"--listen {options.listen} can be reached from other machines, and {options.open_door}: give --tls-cert,"
+            " --tls-key and --token-file (docs/security.md), listen on 127.0.0.1, or add --insecure if that is meant"
+        )
+    return options
+
+
+def _tls(arguments: argparse.Namespace) -> ServerTls | None:
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        raise ValueError("--tls-cert and --tls-key go together")
+    if arguments.tls_cert is None:
+        if arguments.tls_client_ca is not None:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key: clients show certificates over TLS only")
+        return None
+    return ServerTls(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
 
 
 def _run(options: ServerOptions) -> int:
+    # Before gRPC is imported. Else it has a line of its own for every handshake that a stranger does not finish.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from rallypoint_coordinator.server.process import run
 
     return run(options)
@@ -77,11 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where to serve; an IPv6 address goes in brackets, port 0 is any free one (default: %(default)s)",
     )
     _add_store(parser)
-    parser.add_argument(
-        "--insecure",
-        action="store_true",
-        help="allow a --listen that other machines can reach, without access control or encryption",
-    )
+    _add_security(parser)
     parser.add_argument(
         "--exit-when-idle",
         metavar="TIME",
@@ -99,11 +129,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder(given: str) -> Path:
+def _path(given: str) -> Path:
     """An empty name, as an unset variable leaves it, would be the working directory."""
     if not given:
-        raise argparse.ArgumentTypeError("the name of the directory is empty")
+        raise argparse.ArgumentTypeError("the name is empty")
     return Path(given)
+
+
+def _add_security(parser: argparse.ArgumentParser) -> None:
+    for flag, what in _SECURITY:
+        parser.add_argument(flag, metavar="FILE", type=_path, help=what)
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="allow a --listen that other machines can reach without TLS, or without credentials",
+    )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +151,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--data-dir",
         metavar="DIR",
-        type=_folder,
+        type=_path,
         help="keep decisions in this directory, which is made if it is missing: a restart is invisible to jobs then",
     )
     where.add_argument(

@@ -201,3 +201,21 @@ def test_a_standard_output_that_takes_nothing_is_no_reason_not_to_serve() -> Non
     _, err = popen.communicate(timeout=TIMEOUT_S)
     assert popen.returncode == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--token-file", "{}/tokens"), "{}/tokens: line 1: the roles must be some of read, agent, operator"),
+        (("--token-file", "{}/none"), "{}/none: No such file or directory"),
+        (("--tls-cert", "{}/none", "--tls-key", "{}/none"), "{}/none: No such file or directory"),
+    ],
+)
+def test_what_cannot_guard_the_door_keeps_it_shut(flags: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("fleet root * sha256:0\n")
+    given = [flag.format(tmp_path) for flag in flags]
+    ended = run_to_its_end("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), *given)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"rallypoint coordinator: {said.format(tmp_path)}")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()

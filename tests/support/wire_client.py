@@ -32,6 +32,7 @@ from rallypoint.model import (
     Welcome,
 )
 from rallypoint.rpc_status import refusal_from_rpc_error
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, open_aio_channel
 from rallypoint.v1 import agent_service_pb2
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint.v1.job_service_pb2_grpc import JobServiceStub
@@ -65,12 +66,12 @@ class Coordinator:
 
 @asynccontextmanager
 async def running_coordinator(
-    journal: Journal | None = None, server: Server | None = None
+    journal: Journal | None = None, server: Server | None = None, security: ClientSecurity = NO_SECURITY
 ) -> AsyncIterator[Coordinator]:
     server = server or Server(journal or MemoryJournal())
     address = await server.start(Address("127.0.0.1", 0))
     try:
-        async with grpc.aio.insecure_channel(str(address)) as channel:
+        async with open_aio_channel(str(address), security) as channel:
             yield Coordinator(server, address, channel)
     finally:
         await server.stop()
@@ -107,10 +108,11 @@ class WireAgent:
     lease_id: int = 0
     seq: int = 0
     version: Version = NO_VERSION
+    metadata: tuple[tuple[str, str], ...] = ()
     _call: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self._call = self.coordinator.agents.Attach(timeout=TIMEOUT_S)
+        self._call = self.coordinator.agents.Attach(timeout=TIMEOUT_S, metadata=self.metadata)
 
     async def send(self, message: wire.AgentMessage, clock: ClockReading | None = None, **changes: Any) -> None:
         """Send the next message; changes are to the AttachRequest around it."""

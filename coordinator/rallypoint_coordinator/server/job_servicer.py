@@ -14,6 +14,7 @@ from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import OperatorAsked, Request, Stamp
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.server import views
+from rallypoint_coordinator.server.caller import caller_name
 from rallypoint_coordinator.server.driver import Driver, Query
 from rallypoint_coordinator.server.pages import fill, next_page_token, page_size, page_start
 from rallypoint_coordinator.server.peers import peer_address
@@ -57,7 +58,7 @@ class JobService(JobServiceServicer):
         return pb.DrainNodeResponse(was_news=was_news)
 
     async def _ask(self, kind: Request, request: OperatorRequest, context: Any) -> bool:
-        by = peer_address(context.peer()) or "an operator"
+        by = " at ".join(filter(None, (caller_name.get(), peer_address(context.peer())))) or "an operator"
         try:
             return await self._driver.ask(operator_asked(kind, request, by))
         except RefusedError as error:

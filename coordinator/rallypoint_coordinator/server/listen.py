@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
+import grpc
 import grpc.aio
 
 from rallypoint_coordinator.server.options import Address
@@ -16,11 +17,17 @@ class ListenError(Exception):
     """The address cannot be listened on; the text names it and says why."""
 
 
-def listen(server: grpc.aio.Server, address: Address) -> Address:
-    """Bind the server to the address. Returns it with the real port. Raises ListenError."""
+def listen(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None = None) -> Address:
+    """Bind the server to the address; without credentials in plain text. Returns it with the real port.
+
+    Raises ListenError.
+    """
     _probe(address)
     try:
-        port = server.add_insecure_port(str(address))
+        if credentials is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), credentials)
     except RuntimeError as error:
         raise ListenError(f"cannot listen on {address}: {error}") from error
     return Address(address.host, port)

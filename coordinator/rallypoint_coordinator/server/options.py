@@ -7,11 +7,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from rallypoint.limits import PORT_DEFAULT
+from rallypoint.security.client import is_loopback
+from rallypoint.security.server_tls import ServerTls
 
 HOST_DEFAULT = "127.0.0.1"
 RETAIN_JOBS_DEFAULT = 1_000
 RETAIN_DAYS_DEFAULT = 30
 SNAPSHOT_EVERY_DEFAULT = 10_000
+CALLS_PER_PEER_DEFAULT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it; of a name other than localhost that is not known."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 def parse_address(text: str) -> Address:
@@ -53,7 +53,9 @@ class ServerOptions:
     ``exit_when_idle_s``: end when nobody has been here for so long; None: go on.
 
     A snapshot is taken after every ``snapshot_every`` records; decided lives beyond ``retain_jobs`` or older than
-    ``retain_days`` are forgotten then.
+    ``retain_days`` are forgotten then. ``tls`` None: nothing is encrypted. ``token_file`` None: who reaches the
+    port, with a certificate if ``tls`` names authorities for clients, may do everything. ``calls_per_peer``: so many
+    calls, streams included, one address may have open at once.
     """
 
     listen: Address
@@ -61,5 +63,17 @@ class ServerOptions:
     retain_jobs: int = RETAIN_JOBS_DEFAULT
     retain_days: int = RETAIN_DAYS_DEFAULT
     snapshot_every: int = SNAPSHOT_EVERY_DEFAULT
+    tls: ServerTls | None = None
+    token_file: Path | None = None
+    calls_per_peer: int = CALLS_PER_PEER_DEFAULT
     embedded: bool = False
     exit_when_idle_s: float | None = None
+
+    @property
+    def open_door(self) -> str:
+        """What is missing before other machines may reach it; empty if nothing is."""
+        if self.listen.is_loopback or (self.tls and (self.token_file or self.tls.client_ca)):
+            return ""
+        if self.tls is None:
+            return "without TLS whoever is on the way reads and changes everything"
+        return "without tokens or certificates of clients whoever reaches it may do everything"

@@ -15,9 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+import grpc
+
 from rallypoint.limits import DAY_MS
+from rallypoint.security.server_tls import ServerCertificate, TlsFilesError
 from rallypoint_coordinator.core.directory import Retention
+from rallypoint_coordinator.security.token_file import TokenFile
+from rallypoint_coordinator.security.tokens import TokenFileError
 from rallypoint_coordinator.server.driver import DriverOptions
+from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.listen import ListenError
 from rallypoint_coordinator.server.options import ServerOptions
 from rallypoint_coordinator.server.server import Server
@@ -49,13 +55,23 @@ class Store:
     announce: Callable[[str], None] = lambda address: None
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may do what, and what TLS shows; without ``credentials`` it is plain text."""
+
+    guard: Guard
+    credentials: grpc.ServerCredentials | None
+
+
 def run(options: ServerOptions) -> int:
     """Serve until a signal, or the end of standard input if embedded. Returns the exit status."""
     raise_open_files_limit()
     try:
+        # First: what cannot be used should leave no trace in the data directory.
+        door = door_of(options)
         with opened(options) as store:
-            return asyncio.run(serve(options, store))
-    except JournalError as error:
+            return asyncio.run(serve(options, store, door))
+    except (JournalError, TlsFilesError, TokenFileError) as error:
         return failed(error)
 
 
@@ -73,8 +89,9 @@ def opened(options: ServerOptions) -> Iterator[Store]:
         directory.close()
 
 
-async def serve(options: ServerOptions, store: Store) -> int:
-    server, stop = Server(store.journal, driver_options(options)), asyncio.Event()
+async def serve(options: ServerOptions, store: Store, door: Door) -> int:
+    server = Server(store.journal, driver_options(options), guard=door.guard, credentials=door.credentials)
+    stop = asyncio.Event()
     try:
         bound = await server.start(options.listen)
         store.announce(str(bound))
@@ -100,6 +117,14 @@ def driver_options(options: ServerOptions) -> DriverOptions:
     return DriverOptions(
         snapshot_records=options.snapshot_every, retention=retention, idle_after_s=options.exit_when_idle_s
     )
+
+
+def door_of(options: ServerOptions) -> Door:
+    """Raises TokenFileError and TlsFilesError."""
+    token_file = TokenFile(options.token_file) if options.token_file else None
+    needs_certificate = options.tls is not None and options.tls.client_ca is not None
+    guard = Guard(token_file, needs_certificate=needs_certificate, calls_per_peer=options.calls_per_peer)
+    return Door(guard, ServerCertificate(options.tls).credentials() if options.tls else None)
 
 
 def failed(error: Exception) -> int:

@@ -18,6 +18,7 @@ from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_ser
 from rallypoint.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from rallypoint_coordinator.server.agent_servicer import AgentService
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
+from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.health import Health
 from rallypoint_coordinator.server.job_servicer import JobService
 from rallypoint_coordinator.server.journal_watch import watch_journal
@@ -31,6 +32,7 @@ SERVICES = (
 )
 
 MESSAGE_BYTES_MAX = 4 << 20
+METADATA_BYTES_MAX = 8 << 10
 
 STREAMS_END_S = 5.0
 """At shutdown, a stream whose peer does not read is cut off after this time."""
@@ -56,19 +58,34 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
     # Else two coordinators share a port without a word.
     ("grpc.so_reuseport", 0),
+    # Who connects and says nothing, or has no more to say, is not kept. Whoever has a stream open has.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
 )
 
 
 class Server:
-    """Start, serve until told to stop, stop: once."""
+    """Start, serve until told to stop, stop: once. Without a guard of its own everybody may do everything."""
 
-    def __init__(self, journal: Journal, driver_options: DriverOptions | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        driver_options: DriverOptions | None = None,
+        *,
+        guard: Guard | None = None,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._credentials = credentials
+        self._guard = guard or Guard()
+        self._guarding: asyncio.Task[None] | None = None
         self._journal = journal
         self._health = Health(SERVICES)
         self._driver = Driver(journal, options=driver_options, on_serving=self._health.set_serving)
-        self._server = grpc.aio.server(options=list(OPTIONS))
+        self._server = grpc.aio.server(interceptors=[self._guard], options=list(OPTIONS))
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         add_AgentServiceServicer_to_server(AgentService(self._driver), self._server)
@@ -81,11 +98,12 @@ class Server:
 
         The address comes first: who cannot have it should leave no trace in the journal.
         """
-        bound = listen(self._server, address)
+        bound = listen(self._server, address, self._credentials)
         self._running = asyncio.create_task(self._driver.run())
         await self._driver_serves(self._running)
         self._watching = asyncio.create_task(watch_journal(self._journal, self._driver))
         await self._server.start()
+        self._guarding = asyncio.create_task(self._guard.watch())
         return bound
 
     async def _driver_serves(self, running: asyncio.Task[None]) -> None:
@@ -116,4 +134,6 @@ class Server:
         if self._running is not None:
             await asyncio.wait({self._running})
         await self._server.stop(CALLS_END_S)
+        if self._guarding is not None:
+            self._guarding.cancel()
         await self._journal.close()

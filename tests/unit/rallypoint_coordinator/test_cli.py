@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rallypoint.security.server_tls import ServerTls
 from rallypoint_coordinator import cli
 from rallypoint_coordinator.server.options import Address, ServerOptions
 
@@ -66,6 +68,8 @@ def test_an_open_door_is_refused_on_one_line(
         ["--data-dir", "x", "--store", "memory"],
         ["--data-dir"],
         ["--data-dir", ""],
+        ["--token-file", ""],
+        ["--max-calls-per-peer", "0"],
         ["--retain-jobs", "-1"],
         ["--retain-days", "1.5"],
         ["--snapshot-every", "0"],
@@ -80,6 +84,49 @@ def test_wrong_usage(argv: list[str], started: list[ServerOptions], capsys: pyte
     assert cli.command(argv) == 2
     assert started == []
     assert capsys.readouterr().err.splitlines()[-1].startswith("rallypoint coordinator: error: ")
+
+
+TLS = ServerTls(Path("c"), Path("k"))
+TLS_FLAGS = ["--tls-cert", "c", "--tls-key", "k"]
+
+
+@pytest.mark.parametrize(
+    ("more", "tls", "token_file"),
+    [
+        (["--token-file", "t"], TLS, Path("t")),
+        (["--tls-client-ca", "a"], replace(TLS, client_ca=Path("a")), None),
+        (["--tls-client-ca", "a", "--token-file", "t"], replace(TLS, client_ca=Path("a")), Path("t")),
+    ],
+)
+def test_a_door_with_tls_and_credentials_may_be_where_others_reach_it(
+    more: list[str], tls: ServerTls, token_file: Path | None, started: list[ServerOptions]
+) -> None:
+    assert cli.command(["--listen", "0.0.0.0:1", *TLS_FLAGS, *more]) == 0
+    assert started == [ServerOptions(listen=Address("0.0.0.0", 1), tls=tls, token_file=token_file)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--listen", "0.0.0.0:1", *TLS_FLAGS], "whoever reaches it may do everything"),
+        (["--listen", "0.0.0.0:1", "--token-file", "t"], "whoever is on the way"),
+        (["--tls-cert", "c"], "--tls-cert and --tls-key go together"),
+        (["--tls-client-ca", "a"], "--tls-client-ca needs --tls-cert"),
+    ],
+)
+def test_half_a_lock_is_refused_on_one_line(
+    argv: list[str], said: str, started: list[ServerOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.command(argv) == 2
+    assert started == []
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert said in shown
+
+
+def test_loopback_needs_no_lock(started: list[ServerOptions]) -> None:
+    assert cli.command(["--token-file", "t", "--max-calls-per-peer", "7"]) == 0
+    assert started == [ServerOptions(listen=Address("127.0.0.1", 29400), token_file=Path("t"), calls_per_peer=7)]
 
 
 def test_help_is_quick_to_give(capsys: pytest.CaptureFixture[str]) -> None:
