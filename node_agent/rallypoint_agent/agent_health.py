@@ -6,8 +6,10 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rallypoint.security.server_tls import ServerTls, TlsFilesError
 from rallypoint_agent.health_check_server import (
     DEFAULT_TIMEOUT_S,
     MAX_PORT,
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 HEALTH_CHECK_PORT_VARIABLE = "TORCHELASTIC_HEALTH_CHECK_PORT"
 HEALTHZ_PORT_VARIABLE = "RALLYPOINT_HEALTHZ_PORT"
+TLS_CERT_VARIABLE = "RALLYPOINT_HEALTH_TLS_CERT"
+TLS_KEY_VARIABLE = "RALLYPOINT_HEALTH_TLS_KEY"
+TLS_CLIENT_CA_VARIABLE = "RALLYPOINT_HEALTH_TLS_CLIENT_CA"
 
 AGENT_SERVICE = "rallypoint.agent"
 WATCHDOG_SERVICE = "rallypoint.watchdog"
@@ -48,16 +53,22 @@ class AgentHealth:
     def start(self, environ: Mapping[str, str], server: HealthCheckServer | None) -> None:
         """Start ``server``, or else one on the port that the environment asks for; and HTTP if it asks for that.
 
-        A port that cannot be had is logged, and no more.
+        Both are served over TLS if the environment names a certificate and its key. What cannot be had is logged, and
+        no more.
         """
+        try:
+            tls = _tls(environ)
+        except TlsFilesError as error:
+            logger.error("no health checks are served, the agent goes on without: %s", error)
+            return
         if server is None and (port := _port(environ, HEALTH_CHECK_PORT_VARIABLE)) is not None:
-            server = create_healthcheck_server(self.alive_time, port, DEFAULT_TIMEOUT_S)
+            server = create_healthcheck_server(self.alive_time, port, DEFAULT_TIMEOUT_S, tls=tls)
         if server is not None:
             self._add_services(server)
             self._server = server
             server.start()
         if (port := _port(environ, HEALTHZ_PORT_VARIABLE)) is not None:
-            self._start_healthz(server, port)
+            self._start_healthz(server, port, tls)
 
     def stop(self) -> None:
         """Free the ports."""
@@ -79,7 +90,7 @@ class AgentHealth:
             server.add_service(WATCHDOG_SERVICE, lambda: _is_recent(watchdog.get_last_progress_time()))
         server.add_service(WORKERS_SERVICE, lambda: self._has_workers() and _is_recent(self._turned_at()))
 
-    def _start_healthz(self, server: HealthCheckServer | None, port: int) -> None:
+    def _start_healthz(self, server: HealthCheckServer | None, port: int, tls: ServerTls | None) -> None:
         # Imports Python's HTTP server, which an agent that is not asked leaves alone.
         from rallypoint_agent.healthz import HealthzServer
 
@@ -87,11 +98,21 @@ class AgentHealth:
             server = HealthCheckServer(self.alive_time, port)
             self._add_services(server)
         try:
-            self._healthz = HealthzServer(server.checks, port)
-        except OSError as error:
+            self._healthz = HealthzServer(server.checks, port, tls)
+        except (OSError, TlsFilesError) as error:
             logger.error("no health checks are served over HTTP, the agent goes on without: port %d: %s", port, error)
         else:
             logger.info("serving health checks over HTTP on port %d", self._healthz.port)
+
+
+def _tls(environ: Mapping[str, str]) -> ServerTls | None:
+    """The files that the environment names; None for plain text. Raises TlsFilesError."""
+    cert, key, client_ca = map(environ.get, (TLS_CERT_VARIABLE, TLS_KEY_VARIABLE, TLS_CLIENT_CA_VARIABLE))
+    if cert and key:
+        return ServerTls(Path(cert), Path(key), Path(client_ca) if client_ca else None)
+    if cert or key or client_ca:
+        raise TlsFilesError(f"{TLS_CERT_VARIABLE} and {TLS_KEY_VARIABLE} go together")
+    return None
 
 
 def _port(environ: Mapping[str, str], variable: str) -> int | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from rallypoint.security.server_tls import ServerTls, TlsFilesError
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.health_checks import OVERALL, Check
 
@@ -29,8 +30,8 @@ class HealthCheckServer:
 
     ``alive_callback`` gives the time of the last progress in seconds since the epoch; it is called from other threads.
     If that is more than ``timeout`` seconds ago, or the callback raises, the answer is NOT_SERVING. ``port`` 0 lets the
-    kernel choose: ``bound_port`` then says which. That answer is the service "" (all there is); others have checks of
-    their own.
+    kernel choose: ``bound_port`` then says which. With ``tls`` it is served over TLS. That answer is the service ""
+    (all there is); others have checks of their own.
     """
 
     _alive_callback: Callable[[], int]
@@ -39,14 +40,23 @@ class HealthCheckServer:
     # Of the class, so that a subclass whose __init__ does without ours works.
     _checks: Mapping[str, Check] = MappingProxyType({})
     _service: HealthService | None = None
+    _tls: ServerTls | None = None
 
-    def __init__(self, alive_callback: Callable[[], int], port: int, timeout: int = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        alive_callback: Callable[[], int],
+        port: int,
+        timeout: int = DEFAULT_TIMEOUT_S,
+        *,
+        tls: ServerTls | None = None,
+    ) -> None:
         self._alive_callback = alive_callback
         self._port = port
         self._timeout = timeout
+        self._tls = tls
 
     def start(self) -> None:
-        """Serve on all interfaces until ``stop``. A port that cannot be had is logged; nothing is raised."""
+        """Serve on all interfaces until ``stop``. What cannot be had is logged; nothing is raised."""
         if self._service is not None:
             return
         if not 0 <= self._port <= MAX_PORT:
@@ -57,8 +67,8 @@ class HealthCheckServer:
         from rallypoint_agent.health_service import HealthService
 
         try:
-            self._service = HealthService(self.checks, self._port)
-        except OSError as error:
+            self._service = HealthService(self.checks, self._port, self._tls)
+        except (OSError, TlsFilesError) as error:
             logger.error("no health checks are served, the agent goes on without: %s", error)
         else:
             logger.info("serving health checks on port %d", self._service.port)
@@ -92,6 +102,8 @@ class HealthCheckServer:
         return self._service.port if self._service else None
 
 
-def create_healthcheck_server(alive_callback: Callable[[], int], port: int, timeout: int) -> HealthCheckServer:
-    """torch's factory."""
-    return HealthCheckServer(alive_callback, port, timeout)
+def create_healthcheck_server(
+    alive_callback: Callable[[], int], port: int, timeout: int, *, tls: ServerTls | None = None
+) -> HealthCheckServer:
+    """torch's factory, and ``tls``."""
+    return HealthCheckServer(alive_callback, port, timeout, tls=tls)

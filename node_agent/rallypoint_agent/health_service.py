@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from rallypoint.security.server_tls import ServerCertificate, ServerTls
 from rallypoint_agent.health_checks import Check, passes
 
 _OPTIONS = (
@@ -23,10 +24,11 @@ class HealthService:
     """A server of the blocking kind, in threads of its own: a second event loop in a process with gRPC's asyncio
     would share a poller with the first, and a watch takes no thread here either.
 
-    Raises OSError if the port cannot be had.
+    Raises OSError if the port cannot be had, and TlsFilesError.
     """
 
-    def __init__(self, checks: Mapping[str, Check], port: int) -> None:
+    def __init__(self, checks: Mapping[str, Check], port: int, tls: ServerTls | None = None) -> None:
+        credentials = ServerCertificate(tls).credentials() if tls else None
         self._checks = checks
         self._servicer = _Servicer(checks)
         self._server = grpc.server(
@@ -35,7 +37,7 @@ class HealthService:
             maximum_concurrent_rpcs=_CALLS_MAX,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
-        self.port = _bind(self._server, port)
+        self.port = _bind(self._server, port, credentials)
         self._server.start()
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._look_on, name="rallypoint-health-look", daemon=True)
@@ -80,8 +82,10 @@ class _Servicer(health.HealthServicer):
                     self.set(name, status)
 
 
-def _bind(server: grpc.Server, port: int) -> int:
+def _bind(server: grpc.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
     try:
+        if credentials is not None:
+            return server.add_secure_port(f"[::]:{port}", credentials)
         return server.add_insecure_port(f"[::]:{port}")
     except RuntimeError as error:
         server.stop(grace=None)

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from rallypoint.security.server_tls import ServerContext, ServerTls
 from rallypoint_agent.health_checks import OVERALL, Check, passes
 
 PATH = "/healthz"
@@ -29,11 +30,13 @@ class HealthzServer:
     """Answers 200 if the service "" is well, else 503, and says in JSON how each service is.
 
     Serves on all interfaces, in threads of its own, from here on until ``stop``. ``port`` 0 lets the kernel choose.
-    Raises OSError if the port cannot be had.
+    With ``tls`` it is https. Raises OSError if the port cannot be had, and TlsFilesError.
     """
 
-    def __init__(self, checks: Mapping[str, Check], port: int) -> None:
+    def __init__(self, checks: Mapping[str, Check], port: int, tls: ServerTls | None = None) -> None:
+        context = ServerContext(tls) if tls else None
         self._server = _bind(checks, port)
+        self._server.context = context
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="rallypoint-healthz", daemon=True
@@ -51,6 +54,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     # Else a port in which the connections of an earlier agent linger could not be had.
     allow_reuse_address = True
+    context: ServerContext | None = None
 
     def __init__(self, checks: Mapping[str, Check], family: socket.AddressFamily, port: int) -> None:
         self.checks = checks
@@ -62,6 +66,15 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        # In the connection's own thread: whoever does not shake hands holds up nobody.
+        request.settimeout(_TIMEOUT_S)
+        with self.context.current().wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
