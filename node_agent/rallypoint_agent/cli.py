@@ -138,6 +138,7 @@ def _launch(options: RunOptions) -> NodeLaunch:
     return NodeLaunch(
         coordinators=options.coordinators,
         hosting=options.hosting,
+        security=options.security,
         job=options.job,
         job_spec=options.job_spec,
         nproc_per_node=options.nproc_per_node,

@@ -12,6 +12,8 @@ from typing import Any
 from rallypoint.durations import duration_ms
 from rallypoint.errors import Refusal
 from rallypoint.model import Endpoint, JobSpec
+from rallypoint.security.client import FLAGS as SECURITY_FLAGS
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, CredentialsError, check, security_of
 from rallypoint_agent import flag_values
 from rallypoint_agent.entry_points import EntryPointError
 from rallypoint_agent.events import get_logging_handler
@@ -32,6 +34,7 @@ _OF_THE_NODE = ("node_name", "node_rank", "connect_timeout")
 _STORE = "store"
 _READERS: dict[str, Callable[[str], Any]] = {
     **{flag.dest: flag.read for flag in FLAGS if flag.dest in (*_POLICIES, *_OF_THE_NODE)},
+    **{flag.field: str for flag in SECURITY_FLAGS},
     _STORE: read_store_host,
 }
 """What ``rdzv_configs`` may hold: what flags of ``rallypoint run`` say, and who serves the workers' store."""
@@ -52,9 +55,11 @@ class LaunchConfig:
     node's, with a coordinator of its own. ``rdzv_backend``: "rallypoint" (default), or "c10d", which means the same;
     torch's other backends are refused. ``rdzv_configs``: policies, by their names as flags of ``rallypoint run`` with
     underscores, durations as there ("30s", or a number of seconds); also ``node_name``, ``node_rank``,
-    ``connect_timeout`` and ``store`` ("worker" or "agent" serves the workers' store). ``rdzv_timeout``, like the key
-    "timeout", is ``join_timeout``. ``run_id`` is the job's name, which one node's job needs not. ``max_restarts`` are
-    collective restarts of the whole job. ``signals_to_handle``: names, separated by commas. ``shutdown_timeout``:
+    ``connect_timeout``, ``store`` ("worker" or "agent" serves the workers' store) and ``token_file``, ``tls_ca``,
+    ``tls_cert`` and ``tls_key``, which may also come from RALLYPOINT_TOKEN_FILE, RALLYPOINT_TLS_CA and so on.
+    ``rdzv_timeout``, like the key "timeout", is ``join_timeout``. ``run_id`` is the job's name, which one node's job
+    needs not. ``max_restarts`` are collective restarts of the whole job. ``signals_to_handle``: names, separated by
+    commas. ``shutdown_timeout``:
     default TORCH_ELASTIC_SHUTDOWN_TIMEOUT, or 30.
     """
 
@@ -104,6 +109,7 @@ def node_launch(
     coordinators = _coordinators(config)
     launch = NodeLaunch(
         coordinators=coordinators,
+        security=_security(values, coordinators, environ),
         job=config.run_id or os.urandom(8).hex(),
         job_spec=_job_spec(config, values, environ),
         nproc_per_node=config.nproc_per_node,
@@ -164,6 +170,19 @@ def _coordinators(config: LaunchConfig) -> tuple[Endpoint, ...]:
     if config.max_nodes > 1:
         raise ValueError("several nodes need a coordinator: set rdzv_endpoint to its HOST:PORT")
     return ()
+
+
+def _security(
+    values: Mapping[str, Any], coordinators: tuple[Endpoint, ...], environ: Mapping[str, str]
+) -> ClientSecurity:
+    if not coordinators:
+        return NO_SECURITY
+    security = security_of(values, environ)
+    try:
+        check(security, (host for host, _ in coordinators))
+    except CredentialsError as error:
+        raise ValueError(str(error)) from None
+    return security
 
 
 def _rdzv_configs(config: LaunchConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rallypoint.model import Endpoint, JobSpec, NodeSpec
+from rallypoint.security.client import NO_SECURITY, ClientSecurity
 from rallypoint_agent.meeting import Hosting
 
 # Imported where they are needed: the rest can be had while other processes start.
@@ -47,6 +48,7 @@ class NodeLaunch:
     event_log_handler: str
     metric_handler: str
     hosting: Hosting = Hosting.NEVER
+    security: ClientSecurity = NO_SECURITY
     node_rank: int | None = None
     node_name: str | None = None
     local_addr: str | None = None
@@ -209,6 +211,7 @@ def _link_config(launch: NodeLaunch, node: str, endpoints: tuple[Endpoint, ...])
 
     return LinkConfig(
         endpoints=endpoints,
+        security=launch.security,
         job=launch.job,
         node=node,
         incarnation=os.urandom(16).hex(),
@@ -311,4 +314,5 @@ def _obituary(link_config: LinkConfig) -> Obituary:
         message="the agent was killed; its keeper ended the workers",
         ttl_ms=link_config.job_spec.lease_ttl_ms,
         use_proxy=link_config.use_proxy,
+        security=link_config.security,
     )

@@ -13,9 +13,10 @@ import itertools
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rallypoint.limits import LEAVE_MESSAGE_BYTES
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, CredentialsError, call_metadata, open_channel
 from rallypoint.texts import cut
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.backoff import Backoff
@@ -28,14 +29,15 @@ _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 1.0
 
 _NOTHING_TO_REPORT = "NOT_FOUND"
-_FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED", "UNAUTHENTICATED"})
-"""Status codes after which asking again must fail again."""
+_FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED"})
+"""Status codes after which asking again must fail again. Not UNAUTHENTICATED: the token may be amid its rotation."""
 
 
 class Obituary(NamedTuple):
     """Who is gone, and whom to tell: hosts and ports.
 
-    ``round`` is negative for none, ``ttl_ms`` is how long it is worth trying.
+    ``round`` is negative for none, ``ttl_ms`` is how long it is worth trying. It goes on a command line and into
+    a file: nothing in it is secret.
     """
 
     endpoints: tuple[tuple[str, int], ...]
@@ -47,6 +49,13 @@ class Obituary(NamedTuple):
     message: str
     ttl_ms: int
     use_proxy: bool = False
+    security: ClientSecurity = NO_SECURITY
+
+
+def obituary_of(fields: list[Any]) -> Obituary:
+    """From JSON. Raises TypeError for what is none."""
+    obituary = Obituary(*fields)
+    return obituary._replace(security=ClientSecurity.of(obituary.security))
 
 
 def obituary_command(obituary: Obituary) -> list[str]:
@@ -56,7 +65,7 @@ def obituary_command(obituary: Obituary) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    failure = _deliver(Obituary(*json.loads(argv[1])))
+    failure = _deliver(obituary_of(json.loads(argv[1])))
     if failure is None:
         return 0
     print(f"rallypoint: the coordinator was not told that the agent is gone: {failure}", file=sys.stderr)
@@ -70,7 +79,7 @@ def _deliver(obituary: Obituary) -> str | None:
     request = _request(obituary)
     failure = "there is no endpoint"
     for endpoint in itertools.cycle(obituary.endpoints):
-        code, details = _call(request, endpoint, obituary.use_proxy)
+        code, details = _call(request, endpoint, obituary)
         if code in ("OK", _NOTHING_TO_REPORT):
             return None
         failure = f"{grpc_setup.target(endpoint)}: {code}: {details}"
@@ -95,17 +104,19 @@ def _request(obituary: Obituary) -> ReportGoneRequest:
     )
 
 
-def _call(request: ReportGoneRequest, endpoint: tuple[str, int], use_proxy: bool) -> tuple[str, str]:
+def _call(request: ReportGoneRequest, endpoint: tuple[str, int], obituary: Obituary) -> tuple[str, str]:
     """The status code by its name, and what it says."""
-    import grpc
-
     from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 
-    options = grpc_setup.channel_options(use_proxy=use_proxy)
-    with grpc.insecure_channel(grpc_setup.target(endpoint), options=options) as channel:
-        call = AgentServiceStub(channel).ReportGone.future(request, timeout=_CALL_TIMEOUT_S)
-        call.exception()  # waits
-        return call.code().name, call.details() or ""
+    options, security = grpc_setup.channel_options(use_proxy=obituary.use_proxy), obituary.security
+    try:
+        metadata = call_metadata(security)
+        with open_channel(grpc_setup.target(endpoint), security, options) as channel:
+            call = AgentServiceStub(channel).ReportGone.future(request, timeout=_CALL_TIMEOUT_S, metadata=metadata)
+            call.exception()  # waits
+            return call.code().name, call.details() or ""
+    except CredentialsError as error:  # amid a rotation
+        return "UNAVAILABLE", str(error)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from rallypoint.model import Endpoint, JobSpec
+from rallypoint.security.client import FLAGS as SECURITY_FLAGS
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, CredentialsError, check
 from rallypoint_agent import flag_values
 from rallypoint_agent.accelerators import DEVICES_VARIABLE
 from rallypoint_agent.logs import Std
@@ -37,6 +39,7 @@ class RunOptions:
 
     coordinators: tuple[Endpoint, ...]
     hosting: Hosting
+    security: ClientSecurity
     job: str
     job_spec: JobSpec
     nproc_per_node: int
@@ -173,6 +176,7 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
     min_nodes, max_nodes = values.pop("nnodes")
     scale_up, scale_up_delay_ms = values.pop("scale_up")
     conf = values.pop("rdzv_conf")
+    security = _security(values, where.coordinators)
     redirects, tee = _streams(values)
     del values["start_method"]  # Read to be checked: its valid values change nothing.
     for name in ("rdzv_backend", "standalone", "coordinator", "rdzv_id", "master_addr", "master_port"):
@@ -180,7 +184,9 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
     join_timeout_ms = values.pop("join_timeout")
     return RunOptions(
         coordinators=where.coordinators,
-        hosting=where.hosting,
+        # What we would start speaks no TLS.
+        hosting=Hosting.NEVER if security.uses_tls else where.hosting,
+        security=security,
         job=where.job or os.urandom(8).hex(),  # A single node needs no name that others know.
         master_addr=where.master_addr,
         master_port=where.master_port,
@@ -209,6 +215,19 @@ def _options(values: dict[str, Any], script: str, script_args: tuple[str, ...]) 
         script_args=script_args,
         **values,
     )
+
+
+def _security(values: dict[str, Any], coordinators: tuple[Endpoint, ...]) -> ClientSecurity:
+    """How we show who we are. A coordinator of our own does not ask."""
+    security = ClientSecurity(**{flag.field: values.pop(flag.field) for flag in SECURITY_FLAGS})
+    insecure = values.pop("insecure")
+    if not coordinators:
+        return NO_SECURITY
+    try:
+        check(security, (host for host, _ in coordinators), insecure=insecure)
+    except CredentialsError as error:
+        raise UsageError(str(error)) from None
+    return security
 
 
 def _streams(values: dict[str, Any]) -> tuple[Std | dict[int, Std], Std | dict[int, Std]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.keeper import process_tree
-from rallypoint_agent.obituary import Obituary, obituary_command
+from rallypoint_agent.obituary import Obituary, obituary_command, obituary_of
 from rallypoint_agent.worker_env import INCARNATION_VARIABLE
 
 SWEEP_S = 30.0
@@ -59,7 +59,7 @@ def parse_record(text: str) -> Record | None:
     """None if it is none: it may be cut short, or of another version."""
     try:
         boot_id, pid_namespace, incarnation, obituary = json.loads(text)
-        record = Record(str(boot_id), str(pid_namespace), incarnation, Obituary(*obituary) if obituary else None)
+        record = Record(str(boot_id), str(pid_namespace), incarnation, obituary_of(obituary) if obituary else None)
         # An empty mark would be anybody's.
         return record if re.fullmatch("[0-9a-f]{32}", incarnation) else None
     except (ValueError, TypeError):

@@ -8,6 +8,8 @@ from typing import Any
 
 from rallypoint import durations
 from rallypoint.model import JobSpec
+from rallypoint.security.client import FLAGS as SECURITY_FLAGS
+from rallypoint.security.client import SecurityFlag
 from rallypoint_agent import flag_values, rdzv_conf
 from rallypoint_agent.logs import Std
 
@@ -53,6 +55,17 @@ def _policy(name: str, default_ms: int, help: str) -> Flag:
     return Flag(name=name, read=durations.duration_ms, default=default_ms, help=text, metavar="TIME")
 
 
+def _security(flag: SecurityFlag) -> Flag:
+    return Flag(
+        name=flag.name,
+        read=flag_values.path,
+        default="",
+        metavar="FILE",
+        help=flag.help,
+        more_variables=(flag.variable,),
+    )
+
+
 _JOB = JobSpec()
 
 CONNECT_TIMEOUT_MS = 60_000
@@ -84,6 +97,8 @@ FLAGS = (
         help="c10d or static: the coordinator is started on the host of --rdzv-endpoint (static: or --master-addr),"
         " unless one is there; rallypoint (default): it is there",
     ),
+    *map(_security, SECURITY_FLAGS),
+    _switch("insecure", "let a token go to another machine in plain text"),
     _switch("standalone", "one node, with a coordinator of its own"),
     Flag(
         name="nnodes",

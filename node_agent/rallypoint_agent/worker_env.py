@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rallypoint.model import Assignment
+from rallypoint.security.client import TOKEN_VARIABLE
 
 INCARNATION_VARIABLE = "RALLYPOINT_INCARNATION"
 """By it a later agent knows the processes that this one left, should it and its keeper be killed at once."""
@@ -83,6 +84,8 @@ def _inherited(group: GroupEnv) -> dict[str, str]:
     env = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **group.base}
     if sets_omp_num_threads(group.base, group.local_world_size):
         env["OMP_NUM_THREADS"] = "1"
+    # The agent's, not the worker's: whatever the script runs or prints would have it.
+    env.pop(TOKEN_VARIABLE, None)
     return env
 
 

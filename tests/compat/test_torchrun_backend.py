@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from rallypoint.v1 import types_pb2
+from rallypoint.security.client import ClientSecurity
+from rallypoint.v1 import job_service_pb2, types_pb2
+from rallypoint_coordinator.security.policy import Role
 from support.all_reduce import WORKER, kill_worker, wait_up
+from support.certificates import Authority
 from support.cluster import Process, ProcessCluster
 from support.processes import MARK_VARIABLE, is_alive, wait_until
+from support.tokens import certificate_line, grant, token, token_line, write_lines
 
 pytest.importorskip("torch")
 
@@ -21,16 +25,16 @@ pytest.importorskip("torch")
 class Fleet:
     """A coordinator, and torchruns that point at it."""
 
-    def __init__(self, cluster: ProcessCluster) -> None:
+    def __init__(self, cluster: ProcessCluster, *coordinator_args: str) -> None:
         self.cluster = cluster
         self.stop_file = cluster.folder / "stop"
-        cluster.coordinator("--store", "memory")
+        cluster.coordinator("--store", "memory", *coordinator_args)
 
-    def torchrun(self, name: str, nnodes: str, *args: str, conf: str = "last_call_timeout=1s") -> Process:
+    def torchrun(self, name: str, nnodes: str, *args: str, conf: str = "last_call_timeout=1s", **more: str) -> Process:
         argv = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=rallypoint"]
         argv += [f"--rdzv-endpoint={self.cluster.address}", "--rdzv-id=job", f"--nnodes={nnodes}"]
         argv += [f"--rdzv-conf=node_name={name},lease_ttl=8s,{conf}", "--local-addr=127.0.0.1"]
-        env = {**os.environ, MARK_VARIABLE: self.cluster.mark, "LOGLEVEL": "INFO"}
+        env = {**os.environ, MARK_VARIABLE: self.cluster.mark, "LOGLEVEL": "INFO", **more}
         argv += [*args, WORKER, str(self.stop_file)]
         process = Process(name, argv, self.cluster.folder, env)
         self.cluster.processes.append(process)
@@ -98,3 +102,31 @@ def test_an_unknown_setting_is_refused_by_its_name(fleet: Fleet) -> None:
     torchrun = fleet.torchrun("a", "1", conf="lease_tll=8s")
     assert torchrun.wait() == 1
     assert "lease_tll is not known to the rallypoint backend" in torchrun.output
+
+
+def test_over_mutual_tls_with_a_token_that_the_workers_do_not_get(tmp_path: Path) -> None:
+    """The rendezvous, the guard's obituary and the closing of the job each show who they are."""
+    ca = Authority(tmp_path / "ca")
+    server, agent, watcher = ca.issue(), ca.issue("agent", "agent"), ca.issue("watcher", "watcher")
+    mine = token_line(grant("job-agent", Role.AGENT, job="job"), 1)
+    tokens = write_lines(tmp_path / "tokens", [mine, certificate_line(grant("watcher", Role.READ), "watcher")])
+    door = ("--tls-cert", str(server.cert), "--tls-key", str(server.key), "--tls-client-ca", str(ca.cert))
+    shown = {
+        "RALLYPOINT_TLS_CA": str(ca.cert),
+        "RALLYPOINT_TLS_CERT": str(agent.cert),
+        "RALLYPOINT_TLS_KEY": str(agent.key),
+        "RALLYPOINT_TOKEN": token(1),
+    }
+    security = ClientSecurity("", str(ca.cert), str(watcher.cert), str(watcher.key))
+    with ProcessCluster(tmp_path, security=security) as cluster:
+        fleet = Fleet(cluster, *door, "--token-file", str(tokens))
+        trio = [fleet.torchrun(name, "2:3", "--max-restarts=0", **shown) for name in "abc"]
+        for up in wait_up(trio, world_size=3):
+            assert b"RALLYPOINT_TOKEN=" not in Path(f"/proc/{up[3]}/environ").read_bytes()
+        trio[0].signal(signal.SIGKILL)
+        gone = job_service_pb2.NODE_STATE_GONE
+        wait_until(lambda: cluster.nodes("job")["a"].state == gone, 30, "the guard's obituary did not come")
+        kill_worker(wait_up(trio[1:], world_size=2)[0])
+        assert [torchrun.wait() for torchrun in trio[1:]] == [1, 1]
+        assert cluster.job("job").state == types_pb2.JOB_STATE_CANCELLED
+        assert token(1) not in cluster.transcript()

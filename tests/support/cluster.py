@@ -17,6 +17,7 @@ from types import TracebackType
 
 import grpc
 
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, open_channel
 from rallypoint.v1 import job_service_pb2, job_service_pb2_grpc, types_pb2
 from support.netns import Network
 from support.processes import MARK_VARIABLE, is_alive, new_mark, pids_with_mark, wait_until
@@ -66,11 +67,13 @@ class Process:
 class ProcessCluster:
     """A context: on leaving it every process is ended and seen to be gone.
 
-    With a network each process runs on the host of its name, the coordinators on ``coordinator``.
+    With a network each process runs on the host of its name, the coordinators on ``coordinator``. ``security`` is how
+    the test itself reaches them.
     """
 
-    def __init__(self, folder: Path, network: Network | None = None) -> None:
+    def __init__(self, folder: Path, network: Network | None = None, security: ClientSecurity = NO_SECURITY) -> None:
         self.folder = folder
+        self.security = security
         self.network = network
         self.mark = new_mark()
         self.processes: list[Process] = []
@@ -159,7 +162,7 @@ class ProcessCluster:
 
     @contextlib.contextmanager
     def _stub(self) -> Iterator[job_service_pb2_grpc.JobServiceStub]:
-        with grpc.insecure_channel(self.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        with open_channel(self.address, self.security, [("grpc.enable_http_proxy", 0)]) as channel:
             yield job_service_pb2_grpc.JobServiceStub(channel)
 
     def job(self, name: str) -> job_service_pb2.Job:

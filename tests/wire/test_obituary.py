@@ -51,8 +51,9 @@ def test_tells_who_is_gone(coordinator: FakeCoordinator, closed: Endpoint) -> No
     assert (request.incarnation, request.message) == ("incarnation-1", "ü" * 512)
 
 
-def test_tries_again_until_it_is_heard(coordinator: FakeCoordinator) -> None:
-    coordinator.obituary_refusals = [Refusal(reason=Reason.SHUTTING_DOWN, message="wait")] * 2
+@pytest.mark.parametrize("reason", [Reason.SHUTTING_DOWN, Reason.UNAUTHENTICATED])
+def test_tries_again_until_it_is_heard(reason: Reason, coordinator: FakeCoordinator) -> None:
+    coordinator.obituary_refusals = [Refusal(reason=reason, message="wait")] * 2
     assert deliver(obituary(coordinator.endpoint, round=-1)).returncode == 0
     assert coordinator.obituaries.qsize() == 3
     assert not coordinator.obituaries.get_nowait().HasField("round")

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-import grpc.aio
-
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_VERSION, Endpoint, Hello
+from rallypoint.security.advice import advice_on
+from rallypoint.security.client import CredentialsError, call_metadata, open_aio_channel
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.backoff import Backoff
@@ -55,6 +56,8 @@ class _Attacher:
         self._attach_seq = 0
         self._highest_version = NO_VERSION
         self._explained = ""
+        self._attached_s: float | None = None
+        """When the last stream that was welcomed ended."""
 
     async def run(self) -> bool:
         loop = asyncio.get_running_loop()
@@ -87,19 +90,20 @@ class _Attacher:
         endpoint = self._endpoint()
         try:
             end = await self._run_stream(endpoint)
+        except CredentialsError as error:
+            end = Broken(str(error))
         except Exception as error:
             logger.exception("the stream to the coordinator at %s broke", _name(endpoint))
             end = Broken(repr(error))
         if isinstance(end, Broken):
-            self._explain(f"not attached to the coordinator at {_name(endpoint)}: {end.message}")
+            self._explain_broken(endpoint, end.message)
         return end
 
     async def _run_stream(self, endpoint: Endpoint) -> End:
-        options = grpc_setup.channel_options(use_proxy=self._config.use_proxy)
+        options, security = grpc_setup.channel_options(use_proxy=self._config.use_proxy), self._config.security
         started_s = _now_s()
-        channel = grpc.aio.insecure_channel(grpc_setup.target(endpoint), options=options)
-        async with channel:
-            call = AgentServiceStub(channel).Attach()
+        async with open_aio_channel(grpc_setup.target(endpoint), security, options) as channel:
+            call = AgentServiceStub(channel).Attach(metadata=call_metadata(security))
             stream = Stream(call, self._hello, self._wishes, self._mailbox)
             self._stream = stream
             try:
@@ -132,6 +136,7 @@ class _Attacher:
         self._highest_version = max(self._highest_version, stream.highest_version)
         if stream.welcome is None:
             return
+        self._attached_s = _now_s()
         self._explained = ""
         self._heartbeat_interval_ms = stream.welcome.heartbeat_interval_ms
         self._mailbox.put(Detached())
@@ -148,6 +153,10 @@ class _Attacher:
                 self._backoff.reset()
             case Stale():
                 await self._until(lambda: False)
+            case Refused(refusal) if self._may_be_rotating(refusal):
+                self._explain(f"not attached to the coordinator: {refusal.message}")
+                self._turn += 1
+                await self._until(lambda: False, self._backoff.next_s())
             case Refused(refusal, hello_sent_ms):
                 self._mailbox.put(AttachRefused(in_flags(refusal), hello_sent_ms))
                 self._turn += 1
@@ -156,6 +165,15 @@ class _Attacher:
                 self._turn += 1
                 if not await self._knock():
                     await self._until(lambda: False, self._backoff.next_s())
+
+    def _may_be_rotating(self, refusal: Refusal) -> bool:
+        """For as long as its lease may last, an agent that was admitted before is not ended for its credentials.
+
+        Tokens are rotated on two machines, and not in the same instant.
+        """
+        if refusal.reason is not Reason.UNAUTHENTICATED or self._attached_s is None:
+            return False
+        return _now_s() - self._attached_s < self._config.job_spec.lease_ttl_ms / 1000
 
     async def _until(self, ready: Callable[[], bool], timeout_s: float | None = None) -> None:
         """Wait until it is ready, or time is over, or the main thread wishes something sooner."""
@@ -205,6 +223,10 @@ class _Attacher:
 
     def _endpoint(self) -> Endpoint:
         return self._config.endpoints[self._turn % len(self._config.endpoints)]
+
+    def _explain_broken(self, endpoint: Endpoint, why: str) -> None:
+        advice = advice_on(why, self._config.security)
+        self._explain(f"not attached to the coordinator at {_name(endpoint)}: {advice or why}")
 
     def _explain(self, message: str) -> None:
         """Log why there is no stream, once for each reason in a row."""

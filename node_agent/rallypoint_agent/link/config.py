@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec
+from rallypoint.security.client import NO_SECURITY, ClientSecurity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +14,7 @@ class LinkConfig:
 
     ``endpoints`` are all of one cluster; they are tried in turn. ``use_proxy`` lets gRPC go through
     the proxy of the environment; a refused connect then says nothing about the coordinator, and is
-    never reported.
+    never reported. ``security``: its files are read again for each stream.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -24,6 +25,7 @@ class LinkConfig:
     node_spec: NodeSpec
     agent_version: str
     capabilities: frozenset[Capability]
+    security: ClientSecurity = NO_SECURITY
     use_proxy: bool = False
     welcome_timeout_ms: int = 10_000
     """How long a coordinator may take from the start of the connect to its Welcome."""

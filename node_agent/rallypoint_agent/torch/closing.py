@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from rallypoint.model import Endpoint
+from rallypoint.security.client import ClientSecurity, CredentialsError, call_metadata, open_channel
 from rallypoint_agent import grpc_setup
 
 CALL_TIMEOUT_S = 5.0
@@ -13,7 +14,7 @@ CALL_TIMEOUT_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-def cancel_job(endpoints: Iterable[Endpoint], job: str, reason: str) -> bool:
+def cancel_job(endpoints: Iterable[Endpoint], job: str, reason: str, security: ClientSecurity) -> bool:
     """Ask each endpoint in turn until one has noted it. False, and a line in the log, if none has."""
     grpc_setup.prepare_environment()
     import grpc
@@ -24,11 +25,12 @@ def cancel_job(endpoints: Iterable[Endpoint], job: str, reason: str) -> bool:
     request = CancelJobRequest(name=f"jobs/{job}", reason=reason[:1000])
     for endpoint in endpoints:
         target = grpc_setup.target(endpoint)
-        with grpc.insecure_channel(target, options=grpc_setup.channel_options(use_proxy=False)) as channel:
-            try:
-                JobServiceStub(channel).CancelJob(request, timeout=CALL_TIMEOUT_S)
-            except grpc.RpcError as error:
-                logger.warning("job %s could not be closed at %s: %s", job, target, error)
-            else:
-                return True
+        try:
+            metadata = call_metadata(security)
+            with open_channel(target, security, grpc_setup.channel_options(use_proxy=False)) as channel:
+                JobServiceStub(channel).CancelJob(request, timeout=CALL_TIMEOUT_S, metadata=metadata)
+        except (grpc.RpcError, CredentialsError) as error:
+            logger.warning("job %s could not be closed at %s: %s", job, target, error)
+        else:
+            return True
     return False

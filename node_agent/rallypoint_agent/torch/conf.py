@@ -9,11 +9,13 @@ from rallypoint import validation
 from rallypoint.durations import duration_ms, timeout_ms
 from rallypoint.limits import INT32_MAX
 from rallypoint.model import Endpoint, JobSpec
+from rallypoint.security.client import FLAGS as SECURITY_FLAGS
+from rallypoint.security.client import ClientSecurity, CredentialsError, check, security_of
 from rallypoint_agent import flag_values
 from rallypoint_agent.flag_names import flag_of
 from rallypoint_agent.rdzv_conf import DURATIONS
 
-_OTHERS = ("max_restarts", "scale_up", "node_name", "connect_timeout")
+_OTHERS = ("max_restarts", "scale_up", "node_name", "connect_timeout", *(flag.field for flag in SECURITY_FLAGS))
 _TORCH_ONLY = ("timeout", "rank")
 """Put there by torchrun itself, for backends of its own."""
 
@@ -55,6 +57,16 @@ def endpoints(given: str) -> tuple[Endpoint, ...]:
         return flag_values.endpoints(given)
     except ValueError as error:
         raise ValueError(f"--rdzv-endpoint {given}: {error}") from None
+
+
+def security(conf: Mapping[str, Any], endpoints: tuple[Endpoint, ...]) -> ClientSecurity:
+    """Paths from the flags' names with underscores, or from their variables. Raises ValueError."""
+    found = security_of(conf)
+    try:
+        check(found, (host for host, _ in endpoints))
+    except CredentialsError as error:
+        raise ValueError(f"--rdzv-conf: {error}") from None
+    return found
 
 
 def _check_keys(conf: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from rallypoint.model import KILL_PATIENCE_MS, NO_ROUND
+from rallypoint.security.client import NO_SECURITY, ClientSecurity
 from rallypoint_agent.core.effects import SetFence, SetIdentity
 from rallypoint_agent.obituary import Obituary, obituary_command
 from rallypoint_agent.torch import guard
@@ -64,7 +65,11 @@ class WorkersGuard:
 
 
 def obituary_of_torchrun(
-    endpoints: tuple[tuple[str, int], ...], job: str, incarnation: str, lease_ttl_ms: int
+    endpoints: tuple[tuple[str, int], ...],
+    job: str,
+    incarnation: str,
+    lease_ttl_ms: int,
+    security: ClientSecurity = NO_SECURITY,
 ) -> Obituary:
     """It lacks the life and the lease."""
     return Obituary(
@@ -76,4 +81,5 @@ def obituary_of_torchrun(
         incarnation=incarnation,
         message="torchrun was killed; its guard ended the workers",
         ttl_ms=lease_ttl_ms,
+        security=security,
     )

@@ -25,6 +25,7 @@ from torch.distributed.elastic.rendezvous.api import (
 
 from rallypoint import __version__
 from rallypoint.model import Assignment, Capability, JobState, NodeSpec, WorkerFailure
+from rallypoint.security.client import hide_token
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link import Link, LinkConfig
@@ -59,10 +60,12 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
         self._endpoints = conf.endpoints(params.endpoint)
         self._name = claim_node_name(params.run_id, params.get("node_name"))
         spec = conf.job_spec(params.min_nodes, params.max_nodes, params.config)
+        self._security = conf.security(params.config, self._endpoints)
         incarnation = os.urandom(16).hex()
         link = Link(
             LinkConfig(
                 endpoints=self._endpoints,
+                security=self._security,
                 job=params.run_id,
                 node=self._name.name,
                 incarnation=incarnation,
@@ -80,8 +83,10 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
             connect_timeout_ms=conf.connect_timeout_ms(params.config),
             start_ms=boot_ms(),
         )
-        obituary = obituary_of_torchrun(self._endpoints, params.run_id, incarnation, spec.lease_ttl_ms)
+        obituary = obituary_of_torchrun(self._endpoints, params.run_id, incarnation, spec.lease_ttl_ms, self._security)
         self._member = Member(link, config, WorkersGuard(incarnation, obituary), params.local_addr)
+        # The guard has it for its obituary; torchrun's workers would inherit it.
+        hide_token()
         self._store: Store | None = None
         # torchrun tells nobody when a signal ends it.
         atexit.register(self._leave, "torchrun ended")
@@ -148,7 +153,7 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
 
     def set_closed(self) -> None:
         """End the job for every node."""
-        cancel_job(self._endpoints, self._run_id, f"closed by torchrun on {self._name.name}")
+        cancel_job(self._endpoints, self._run_id, f"closed by torchrun on {self._name.name}", self._security)
 
     def shutdown(self) -> bool:
         """torchrun's agent is done. How it went is seen from the exception that is under way."""
@@ -167,7 +172,12 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
         first = min(failures, key=lambda failure: failure.fail_time_ms, default=None)
         what = f": rank {first.rank} exited {first.exit_code}" if first else ""
         # Before the failure is told: the others would be sent into another round.
-        cancel_job(self._endpoints, self._run_id, f"torchrun on {self._name.name} has no restart of its own left{what}")
+        cancel_job(
+            self._endpoints,
+            self._run_id,
+            f"torchrun on {self._name.name} has no restart of its own left{what}",
+            self._security,
+        )
         self._member.failed(failures)
         self._member.wait_finished(OUTCOME_WAIT_S)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rallypoint.model import Endpoint, JobSpec, ScaleUp, StoreHost
+from rallypoint.security.client import NO_SECURITY, ClientSecurity
 from rallypoint_agent.launch_config import LaunchConfig, entrypoint_name, node_launch
 from rallypoint_agent.node_launch import NodeLaunch
+from support.certificates import Authority
 
 
 def launch(*, environ: dict[str, str] | None = None, **config: Any) -> NodeLaunch:
@@ -154,3 +157,16 @@ def test_what_makes_no_sense_is_refused_by_its_name(config: dict[str, Any], told
 )
 def test_the_entrypoints_name(entrypoint: Any, args: tuple[str, ...], name: str) -> None:
     assert entrypoint_name(entrypoint, args) == name
+
+
+def test_how_we_show_who_we_are(tmp_path: Path) -> None:
+    ca, token_file = Authority(tmp_path), tmp_path / "token"
+    token_file.write_text("rpt_secret")
+    given = {"token_file": str(token_file), "tls_ca": str(ca.cert)}
+    wanted = ClientSecurity(str(token_file), str(ca.cert))
+    assert launch(rdzv_endpoint="c:1", rdzv_configs=given).security == wanted
+    variables = {f"RALLYPOINT_{name.upper()}": path for name, path in given.items()}
+    assert launch(rdzv_endpoint="c:1", environ=variables).security == wanted
+    assert launch(environ=variables).security == NO_SECURITY
+    with pytest.raises(ValueError, match="No such file"):
+        launch(rdzv_endpoint="c:1", rdzv_configs={"tls_ca": str(tmp_path / "none")})

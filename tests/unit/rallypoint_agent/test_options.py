@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from rallypoint.model import Endpoint, StoreHost
+from rallypoint.security.client import NO_SECURITY, ClientSecurity
 from rallypoint_agent.logs import Std
+from rallypoint_agent.meeting import Hosting
 from rallypoint_agent.numa import AffinityMode
 from rallypoint_agent.options import RunOptions, UsageError, parse
+from support.certificates import Authority
 
 SCRIPT = __file__
 
@@ -268,3 +271,41 @@ def test_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "--nproc-per-node" in shown
     assert "--nproc_per_node" not in shown
+
+
+def test_how_we_show_who_we_are(tmp_path: Path) -> None:
+    ca = Authority(tmp_path)
+    pair, token_file = ca.issue(), tmp_path / "token"
+    token_file.write_text("rpt_secret")
+    given = ClientSecurity(str(token_file), str(ca.cert), str(pair.cert), str(pair.key))
+    flags = " ".join(f"--{name.replace('_', '-')} {path}" for name, path in given._asdict().items())
+    assert options(f"--coordinator c:1 {flags}").security == given
+    variables = {f"RALLYPOINT_{name.upper()}": path for name, path in given._asdict().items()}
+    assert options("--coordinator c:1", **variables).security == given
+    assert options(**variables).security == NO_SECURITY, "a coordinator of our own asks for nothing"
+    assert options("--coordinator c:1 --standalone", **variables).security == NO_SECURITY
+
+
+def test_a_token_goes_to_another_machine_in_plain_text_only_if_that_is_meant(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("rpt_secret")
+    shown = f"--token-file {token_file}"
+    assert options(f"--coordinator localhost:1 {shown}").security.token_file == str(token_file)
+    assert options(f"--coordinator c:1 {shown} --insecure").security.token_file == str(token_file)
+    with pytest.raises(UsageError, match="plain text") as caught:
+        options(f"--coordinator c:1 {shown}")
+    assert "rpt_secret" not in str(caught.value)
+
+
+def test_what_cannot_be_read_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        options(f"--coordinator c:1 --tls-ca {tmp_path}/none")
+    with pytest.raises(UsageError, match="--tls-cert and --tls-key go together"):
+        options(f"--coordinator c:1 --tls-cert {tmp_path}/none")
+
+
+def test_where_tls_is_asked_for_no_coordinator_is_started(tmp_path: Path) -> None:
+    """What an agent starts speaks none."""
+    line = "--rdzv-backend c10d --rdzv-endpoint localhost:1 --nnodes 2"
+    assert options(line).hosting is Hosting.IF_NAMED
+    assert options(f"{line} --tls-ca {Authority(tmp_path).cert}").hosting is Hosting.NEVER

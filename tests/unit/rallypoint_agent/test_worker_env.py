@@ -69,6 +69,10 @@ def test_what_the_user_set_stays(name: str) -> None:
     assert env(**{name: "7"})[name] == "7"
 
 
+def test_the_agents_token_stays_with_the_agent() -> None:
+    assert "RALLYPOINT_TOKEN" not in env(RALLYPOINT_TOKEN="rpt_secret")
+
+
 def test_a_worker_alone_on_its_node_may_use_all_threads() -> None:
     group = replace(GROUP, local_world_size=1)
     assert "OMP_NUM_THREADS" not in worker_env(group, ASSIGNMENT, 0)

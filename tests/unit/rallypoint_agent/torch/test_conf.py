@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rallypoint.limits import INT32_MAX
 from rallypoint.model import Endpoint, ScaleUp
+from rallypoint.security.client import ClientSecurity
 from rallypoint_agent.torch import conf
 
 
@@ -43,3 +46,14 @@ def test_endpoints() -> None:
     for given in ("", "h:x"):
         with pytest.raises(ValueError, match="--rdzv-endpoint"):
             conf.endpoints(given)
+
+
+def test_how_we_show_who_we_are(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("rpt_secret")
+    near, far = (Endpoint("localhost", 1),), (Endpoint("c", 1),)
+    given = {"token_file": str(token_file)}
+    assert conf.job_spec(1, 1, given).min_nodes == 1, "the policies' reader knows the keys"
+    assert conf.security(given, near) == ClientSecurity(str(token_file))
+    with pytest.raises(ValueError, match="--rdzv-conf: the token would go to c in plain text"):
+        conf.security(given, far)
