@@ -36,6 +36,9 @@ class AgentServiceStub(object):
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     def __init__(self, channel):
@@ -67,6 +70,9 @@ class AgentServiceServicer(object):
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     def Attach(self, request_iterator, context):
@@ -76,8 +82,15 @@ class AgentServiceServicer(object):
         INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
         FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
         do not retry; the agent exits with status 4.
+        UNAUTHENTICATED     UNAUTHENTICATED     no credentials, or none that the coordinator knows. An agent that was never
+        admitted exits with status 4; another one may be amid a rotation of its
+        token: retry, with the newest one, for as long as the lease may last.
+        PERMISSION_DENIED   PERMISSION_DENIED   the credentials are not good for agents, or not for this job; do not retry.
+        ABORTED             CREDENTIALS_CHANGED the credentials of this stream are no longer good: attach again with the
+        newest ones.
         ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
-        RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
+        RESOURCE_EXHAUSTED  LIMIT_REACHED, TOO_MANY_FAILURES
+        retry with backoff.
         UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
         again, and every live lease then gets a whole lease_ttl. So an answer to a
         Hello lets an agent count its lease from when it sent that Hello, for as
@@ -148,6 +161,9 @@ class AgentService(object):
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     @staticmethod

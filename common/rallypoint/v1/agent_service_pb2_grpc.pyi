@@ -37,6 +37,9 @@ class AgentServiceStub:
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     @_typing.overload
@@ -50,8 +53,15 @@ class AgentServiceStub:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
+      UNAUTHENTICATED     UNAUTHENTICATED     no credentials, or none that the coordinator knows. An agent that was never
+                                              admitted exits with status 4; another one may be amid a rotation of its
+                                              token: retry, with the newest one, for as long as the lease may last.
+      PERMISSION_DENIED   PERMISSION_DENIED   the credentials are not good for agents, or not for this job; do not retry.
+      ABORTED             CREDENTIALS_CHANGED the credentials of this stream are no longer good: attach again with the
+                                              newest ones.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
-      RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
+      RESOURCE_EXHAUSTED  LIMIT_REACHED, TOO_MANY_FAILURES
+                                              retry with backoff.
       UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
                                               again, and every live lease then gets a whole lease_ttl. So an answer to a
                                               Hello lets an agent count its lease from when it sent that Hello, for as
@@ -95,6 +105,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,8 +118,15 @@ class AgentServiceAsyncStub(AgentServiceStub):
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
+      UNAUTHENTICATED     UNAUTHENTICATED     no credentials, or none that the coordinator knows. An agent that was never
+                                              admitted exits with status 4; another one may be amid a rotation of its
+                                              token: retry, with the newest one, for as long as the lease may last.
+      PERMISSION_DENIED   PERMISSION_DENIED   the credentials are not good for agents, or not for this job; do not retry.
+      ABORTED             CREDENTIALS_CHANGED the credentials of this stream are no longer good: attach again with the
+                                              newest ones.
       ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
-      RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
+      RESOURCE_EXHAUSTED  LIMIT_REACHED, TOO_MANY_FAILURES
+                                              retry with backoff.
       UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
                                               again, and every live lease then gets a whole lease_ttl. So an answer to a
                                               Hello lets an agent count its lease from when it sent that Hello, for as
@@ -149,6 +169,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     whatever was lost with a connection is repaired by attaching again and sending the newest.
 
     docs/protocol.md goes through it step by step, with what is no message: processes, signals, the workers' environment.
+
+    Where a coordinator asks for credentials, each call carries them: the header "authorization: Bearer TOKEN", or the
+    certificate of a TLS client. AgentService needs those of the role agent. docs/security.md has the table.
     """
 
     @_abc_1.abstractmethod
@@ -163,8 +186,15 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
           FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                                   do not retry; the agent exits with status 4.
+          UNAUTHENTICATED     UNAUTHENTICATED     no credentials, or none that the coordinator knows. An agent that was never
+                                                  admitted exits with status 4; another one may be amid a rotation of its
+                                                  token: retry, with the newest one, for as long as the lease may last.
+          PERMISSION_DENIED   PERMISSION_DENIED   the credentials are not good for agents, or not for this job; do not retry.
+          ABORTED             CREDENTIALS_CHANGED the credentials of this stream are no longer good: attach again with the
+                                                  newest ones.
           ABORTED             NODE_NAME_BUSY      the node's earlier agent is not known to be gone yet; retry until it is.
-          RESOURCE_EXHAUSTED  LIMIT_REACHED       retry with backoff.
+          RESOURCE_EXHAUSTED  LIMIT_REACHED, TOO_MANY_FAILURES
+                                                  retry with backoff.
           UNAVAILABLE         RECOVERING          retry with backoff. Nothing is decided before the coordinator has its state
                                                   again, and every live lease then gets a whole lease_ttl. So an answer to a
                                                   Hello lets an agent count its lease from when it sent that Hello, for as
