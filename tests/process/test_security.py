@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -259,3 +263,30 @@ def test_who_is_taken_out_for_good_ends_with_its_lease(site: Site) -> None:
     assert re.search("refused: the token is not one that this coordinator knows", agent.output)
     assert not Path(f"/proc/{worker.pid}").exists()
     wait_until(lambda: site.cluster.job("job").state != types_pb2.JOB_STATE_RUNNING, 30, "the node was never lost")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the commands of the docs begin with openssl")
+def test_the_five_commands_of_the_docs(tmp_path: Path) -> None:
+    """As they stand there, but for addresses, and for what the agent runs."""
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text.partition("## Close the door")[2], re.DOTALL)[:2]
+    told = (
+        "".join(blocks).replace("\\\n", " ").replace("head.example.org", "localhost").replace("10.0.0.1", "127.0.0.1")
+    )
+    *preparing, serving, running = told.strip().splitlines()
+    assert len(preparing) == 3
+    for command in preparing:
+        command = re.sub("^rallypoint ", f"{sys.executable} -m rallypoint ", command)
+        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+
+    def words(command: str, first: str) -> list[str]:
+        files = r"\b(server\.crt|server\.key|agent\.token|tokens)\b"
+        return shlex.split(re.sub(files, rf"{tmp_path}/\1", command).removeprefix(first).partition(" --rdzv-id")[0])
+
+    with ProcessCluster(tmp_path) as cluster:
+        _, _, *flags = words(serving, "rallypoint coordinator ")
+        # The door is not open to the network of whoever runs the tests.
+        cluster.coordinator(*flags)
+        _, _, *flags = words(running, "rallypoint run ")
+        agent = cluster.agent("node-a", *flags, "--rdzv-id", "job", "--no-python", "true")
+        assert agent.wait() == 0, agent.output

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,33 +9,30 @@ import pytest
 from rallypoint.v1 import agent_service_pb2, job_service_pb2
 from rallypoint_coordinator.security.policy import POLICY, Role, Subject, job_of
 
-MATRIX = """
-                                            none  read  agent  operator
-AgentService/Attach                          .     .     x      .
-AgentService/ReportGone                      .     .     x      .
-JobService/GetJob                            .     x     x      x
-JobService/ListJobs                          .     x     .      x
-JobService/ListNodes                         .     x     x      x
-JobService/ListWorkers                       .     x     x      x
-JobService/CancelJob                         .     .     x      x
-JobService/RestartJob                        .     .     .      x
-JobService/DrainNode                         .     .     .      x
-Health/Check                                 x     x     x      x
-Health/List                                  .     x     x      x
-Health/Watch                                 x     x     x      x
-ServerReflection/ServerReflectionInfo        .     x     x      x
-"""
-"""docs/security.md has it as well."""
+DOCS = Path(__file__).parents[4] / "docs" / "security.md"
 
 
-def test_the_table_is_this_one() -> None:
-    rows = [line.split() for line in MATRIX.strip().splitlines()[1:]]
-    wanted = {method: dict(zip([None, *Role], cells, strict=True)) for method, *cells in rows}
-    assert {method.rpartition(".")[2] for method in POLICY} == wanted.keys()
+def rows_of_the_docs() -> dict[str, set[Role | None]]:
+    """The table under "Roles": who may call each method; None is nobody in particular."""
+    _, _, section = DOCS.read_text().partition("\n## Roles\n")
+    rows: dict[str, set[Role | None]] = {}
+    for line in section.partition("\n## ")[0].splitlines():
+        first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if not line.startswith("|") or "/" not in first:
+            continue
+        service = first.partition("/")[0]
+        for name in first.split(", "):
+            allowed = {who for who, cell in zip((None, *Role), cells, strict=False) if cell == "x"}
+            rows[name if "/" in name else f"{service}/{name}"] = allowed
+    return rows
+
+
+def test_the_table_is_that_of_the_docs() -> None:
+    documented = rows_of_the_docs()
+    assert {method.rpartition(".")[2] for method in POLICY} == documented.keys()
     for method, rule in POLICY.items():
-        for role, cell in wanted[method.rpartition(".")[2]].items():
-            allowed = rule.roles is None or role in rule.roles
-            assert allowed == (cell == "x"), (method, role)
+        allowed = {None, *Role} if rule.roles is None else set(rule.roles)
+        assert documented[method.rpartition(".")[2]] == allowed, method
 
 
 @pytest.mark.parametrize("service", ["AgentService", "JobService"])
