@@ -69,11 +69,12 @@ class Function:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         try:
             self._pickled(local_rank=0)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        except Exception as error:  # Whatever pickling runs.
             raise ValueError(
-                f"the function {name} cannot be called by a worker, a process of its own: {error};"
+                f"the function {name} cannot be called by a worker, a process of its own:"
+                f" {type(error).__name__}: {error};"
                 " give one that is defined at the top of a module, with arguments that can be pickled"
-            ) from None
+            ) from error
 
     def argv(self, round_number: int, local_rank: int) -> tuple[str, ...]:
         call, result = self._path("call", round_number, local_rank), self._path("result", round_number, local_rank)

@@ -81,7 +81,7 @@ def read_error_file(path: str) -> ErrorReport:
 
 def _read_bounded(path: str) -> bytes:
     # Without O_NONBLOCK a worker could block us with a FIFO in the file's place.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError(f"{path} is no regular file")
         content = file.read(MAX_ERROR_FILE_BYTES + 1)

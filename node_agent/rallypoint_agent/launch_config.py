@@ -21,10 +21,8 @@ from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.node_launch import NodeLaunch, refusals
 from rallypoint_agent.rdzv_conf import read_store_host
-from rallypoint_agent.run_flags import CONNECT_TIMEOUT_MS, FLAGS
+from rallypoint_agent.run_flags import CONNECT_TIMEOUT_MS, FLAGS, SHUTDOWN_TIMEOUT_VARIABLE
 from rallypoint_agent.signals import DEFAULT_SIGNALS
-
-SHUTDOWN_TIMEOUT_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
 _POLICIES = (
     *("lease_ttl", "coordinator_outage", "join_timeout", "last_call_timeout", "exit_barrier_timeout", "scale_up"),

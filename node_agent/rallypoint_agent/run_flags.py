@@ -13,10 +13,16 @@ from rallypoint.security.client import SecurityFlag
 from rallypoint_agent import flag_values, rdzv_conf
 from rallypoint_agent.logs import Std
 
+SHUTDOWN_TIMEOUT_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""torch's, besides the flag's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One flag. ``read`` turns its text into its value and raises ValueError."""
+    """One flag. ``read`` turns its text into its value and raises ValueError.
+
+    ``more_variables`` count before the flag's own PET_ variable, ``last_variables`` after it.
+    """
 
     name: str
     read: Callable[[str], Any]
@@ -25,6 +31,7 @@ class Flag:
     metavar: str = ""
     more_names: tuple[str, ...] = ()
     more_variables: tuple[str, ...] = ()
+    last_variables: tuple[str, ...] = ()
 
     @property
     def dest(self) -> str:
@@ -42,17 +49,23 @@ class Flag:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        return (*self.more_variables, f"PET_{self.dest.upper()}")
+        return (*self.more_variables, f"PET_{self.dest.upper()}", *self.last_variables)
 
 
 def _switch(name: str, help: str, more_names: tuple[str, ...] = ()) -> Flag:
     return Flag(name=name, read=flag_values.truth, default=False, help=help, more_names=more_names)
 
 
-def _policy(name: str, default_ms: int, help: str) -> Flag:
+def _policy(name: str, default_ms: int, help: str, *last_variables: str) -> Flag:
     """A duration that every agent of the job must agree on."""
-    text = f"{help} (default {default_ms / 1000:g}s)"
-    return Flag(name=name, read=durations.duration_ms, default=default_ms, help=text, metavar="TIME")
+    return Flag(
+        name=name,
+        read=durations.duration_ms,
+        default=default_ms,
+        help=f"{help} (default {default_ms / 1000:g}s)",
+        metavar="TIME",
+        last_variables=last_variables,
+    )
 
 
 def _security(flag: SecurityFlag) -> Flag:
@@ -318,5 +331,10 @@ FLAGS = (
         metavar="N[,N]",
         help="fail the job at once if the first worker that fails exits with one of these",
     ),
-    _policy("shutdown-timeout", _JOB.shutdown_timeout_ms, "from SIGTERM to SIGKILL at a teardown"),
+    _policy(
+        "shutdown-timeout",
+        _JOB.shutdown_timeout_ms,
+        "from SIGTERM to SIGKILL at a teardown; or TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+        SHUTDOWN_TIMEOUT_VARIABLE,
+    ),
 )

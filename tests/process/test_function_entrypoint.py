@@ -121,9 +121,15 @@ def test_a_function_that_no_other_process_finds_is_refused_at_once() -> None:
         run(lambda: None)
 
 
-def test_arguments_that_cannot_be_pickled_are_refused_at_once() -> None:
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise LookupError("it is not to be copied")
+
+
+@pytest.mark.parametrize("argument", [lambda: None, Unpicklable()], ids=["lambda", "error"])
+def test_arguments_that_cannot_be_pickled_are_refused_at_once(argument: object) -> None:
     with pytest.raises(ValueError, match="arguments that can be pickled"):
-        run(raises, lambda: None)
+        run(raises, argument)
 
 
 def test_fork_is_refused_for_a_function() -> None:

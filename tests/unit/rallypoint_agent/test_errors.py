@@ -79,7 +79,9 @@ def test_a_folder_or_a_fifo_in_its_place_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
     for path in (tmp_path, tmp_path / "fifo"):
-        assert "cannot be read" in read_error_file(str(path)).trouble
+        trouble = read_error_file(str(path)).trouble
+        assert "cannot be read" in trouble
+        assert str(path) in trouble
 
 
 def ending(exit_code: int = 1, *, after_stop: bool = False) -> Ending:

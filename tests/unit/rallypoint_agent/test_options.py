@@ -236,7 +236,22 @@ def test_nonsense_is_refused_in_one_line_that_names_it(line: str, told: str) -> 
     assert told in refusal(line)
 
 
+@pytest.mark.parametrize(
+    ("line", "environ", "milliseconds"),
+    [
+        ("", {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "4"}, 4_000),
+        ("", {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "4", "PET_SHUTDOWN_TIMEOUT": "5"}, 5_000),
+        ("--shutdown-timeout 6", {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "4", "PET_SHUTDOWN_TIMEOUT": "5"}, 6_000),
+    ],
+)
+def test_torchs_own_variable_for_the_shutdown_timeout_counts_last(
+    line: str, environ: dict[str, str], milliseconds: int
+) -> None:
+    assert options(line, **environ).job_spec.shutdown_timeout_ms == milliseconds
+
+
 def test_nonsense_of_the_environment_is_refused_by_its_variables_name() -> None:
+    assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT soon" in refusal("SCRIPT", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="soon")
     assert "PET_MAX_RESTARTS many" in refusal("SCRIPT", PET_MAX_RESTARTS="many")
     assert "PET_STANDALONE yes" in refusal("SCRIPT", PET_STANDALONE="yes")
 
