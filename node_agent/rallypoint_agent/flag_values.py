@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Callable
 
 from rallypoint.durations import duration_ms, timeout_ms
@@ -12,6 +11,7 @@ from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
 from rallypoint.model import Endpoint, ScaleUp
 from rallypoint_agent.accelerators import gpu_count, xpu_count
 from rallypoint_agent.numa import AffinityMode
+from rallypoint_agent.signals import UNHANDLED
 
 MAX_MONITOR_INTERVAL_MS = 3_600_000
 
@@ -165,7 +165,7 @@ def numa_binding(given: str) -> AffinityMode:
 
 def signal_names(given: str) -> str:
     """Names by commas. As with torchrun, an unknown one is said when the agent starts, and left out."""
-    for name in (signal.SIGKILL.name, signal.SIGSTOP.name):
+    for name in UNHANDLED:
         if name in map(str.strip, given.split(",")):
             raise ValueError(f"{name} cannot be handled by any process")
     return given

@@ -233,4 +233,8 @@ def _signals(names: str) -> tuple[signal.Signals, ...]:
     given = list(filter(None, (name.strip() for name in names.split(","))))
     if unknown := [name for name in given if name not in signal.Signals.__members__]:
         raise ValueError(f"signals_to_handle: {unknown[0]} is no signal here")
+    try:
+        flag_values.signal_names(names)
+    except ValueError as error:
+        raise ValueError(f"signals_to_handle: {error}") from None
     return tuple(signal.Signals[name] for name in given)

@@ -13,6 +13,7 @@ from typing import Any
 
 SIGNALS_VARIABLE = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 DEFAULT_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+UNHANDLED = ("SIGKILL", "SIGSTOP")
 
 LAST_WAIT_S = 1.0
 """So long a process that is told to end goes on with its own end."""
@@ -21,14 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 def signals_to_handle(environ: Mapping[str, str] = os.environ) -> tuple[signal.Signals, ...]:
-    """The signals that end the agent, by torch's variable. Unknown names are said and left out."""
+    """The signals that end the agent, by torch's variable. Unknown names, and signals that no process can handle, are
+    said and left out."""
     names = environ.get(SIGNALS_VARIABLE, DEFAULT_SIGNALS).split(",")
     known = []
     for name in filter(None, (name.strip() for name in names)):
-        try:
-            known.append(signal.Signals[name])
-        except KeyError:
+        if name not in signal.Signals.__members__:
             logger.warning("%s names %s, which is no signal here", SIGNALS_VARIABLE, name)
+        elif name in UNHANDLED:
+            logger.warning("%s names %s, which no process can handle", SIGNALS_VARIABLE, name)
+        else:
+            known.append(signal.Signals[name])
     return tuple(known)
 
 

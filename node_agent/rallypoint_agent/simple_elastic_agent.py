@@ -50,6 +50,7 @@ from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.failed_start import StartInterruptedError, start_failure
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.metrics import prof
+from rallypoint_agent.monitored import understood
 from rallypoint_agent.round_endpoint import RoundEndpoint
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
 from rallypoint_agent.telemetry import Telemetry
@@ -212,7 +213,8 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
         group = self._worker_group
         if not WorkerState.is_running(group.state):
             return
-        result = self._monitor_workers(group)
+        said = self._monitor_workers(group)
+        result = understood(said, group, self._core.config.node, left_behind=bool(self._left_behind()))
         group.state = result.state
         self._put_tick(result.state)
         if result.state is WorkerState.STOPPED:
@@ -221,8 +223,7 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
             self._step(WorkersGone(self._round, self._late_failures()))
         elif result.state not in (WorkerState.HEALTHY, WorkerState.UNHEALTHY):
             self._return_values = dict(result.return_values)
-            failures = tuple(result.failures.values())
-            self._step(GroupMonitored(self._round, result.state, failures))
+            self._step(GroupMonitored(self._round, result.state, tuple(result.failures.values())))
 
     def _take_in(self) -> None:
         """Tell the core all that happened but for the workers."""

@@ -31,8 +31,9 @@ class WorkerHooks(ElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         """How the group is now.
 
-        SUCCEEDED: all exited with 0. FAILED: some did not; ``failures`` has them. STOPPED: they
-        are gone, ended by something other than this agent. UNHEALTHY: a stop left some behind.
+        SUCCEEDED: all exited with 0. FAILED: some did not; ``failures`` has them, as WorkerFailure or as torch's
+        ProcessFailure. STOPPED: they are gone, ended by something other than this agent. UNHEALTHY: a stop left some
+        behind; without one it is a failure like FAILED, and so is UNKNOWN.
         """
 
     @abstractmethod

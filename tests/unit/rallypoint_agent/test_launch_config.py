@@ -130,6 +130,7 @@ def test_what_a_worker_spec_has_is_passed_on() -> None:
         ({"rdzv_configs": {"node_name": "a b"}}, 'rdzv_configs["node_name"] must be'),
         ({"metrics_cfg": {"a": "b"}}, "metrics_cfg has no effect"),
         ({"signals_to_handle": "SIGTERM,SIGNONE"}, "signals_to_handle: SIGNONE is no signal"),
+        ({"signals_to_handle": "SIGTERM,SIGKILL"}, "signals_to_handle: SIGKILL cannot be handled"),
         ({"shutdown_timeout": -1}, "shutdown_timeout -1: it must be a number"),
         ({"environ": {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "x"}}, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT x: it must be"),
         ({"run_id": "a/b"}, "run_id must be"),

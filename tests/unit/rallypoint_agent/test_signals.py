@@ -26,6 +26,14 @@ def test_an_unknown_signal_is_told_and_left_out(caplog: pytest.LogCaptureFixture
     assert "SIGBOGUS" in caplog.text
 
 
+def test_a_signal_that_no_process_can_handle_is_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGKILL,SIGUSR1,SIGSTOP"}
+    with SignalWatch(signals_to_handle(environ)) as watch:
+        assert watch.numbers == (signal.SIGUSR1,)
+    assert "names SIGKILL, which no process can handle" in caplog.text
+    assert "names SIGSTOP, which no process can handle" in caplog.text
+
+
 def readable(watch: SignalWatch, timeout_s: float = 0) -> bool:
     return bool(select.select([watch.fileno()], [], [], timeout_s)[0])
 

@@ -101,6 +101,17 @@ def test_workers_that_something_else_ended_are_gone() -> None:
     assert not [call for call in agent.calls if call.startswith("stop")]
 
 
+@pytest.mark.parametrize("state", [WorkerState.UNHEALTHY, WorkerState.UNKNOWN, WorkerState.INIT, WorkerState.FAILED])
+def test_a_group_that_is_not_well_fails_though_nobody_says_which_worker(state: WorkerState) -> None:
+    """Else the agent would hold on to it for ever, or begin round after round without a charge."""
+    agent = agent_with(lambda agent: RunResult(state))
+    result = agent.run()
+    assert agent.link.phases[-1] is AgentPhase.FAILED
+    assert [failure.message for failure in result.failures.values()] == [
+        f"the worker group is {state}, and its agent does not say why"
+    ]
+
+
 @pytest.fixture
 def usr1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGUSR1")
