@@ -180,6 +180,13 @@ def test_workers_are_told_of_the_signals_and_of_their_virtual_rank(cluster: Proc
     assert sorted(agent.out.read_text().splitlines()) == ["SIGTERM,SIGUSR1 0 0 0", "SIGTERM,SIGUSR1 1 0 1"]
 
 
+@pytest.mark.parametrize(("level", "says"), [("INFO", True), ("ERROR", False), ("nonsense", True)])
+def test_the_agent_says_as_much_as_loglevel_allows(cluster: ProcessCluster, level: str, says: bool) -> None:
+    agent = run(cluster, "--no-python", "true", LOGLEVEL=level)
+    assert agent.wait() == 0
+    assert ("round 0: rank 0 of 1" in agent.output) is says
+
+
 def test_another_interpreter(cluster: ProcessCluster) -> None:
     agent = run(cluster, "--python", "echo", cluster.worker("tell.py"), "--x")
     assert agent.wait() == 0
