@@ -103,11 +103,12 @@ class FileTimerServer:
         self._log_event("watchdog started", None)
 
     def close(self) -> None:
-        """Remove the pipe. What is in it has been for nothing."""
+        """Remove the pipe, unless something else is in its place. What is in it has been for nothing."""
+        if self._is_in_place():
+            with contextlib.suppress(OSError):
+                os.unlink(self.file_path)
         os.close(self._pipe)
         os.close(self._alarm.fd)
-        with contextlib.suppress(OSError):
-            os.unlink(self.file_path)
         self._log_event("watchdog stopped", None)
 
     def fds(self) -> list[int]:
@@ -134,6 +135,8 @@ class FileTimerServer:
         """Workers are being started. Until they are known nothing is read: what they write waits in the pipe."""
         self.forget_workers()
         self._discard()
+        if not self._is_in_place():
+            self._replace_pipe()
         self._workers = None
 
     def set_workers(self, pids: Mapping[int, int], first_rank: int) -> None:
@@ -192,6 +195,22 @@ class FileTimerServer:
             data = b""
         self._backlog = max(0, self._backlog - len(data)) if data else 0
         return self._cutter.feed(data)
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.lstat(self.file_path), os.fstat(self._pipe))
+        except OSError:
+            return False
+
+    def _replace_pipe(self) -> None:
+        """Who tidied up temporary files may have taken it: the workers that are started would look for it in vain."""
+        try:
+            pipe = _make_pipe(self.file_path)
+        except OSError as error:
+            logger.warning("there is no watchdog pipe at %s any more: %s", self.file_path, error.strerror)
+            return
+        os.close(self._pipe)
+        self._pipe = pipe
 
     def _discard(self) -> None:
         """Empty the pipe."""

@@ -64,6 +64,29 @@ def test_a_pass_does_not_wait_for_a_first_client(bench: Bench) -> None:
     assert not bench.is_due()
 
 
+def test_a_pipe_that_was_removed_is_there_again_for_the_next_workers(bench: Bench) -> None:
+    os.unlink(bench.server.file_path)
+    bench.server.await_workers()
+    bench.server.set_workers({0: ME}, 4)
+    bench.ask("a")
+    assert bench.is_due()
+    assert bench.look() == [(0, "a")]
+
+
+def test_what_is_in_the_pipes_place_is_told_and_not_removed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    path = Path(bench.server.file_path)
+    path.unlink()
+    path.write_text("somebody's")
+    bench.server.await_workers()
+    assert "something else than a watchdog's pipe is there" in caplog.text
+    bench.server.set_workers({0: ME}, 4)
+    assert bench.look() == []
+    bench.server.close()
+    assert path.read_text() == "somebody's"
+    path.unlink()
+    bench.server = FileTimerServer(str(path), 30)
+
+
 def test_an_expired_timer_is_found_told_and_counted_no_more(bench: Bench) -> None:
     bench.ask("a", 60)
     bench.ask("b")
