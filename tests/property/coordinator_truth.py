@@ -124,7 +124,7 @@ class Truth:
             return
         demand(not lease.expelled or lease.report.may_have_workers, "C8", f"{lease} is still quarantined")
         current = life.current
-        if current is None or current.stopping is None or not current.seats_lease(lease):
+        if current is None or current.stopping is None or life.recovering or not current.seats_lease(lease):
             return
         stuck = lease.report.unkillable_pids and lease.report.round == current.formed.round
         demand(not stuck or current.is_gone(lease), "C8", f"{lease} is still waited for")

@@ -14,10 +14,10 @@ def expected_action(life: LifeTruth, lease: LeaseTruth) -> Action:
         return Exit(life.outcome)
     if lease.drained:
         return Drain(life.spec.shutdown_timeout_ms)
-    if lease.expelled:
-        return Hold()
     if life.recovering:
         return Keep()
+    if lease.expelled:
+        return Hold()
     current = life.current
     if current is None or not current.seats_lease(lease):
         return Hold()
