@@ -35,7 +35,9 @@ def in_flags(refusal: Refusal) -> Refusal:
     job, agent = (_value(field, refusal.metadata[whose]) for whose in ("job", "agent"))
     name = field.removesuffix("_ms")
     what = f"{_PARTS.get(name, '')}{flag_of(name)}"
-    return replace(refusal, message=f"{what} is {job} in the job and {agent} here: all agents of a job must agree")
+    held = f"; {refusal.metadata['held']}" if "held" in refusal.metadata else ""
+    told = f"{what} is {job} in the job and {agent} here: all agents of a job must agree{held}"
+    return replace(refusal, message=told)
 
 
 def _value(field: str, text: str) -> str:

@@ -120,6 +120,28 @@ def test_one_run_after_another_is_a_fresh_one(cluster: ProcessCluster, port: int
     assert len(cluster.pids(COORDINATOR)) == 1
 
 
+def test_one_that_was_ended_by_ctrl_c_can_be_run_again_with_other_flags(cluster: ProcessCluster, port: int) -> None:
+    stop_file = cluster.folder / "stop"
+
+    def run(restarts: int) -> list[Process]:
+        line = ("--nnodes=2", f"--max-restarts={restarts}", cluster.worker("wait.py"))
+        names = (f"{name}-{restarts}" for name in ("first", "second"))
+        return [c10d(cluster, port, name, *line, WAIT_FOR=str(stop_file)) for name in names]
+
+    agents = run(3)
+    cluster.wait_for_round("none", 0)
+    ended = cluster.job("none")
+    for agent in agents:
+        agent.signal(signal.SIGINT)
+    assert [agent.wait() for agent in agents] == [128 + signal.SIGINT] * 2
+    stop_file.touch()
+    assert [agent.wait() for agent in run(1)] == [0, 0]
+    again = cluster.job("none")
+    assert again.uid != ended.uid
+    assert (again.round, again.spec.max_restarts, again.outcome.reason) == (0, 1, "ALL_SUCCEEDED")
+    assert len(cluster.pids(COORDINATOR)) == 1
+
+
 def test_it_ends_when_nobody_has_been_there_for_some_time(cluster: ProcessCluster, port: int) -> None:
     line = ("--nnodes=1", cluster.worker("wait.py"))
     stop_file = cluster.folder / "stop"

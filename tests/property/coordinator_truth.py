@@ -53,6 +53,7 @@ from rallypoint_coordinator.core.records import (
     NodeExpelled,
     NodeReadmitted,
     NodeSucceeded,
+    Record,
     RecoveryBegan,
     RecoveryEnded,
     RestartAsked,
@@ -159,6 +160,7 @@ class Truth:
         named = self.lives.get(hello.job_uid)
         self._lost = hello if self.history.is_lost(hello, stamp.revision, named) else None
         objection = self._objection(hello, stamp)
+        self._gives_up_what_nobody_wants(hello, objection, out)
         if welcome is None:
             demand(not out.records or not objection, "C2", f"{objection}, yet {out.records}")
             return
@@ -171,6 +173,26 @@ class Truth:
             self._note_report(life, self.leases.live_of(life.uid, hello.node), hello)
         if welcome.lease_id in self.leases.by_id:
             self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
+
+    def _gives_up_what_nobody_wants(self, hello: Hello, objection: str, out: Output) -> None:
+        """A life without nodes ends if, and only if, a new agent comes with another spec; that one begins a life."""
+        ended = [entry.job_uid for entry in out.records if _is_abandonment(entry.record)]
+        is_new = not (hello.job_uid or hello.lease_id or hello.observed.may_have_workers)
+        newest = next((life for life in reversed(self.lives.values()) if life.job == hello.job), None)
+        if not is_new or objection or self._lost is not None or newest is None:
+            demand(not ended, "C9", f"{ended} are given up for {hello}")
+            return
+        empty = newest.outcome is None and newest.current is None and not newest.recovering
+        unwanted = empty and newest.spec != hello.job_spec and not self._may_be_members(newest, hello)
+        expected = [newest.uid] if unwanted else []
+        demand(ended == expected, "C9", f"{ended} are given up for {hello}, and not {expected}")
+
+    def _may_be_members(self, life: LifeTruth, hello: Hello) -> bool:
+        """Whether a lease is live, or the agent had one and may never have heard so."""
+        ours = [lease for lease in self.leases.by_id.values() if lease.uid == life.uid]
+        newest = next((lease for lease in reversed(ours) if lease.node == hello.node), None)
+        unheard = newest is not None and newest.incarnation == hello.incarnation and newest.proof != "it left"
+        return unheard or any(not lease.gone for lease in ours)
 
     def _note_report(self, life: LifeTruth, lease: LeaseTruth | None, hello: Hello) -> None:
         if lease is not None and lease.incarnation == hello.incarnation:
@@ -415,3 +437,7 @@ class Truth:
                 gone = current.is_gone(lease)
                 in_time = gone or now_ms < end_ms or not current.seats_lease(lease)
                 demand(in_time, "C8", f"{lease} is still renewed, it had to stop by {end_ms}")
+
+
+def _is_abandonment(record: Record) -> bool:
+    return isinstance(record, JobDecided) and record.outcome.reason == "ABANDONED"

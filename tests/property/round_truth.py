@@ -272,6 +272,9 @@ class LifeTruth:
             case "JOIN_TIMEOUT":
                 waited_ms = now_ms - self.gathering_since_ms
                 return waited_ms >= self.spec.join_timeout_ms and self.current is None
+            case "ABANDONED":
+                # By whom, and that nobody was left, the cluster's truth has judged.
+                return outcome.state is JobState.FAILED and self.current is None
             case "RESTARTS_EXHAUSTED":
                 return self._failed_last() and self.charged == self.spec.max_restarts
             case "NO_RESTART_EXIT_CODE":

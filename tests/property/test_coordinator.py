@@ -202,6 +202,17 @@ class CoordinatorMachine(RuleBasedStateMachine):
         agent.node_spec = NodeSpec(local_world_size=size)
         agent.begin_anew()
 
+    @rule(nodes=st.sets(nodes, min_size=1), ended=st.booleans(), restarts=st.integers(0, 3))
+    def begin_anew_with_another_spec(self, nodes: set[str], ended: bool, restarts: int) -> None:
+        """As one who ends a run on its nodes, or on some, and begins it again with another command line."""
+        if ended:
+            for node in NODES:
+                self.fleet[node].leave()
+        for node in sorted(nodes):
+            agent = self.fleet.reborn(node)
+            agent.spec = replace(agent.spec, max_restarts=restarts)
+            agent.begin_anew()
+
     # --- what comes again, late, or from elsewhere
 
     @precondition(lambda self: self.world.history)

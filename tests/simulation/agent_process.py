@@ -13,7 +13,7 @@ from functools import partial
 from typing import assert_never
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import Assignment, Endpoint, JobSpec, WatchdogStatus, WorkerState
+from rallypoint.model import Assignment, Endpoint, WatchdogStatus, WorkerState
 from rallypoint_agent.core.effects import (
     CloseStore,
     Effect,
@@ -95,7 +95,7 @@ class AgentProcess:
         self.node = site.node
         self.clock = site.clock
         self.path = site.path
-        self.job_spec: JobSpec = site.job.spec
+        self.job_spec = site.job_spec
         self.node_spec = site.spec
         self.alive = True
         self.frozen = False
@@ -112,7 +112,7 @@ class AgentProcess:
             AgentConfig(
                 node=site.node,
                 local_world_size=site.spec.local_world_size,
-                job_spec=site.job.spec,
+                job_spec=site.job_spec,
                 connect_timeout_ms=CONNECT_TIMEOUT_MS,
                 start_ms=site.clock.now_ms(),
             )
@@ -134,7 +134,7 @@ class AgentProcess:
 
     def start(self) -> None:
         self._world.tell("=", self.name, "starts")
-        self._oracles.agents.started(self.name, self.job_spec)
+        self._oracles.agents.started(self.name, self.job, self.job_spec)
         self._oracles.leases.started(self.name, self.job_spec)
         self.link.start()
         self._step(TimeAdvanced())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from rallypoint.model import WatchdogStatus
@@ -28,6 +29,8 @@ KEEPALIVE_MS = (3_000, 20_000)
 FIRST_FAULT_MS = 500
 DOUBLES_MAX = 3
 LOSSES_MAX = 3
+RUNS_ANEW_MAX = 5
+RESTARTS_BELOW = 6
 TIMER_EXPIRES_CHANCE = 0.3
 
 
@@ -38,6 +41,7 @@ class Faults:
         self.injected: Counter[FaultKind] = Counter()
         self._options = setting.options
         self._workload = setting.workload
+        self._specs = setting.specs
         self._world = setting.world
         self._chances = {kind: setting.world.chance(f"fault/{kind}") for kind in setting.options.fault_weights}
         self._chance = setting.world.chance("fault")
@@ -67,6 +71,7 @@ class Faults:
             FaultKind.AGENT_AND_KEEPER_KILLED: self._kill_both,
             FaultKind.NODE_POWER_LOST: self._lose_power,
             FaultKind.NODE_DOUBLED: self._double,
+            FaultKind.RUN_ANEW: self._run_anew,
             FaultKind.PORTS_TAKEN: self._take_ports,
             FaultKind.WATCHDOG: self._watchdog,
         }
@@ -287,6 +292,21 @@ class Faults:
         copy = self._chance.choice(self._nodes).double(doubles + 1)
         self._nodes.append(copy)
         copy.start_after(0)
+        return True
+
+    def _run_anew(self) -> bool:
+        """Somebody ends a job by Ctrl-C on its nodes, perhaps not on all, and runs it again with another spec."""
+        if self.injected[FaultKind.RUN_ANEW] >= RUNS_ANEW_MAX:
+            return False
+        job = self._chance.choice(self._options.jobs)
+        spec = self._specs.get(job.name, job.spec)
+        fewer_or_more = replace(spec, max_restarts=(spec.max_restarts + 1) % RESTARTS_BELOW)
+        self._specs[job.name] = self._chance.choice((fewer_or_more, replace(spec, max_nodes=spec.max_nodes + 1)))
+        self._world.tell("!", job.name, f"is run anew with {self._specs[job.name]}")
+        share = self._chance.choice((0.7, 1.0, 1.0))
+        for node in self._nodes:
+            if node.job is job and node.process is not None and self._chance.happens(share):
+                node.process.signal(signal.SIGINT)
         return True
 
     def _take_ports(self) -> bool:

@@ -63,6 +63,7 @@ class Node:
         site = Site(
             job=self.job,
             node=self.name,
+            job_spec=self._setting.specs.get(self.job.name, self.job.spec),
             spec=NodeSpec(local_world_size=options.local_world_size, node_rank=options.node_rank, role=options.role),
             path=self.path,
             clock=self._clock,

@@ -38,6 +38,7 @@ class FaultKind(StrEnum):
     AGENT_AND_KEEPER_KILLED = "agent and keeper killed"
     NODE_POWER_LOST = "node power lost"
     NODE_DOUBLED = "node name used twice"
+    RUN_ANEW = "ended and run anew with another spec"
     PORTS_TAKEN = "no port to be had"
     WATCHDOG = "watchdog news"
 
@@ -79,6 +80,9 @@ DISK_KINDS = frozenset(
 
 LOST_JOURNAL_CHANCE = 0.06
 """Rare, since the oracles have to allow for more from then on."""
+
+COMMON_CHANCE, RUN_ANEW_CHANCE = 0.5, 0.2
+"""What is run anew so often seldom comes to its end."""
 
 SHORTEST_LEASE_MS = 8_000
 CALM_LEASE_MS = 15_000
@@ -277,7 +281,8 @@ def _draw_faults(draw: _Draw) -> dict[FaultKind, int]:
         if kind is FaultKind.LOST_JOURNAL:
             continue
         chance = draw[f"fault {kind}"]
-        if chance.happens(0.5) if chosen is None else kind in chosen:
+        probability = RUN_ANEW_CHANCE if kind is FaultKind.RUN_ANEW else COMMON_CHANCE
+        if chance.happens(probability) if chosen is None else kind in chosen:
             weights[kind] = chance.between(1, 5)
     return weights
 

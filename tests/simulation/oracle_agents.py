@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import FENCE_MARGIN_MS, NO_VERSION, JobSpec, Version
+from rallypoint.model import FENCE_MARGIN_MS, NO_VERSION, Drain, Exit, JobSpec, Version
 from rallypoint_agent.core.effects import Effect, Finish, FinishKind, Report, Say, StartWorkers, StopWorkers
 from rallypoint_agent.core.events import (
     Attached,
@@ -32,9 +32,12 @@ from simulation.world import Violation, World
 class AgentTruth:
     """Of one incarnation. ``base_ms``: what its fence counts from, on its own clock, by what it was told."""
 
+    job: str
     spec: JobSpec
     heard_ms: int
     job_uid: str = ""
+    ended_uid: str = ""
+    """The life that told it to go: it may have been attached to another one since, before it looked."""
     contact_ms: int = 0
     base_ms: int = 0
     acted: Version = NO_VERSION
@@ -51,8 +54,8 @@ class AgentOracle:
         self._journal = journal
         self._agents: dict[str, AgentTruth] = {}
 
-    def started(self, incarnation: str, spec: JobSpec) -> None:
-        self._agents[incarnation] = AgentTruth(spec=spec, heard_ms=self._world.now_ms)
+    def started(self, incarnation: str, job: str, spec: JobSpec) -> None:
+        self._agents[incarnation] = AgentTruth(job=job, spec=spec, heard_ms=self._world.now_ms)
 
     def heard(self, incarnation: str) -> None:
         """Anything at all came from the coordinator."""
@@ -107,6 +110,8 @@ class AgentOracle:
         if version <= agent.acted:
             raise Violation("A2", f"{incarnation} acts on {event.directive} after {agent.acted}")
         agent.acted = version
+        if isinstance(event.directive.action, Exit | Drain):
+            agent.ended_uid = agent.ended_uid or event.directive.job_uid
 
     def _reported(self, incarnation: str, agent: AgentTruth, report: Report) -> None:
         if report.observed.version < agent.reported:
@@ -138,12 +143,12 @@ class AgentOracle:
         if group is not None and group.live and not unkillable:
             raise Violation("A4", f"{incarnation} finishes while its workers are alive")
         silent_ms = self._world.now_ms - agent.heard_ms
-        ok = False
+        ok, told_by = False, agent.ended_uid or agent.job_uid
         match finish.kind:
             case FinishKind.DECIDED:
-                ok = finish.outcome in self._journal.outcomes[agent.job_uid]
+                ok = finish.outcome in self._journal.outcomes[told_by]
             case FinishKind.DRAINED:
-                ok = agent.job_uid in self._journal.drained
+                ok = told_by in self._journal.drained
             case FinishKind.UNKILLABLE:
                 ok = unkillable
             case FinishKind.SIGNALLED:
@@ -167,10 +172,12 @@ class AgentOracle:
         return max(agent.spec.join_timeout_ms, agent.spec.coordinator_outage_ms)
 
     def _is_refused_rightly(self, incarnation: str, node: str, agent: AgentTruth) -> bool:
-        """Another incarnation must have the node's name, or the life must be forgotten, or records be lost."""
+        """Another has the node's name, the job has another spec, or the life is forgotten; or records are lost."""
         reason = agent.refusal.reason if agent.refusal is not None else None
         if reason in LOST_REFUSALS and self._journal.lost:
             return True
+        if reason is Reason.SPEC_MISMATCH:
+            return self._journal.has_other_spec(agent.job, agent.spec)
         if reason is Reason.UNKNOWN_LIFE:
             return agent.job_uid in self._journal.forgotten
         if reason is not Reason.NODE_NAME_IN_USE:

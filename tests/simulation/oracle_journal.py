@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from rallypoint.model import Endpoint, JobState, Outcome
+from rallypoint.model import Endpoint, JobSpec, JobState, Outcome
 from rallypoint_coordinator.core.records import (
     CoordinatorStarted,
     Entry,
@@ -65,6 +65,8 @@ class JournalOracle:
         self._cluster_id = ""
         self._clusters: set[str] = set()
         self._rereads = False
+        self._abandoned: LifeTruth | None = None
+        """What the last record gave up."""
         self._used_endpoints: set[Endpoint] = set()
         self._rounds_ever: defaultdict[str, list[RoundTruth]] = defaultdict(list)
 
@@ -84,12 +86,18 @@ class JournalOracle:
     def undecided(self) -> int:
         return sum(life.outcome is None and uid not in self.forgotten for uid, life in self.lives.items())
 
+    def has_other_spec(self, job: str, spec: JobSpec) -> bool:
+        """Whether there is, or was, a life of the job that an agent with this one could not join."""
+        lives = (life for history in (self.history, *self.lost) for life in history.lives.values())
+        return any(life.job == job and life.spec != spec for life in lives)
+
     def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
         """Only this is left of it: C1 begins anew after it, and nobody knows yet."""
         self.lost.append(self.history)
         self.history = History()
         self._epoch, self._cluster_id = 0, ""
         self._used_endpoints.clear()
+        self._abandoned = None
         self._rereads = True
         for revision, entry in left:
             self.durable(entry, revision)
@@ -107,11 +115,12 @@ class JournalOracle:
         self.history.revision = revision
         record, uid = entry.record, entry.job_uid
         self._demand_end_of_partial(uid, record)
+        self._demand_another(entry)
         match record:
             case CoordinatorStarted():
                 self._started(record)
             case JobCreated():
-                self._created(uid, record)
+                self._created(entry, record)
             case MemberJoined():
                 self._joined(self.lives[uid], record, revision)
             case LeaseRevoked():
@@ -155,12 +164,13 @@ class JournalOracle:
         self._epoch, self._cluster_id = record.epoch, record.cluster_id
         self._clusters.add(record.cluster_id)
 
-    def _created(self, uid: str, record: JobCreated) -> None:
+    def _created(self, entry: Entry, record: JobCreated) -> None:
+        uid = entry.job_uid
         gave_way = self.lost and uid in self.forgotten
         if uid in self.lives and not gave_way:
             raise Violation("C1", f"life {uid} is created twice")
         self.forgotten.discard(uid)
-        self.lives[uid] = LifeTruth(record.spec)
+        self.lives[uid] = LifeTruth(entry.job, record.spec)
 
     # --- what was lost
 
@@ -342,8 +352,25 @@ class JournalOracle:
                 raise Violation("C9", f"{uid} succeeded, but not all nodes did")
         elif record.outcome.reason == "RESTARTS_EXHAUSTED":
             self._check_exhausted(uid, life, last)
+        elif record.outcome.reason == "ABANDONED":
+            self._check_abandoned(uid, life, last)
         elif record.outcome.reason not in ("JOIN_TIMEOUT", "NO_RESTART_EXIT_CODE", "CANCELLED"):
             raise Violation("C9", f"{uid} failed for no known reason: {record.outcome}")
+
+    def _check_abandoned(self, uid: str, life: LifeTruth, last: RoundTruth | None) -> None:
+        if life.live or life.recovers or (last is not None and last.ended is None):
+            raise Violation("C9", f"{uid} is given up with live leases {life.live} and {last}")
+        self._abandoned = life
+
+    def _demand_another(self, entry: Entry) -> None:
+        """What gives a life up is another one of its name, which wants something else, and follows at once."""
+        life, self._abandoned = self._abandoned, None
+        if life is None:
+            return
+        record = entry.record
+        follows = isinstance(record, JobCreated) and entry.job == life.job and record.spec != life.spec
+        if not follows and not isinstance(record, CoordinatorStarted):
+            raise Violation("C9", f"{life.job} was given up, and not for {entry}")
 
     def _forgotten(self, uid: str, life: LifeTruth) -> None:
         gives_way = self.lost and life.last is None

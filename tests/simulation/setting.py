@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rallypoint.model import JobSpec
 from simulation.network import Network
 from simulation.options import Options
 from simulation.oracles import Oracles
@@ -18,3 +19,5 @@ class Setting:
     network: Network
     oracles: Oracles
     workload: Workload
+    specs: dict[str, JobSpec] = field(default_factory=dict)
+    """What a job's command line says now, if it was changed since the job was drawn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rallypoint.model import NodeSpec
+from rallypoint.model import JobSpec, NodeSpec
 from simulation.network import Path
 from simulation.options import JobOptions
 from simulation.world import Clock
@@ -27,10 +27,14 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What an agent process finds on its node. ``wall_skew_ms``: how wrong the time of day is there."""
+    """What an agent process finds on its node. ``wall_skew_ms``: how wrong the time of day is there.
+
+    ``job_spec`` is what its command line says, ``job`` what the job was drawn with.
+    """
 
     job: JobOptions
     node: str
+    job_spec: JobSpec
     spec: NodeSpec
     path: Path
     clock: Clock

@@ -31,6 +31,7 @@ class RoundTruth:
 class LifeTruth:
     """``round_floor``: the highest round that agents said they hold. ``recovers``: its agents are being asked."""
 
+    job: str
     spec: JobSpec
     live: dict[str, int] = field(default_factory=dict)
     """Node -> its live lease."""

@@ -324,7 +324,8 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 @_typing.final
 class JobSpec(_message.Message):
     """What every agent of a job must agree on. The first agent's JobSpec is the job's; an agent whose JobSpec differs is
-    refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values. A duration that is not set
+    refused with FAILED_PRECONDITION, reason SPEC_MISMATCH, naming the field and both values: but if no node of the job is
+    left, no round runs and a fresh agent comes, the job fails with ABANDONED, and the agent's begins. A duration that is not set
     has its default, but for lease_ttl; one that is set to 0 is 0. Two specs are compared with their defaults filled in, lists
     in their order. Every duration is 0 to 365 days unless its field says less;
     fence_grace is at most 1799 s.
@@ -789,7 +790,7 @@ class Outcome(_message.Message):
     """JOB_STATE_SUCCEEDED, JOB_STATE_FAILED or JOB_STATE_CANCELLED."""
     reason: _builtins.str
     """A machine word, UPPER_SNAKE_CASE: ALL_SUCCEEDED, RESTARTS_EXHAUSTED, NO_RESTART_EXIT_CODE, JOIN_TIMEOUT,
-    LOOPBACK_ENDPOINT, CANCELLED.
+    LOOPBACK_ENDPOINT, CANCELLED, ABANDONED (no node was left, and one came that wants another JobSpec).
     """
     message: _builtins.str
     """A sentence for people. At most 4 KiB."""

@@ -12,7 +12,8 @@ from typing import assert_never
 
 import rallypoint
 from rallypoint.errors import Reason, Refusal
-from rallypoint_coordinator.core import handlers, requests
+from rallypoint.model import Hello
+from rallypoint_coordinator.core import handlers, lineage, requests
 from rallypoint_coordinator.core.attachment import enter
 from rallypoint_coordinator.core.directory import Directory, Retention
 from rallypoint_coordinator.core.effects import Answer, Output, RefuseStream, SendLeaseStale
@@ -28,10 +29,9 @@ from rallypoint_coordinator.core.events import (
     StreamClosed,
     TimeAdvanced,
 )
-from rallypoint_coordinator.core.history import Lost
-from rallypoint_coordinator.core.lineage import unknown_life
+from rallypoint_coordinator.core.history import Known, Lost
 from rallypoint_coordinator.core.rearm import rearm
-from rallypoint_coordinator.core.records import CoordinatorStarted, Entry
+from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobDecided
 from rallypoint_coordinator.core.settling import settle
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Life
@@ -154,6 +154,8 @@ class Cluster:
         hello = event.hello
         named = self.lives.get(hello.job_uid)
         known = self._directory.history.judge(hello, stamp, named.facts if named is not None else None)
+        if isinstance(known, Known):
+            self._decide_abandoned(hello, stamp, out)
         life = known if isinstance(known, Refusal) else enter(self._directory, event, known, stamp, out)
         if isinstance(life, Refusal):
             out.effects.append(RefuseStream(event.stream, life))
@@ -165,6 +167,15 @@ class Cluster:
         if lease_id is not None:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)
+
+    def _decide_abandoned(self, hello: Hello, stamp: Stamp, out: Output) -> None:
+        """Not for a Hello that shows that records are lost: then it is not known who is left."""
+        current = self.current(hello.job)
+        outcome = lineage.abandoned(hello, current)
+        if current is not None and outcome is not None:
+            step = Step(current, stamp, self._identity(), out)
+            step.record(JobDecided(outcome=outcome))
+            self._finish(step)
 
     def _from_holder(
         self,
@@ -212,7 +223,7 @@ class Cluster:
     def _gone_reported(self, event: GoneReported, stamp: Stamp, out: Output) -> None:
         life = self.lives.get(event.job_uid)
         if life is None or life.facts.job != event.job:
-            out.effects.append(Answer(event.call, unknown_life(event.job, event.job_uid, "job_uid")))
+            out.effects.append(Answer(event.call, lineage.unknown_life(event.job, event.job_uid, "job_uid")))
             return
         step = Step(life, stamp, self._identity(), out)
         was_news = handlers.gone_reported(step, event.lease_id, event.incarnation, event.message)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import NO_ROUND, Hello, JobState
-from rallypoint_coordinator.core.membership import spec_mismatch
+from rallypoint.model import NO_ROUND, Hello, JobState, Outcome
+from rallypoint_coordinator.core.membership import first_difference, spec_mismatch
 from rallypoint_coordinator.core.records import GoneReason
 from rallypoint_coordinator.core.state import Life
 
@@ -50,6 +50,29 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
     if open_life is not None and _has_round(open_life):
         return _taken_name(hello, open_life)
     return Revive(open_life)
+
+
+def abandoned(hello: Hello, current: Life | None) -> Outcome | None:
+    """How the newest life of the name ends as a new agent comes with another JobSpec; None: it does not.
+
+    It does if nobody is left who wants the old one. Who comes with the same goes on with it: nodes that were preempted
+    all at once leave as if they were told to, and have spent no restart.
+    """
+    if current is None or current.facts.state is not JobState.GATHERING or current.facts.live_count > 0:
+        return None
+    is_new = not hello.job_uid and hello.lease_id == 0 and not hello.observed.may_have_workers
+    if not is_new or _is_member(current, hello):
+        return None
+    found = first_difference(current.facts.spec, hello.job_spec)
+    if found is None:
+        return None
+    return Outcome(
+        state=JobState.FAILED,
+        reason="ABANDONED",
+        message=(
+            f"no node was left, and {hello.node} came with another spec: {found.field} {found.theirs}, not {found.ours}"
+        ),
+    )
 
 
 def _is_member(life: Life, hello: Hello) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Capability, Hello, JobSpec, JobState
@@ -60,7 +62,7 @@ def admit(life: Life, hello: Hello, now_ms: int, *, lost: bool = False) -> Join 
     """Judge a Hello to this life. ``lost``: it comes from a history that was lost; then it must name no lease."""
     mismatch = spec_mismatch(life.facts.spec, hello.job_spec)
     if mismatch is not None:
-        return mismatch
+        return _until_when(mismatch, life, now_ms)
     brings_round = lost and life.facts.state is JobState.RECOVERING and hello.observed.assignment is not None
     member = life.facts.members.get(hello.node)
     if member is None or member.gone is not None:
@@ -124,16 +126,45 @@ def is_suspect(spec: JobSpec, presence: Presence, now_ms: int) -> bool:
     return presence.stream is None or overdue_ms > 2 * spec.heartbeat_interval_ms + SUSPECT_MARGIN_MS
 
 
-def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:
-    """The first field in which two JobSpecs differ, with both values."""
+class Difference(NamedTuple):
+    """A field of a JobSpec, with the job's value and an agent's."""
+
+    field: str
+    ours: object
+    theirs: object
+
+
+def first_difference(ours: JobSpec, theirs: JobSpec) -> Difference | None:
+    """The first field in which two JobSpecs differ."""
     for spec_field in fields(JobSpec):
         name = spec_field.name
         job_value, agent_value = getattr(ours, name), getattr(theirs, name)
         if job_value != agent_value:
-            return Refusal(
-                reason=Reason.SPEC_MISMATCH,
-                message=f"the job has {name} = {job_value}, this agent says {agent_value}",
-                field=f"hello.job_spec.{name.removesuffix('_ms')}",
-                metadata={"field": name, "job": str(job_value), "agent": str(agent_value)},
-            )
+            return Difference(name, job_value, agent_value)
     return None
+
+
+def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:
+    """Names the first field in which two JobSpecs differ, with both values."""
+    found = first_difference(ours, theirs)
+    if found is None:
+        return None
+    return Refusal(
+        reason=Reason.SPEC_MISMATCH,
+        message=f"the job has {found.field} = {found.ours}, this agent says {found.theirs}",
+        field=f"hello.job_spec.{found.field.removesuffix('_ms')}",
+        metadata={"field": found.field, "job": str(found.ours), "agent": str(found.theirs)},
+    )
+
+
+def _until_when(mismatch: Refusal, life: Life, now_ms: int) -> Refusal:
+    """The same, and how long a silent agent holds the job to its spec. O(1): a whole fleet may come with another."""
+    newest = next(reversed(life.watch.heard), None)
+    if newest is None or life.facts.outcome is not None:
+        return mismatch
+    presence = life.presences[newest]
+    if not is_suspect(life.facts.spec, presence, now_ms):
+        return mismatch
+    left_s = math.ceil((life.watch.leases.of(newest) - now_ms) / 1000)
+    held = f"{presence.node} was heard last, and its lease ends in {left_s} s"
+    return replace(mismatch, message=f"{mismatch.message}; {held}", metadata={**mismatch.metadata, "held": held})

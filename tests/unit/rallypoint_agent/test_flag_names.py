@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rallypoint.errors import Reason, Refusal
@@ -47,6 +49,13 @@ def mismatch(field: str, job: object, agent: object) -> Refusal:
 )
 def test_a_mismatch_is_told_in_flags_and_their_values(field: str, job: object, agent: object, told: str) -> None:
     assert in_flags(mismatch(field, job, agent)).message == f"{told}: all agents of a job must agree"
+
+
+def test_who_holds_the_job_to_its_spec_is_still_told() -> None:
+    refusal = mismatch("max_restarts", 0, 7)
+    held = "a was heard last, and its lease ends in 12 s"
+    told = in_flags(replace(refusal, metadata={**refusal.metadata, "held": held}))
+    assert told.message.endswith(f": all agents of a job must agree; {held}")
 
 
 def test_what_else_is_refused_and_what_lacks_the_values_stays_as_it_is() -> None:

@@ -29,6 +29,14 @@ class TestDoor:
         assert refusal.field == "hello.job_spec.max_restarts"
         assert refusal.metadata == {"field": "max_restarts", "job": "1", "agent": "5"}
 
+    def test_a_silent_holder_of_the_job_to_its_spec_is_named_and_until_when(self, script: Script) -> None:
+        script.attached("a", PAIR)[0].break_stream()
+        script.advance(20_000)
+        out = script.agent("b", replace(PAIR, max_restarts=5)).attach()
+        refusal = effects_of(out, RefuseStream)[0].refusal
+        assert refusal.metadata["held"] == "a was heard last, and its lease ends in 12 s"
+        assert refusal.message.endswith(f"this agent says 5; {refusal.metadata['held']}")
+
     def test_who_hosts_the_store_must_agree(self, script: Script) -> None:
         script.attached("a", replace(PAIR, store_host=StoreHost.AGENT))
         out = script.agent("b", PAIR).attach()

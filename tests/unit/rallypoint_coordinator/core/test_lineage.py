@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Version
-from rallypoint_coordinator.core.effects import RefuseStream, SendWelcome
+from rallypoint.model import AgentPhase, Capability, JobSpec, JobState, Observed, Version
+from rallypoint_coordinator.core.effects import Explain, RefuseStream, SendWelcome
 from rallypoint_coordinator.core.events import Request
 from rallypoint_coordinator.core.records import RoundEnded
 from support.coordinator_script import Agent, Script, effects_of, kinds, outcome_told
@@ -83,6 +84,111 @@ class TestLostWelcome:
             agent.report(AgentPhase.SUCCEEDED)
         a.reborn().attach()
         assert script.lives_begun == 2
+
+
+class TestAbandoned:
+    """A life that nobody is left in gives way to who wants another job under its name."""
+
+    OTHER = JobSpec(min_nodes=2, max_nodes=3)
+
+    def test_the_life_is_decided_and_another_begins_in_the_same_step(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.leave()
+        b.leave()
+        old = script.life.facts
+        out = script.agent("c", self.OTHER).attach()
+        assert kinds(out) == ["JobDecided", "JobCreated", "MemberJoined"]
+        assert old.outcome is not None
+        assert (old.outcome.state, old.outcome.reason) == (JobState.FAILED, "ABANDONED")
+        assert old.outcome.message == "no node was left, and c came with another spec: max_nodes 3, not 2"
+        explained = effects_of(out, Explain)
+        assert [(effect.job_uid, effect.reason) for effect in explained] == [
+            ("uid0", "ABANDONED"),
+            ("uid1", "WAITING_FOR_NODES"),
+        ]
+        assert (script.life.facts.uid, script.life.facts.spec) == ("uid1", self.OTHER)
+
+    def test_the_one_that_is_given_up_is_waited_for_no_longer(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        a.leave()
+        c = script.agent("c", self.OTHER)
+        c.attach()
+        c.leave()
+        script.advance(PAIR.join_timeout_ms - 1)
+        assert kinds(script.advance(1)) == ["JobDecided"], "that is the second life's join timeout"
+        assert script.next_deadline_ms is None
+
+    def test_however_its_members_have_gone(self, script: Script) -> None:
+        a, b = script.running("ab", PAIR)
+        a.obituary()
+        b.break_stream()
+        script.advance(32_000)
+        assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
+
+    def test_the_same_spec_goes_on_with_what_was_spent(self, script: Script) -> None:
+        agents = script.running("ab", replace(PAIR, max_restarts=3))
+        agents[0].fail()
+        agents[1].clear()
+        for agent in agents:
+            agent.run()
+            agent.leave()
+        assert kinds(agents[0].reborn().attach()) == ["MemberJoined"]
+        assert (script.life.facts.uid, script.life.facts.restart_count) == ("uid0", 1)
+
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_not_while_a_lease_is_live(self, script: Script, silent: bool) -> None:
+        a, b = script.running("ab", PAIR)
+        a.leave()
+        b.clear()
+        if silent:
+            b.break_stream()
+        assert refused(script.agent("c", self.OTHER)) is Reason.SPEC_MISMATCH
+        assert script.life.facts.outcome is None
+
+    def test_not_while_what_workers_left_behind_is_waited_for(self, script: Script) -> None:
+        a = script.agent("a", JobSpec())
+        a.capabilities -= {Capability.KILLS_TREES}
+        a.attach()
+        a.run()
+        a.leave()
+        assert script.life.facts.state is JobState.STOPPING
+        assert refused(script.agent("c", self.OTHER)) is Reason.SPEC_MISMATCH
+
+    def test_not_while_its_records_are_asked_for(self, script: Script) -> None:
+        a, _ = lost_pair(script)
+        a.attach()
+        a.leave()
+        assert (script.life.facts.state, script.life.facts.live_count) == (JobState.RECOVERING, 0)
+        assert refused(script.agent("c", self.OTHER)) is Reason.SPEC_MISMATCH
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"job_uid": "uid0"},
+            {"lease_id": 3},
+            {"observed": Observed(phase=AgentPhase.RUNNING)},
+            {"highest_version": Version(9, 9)},
+        ],
+    )
+    def test_not_for_who_is_no_new_agent(self, script: Script, changes: dict[str, Any]) -> None:
+        (a,) = script.attached("a", PAIR)
+        a.leave()
+        assert refused(script.agent("c", self.OTHER), **changes) is Reason.SPEC_MISMATCH
+        assert script.life.facts.outcome is None
+
+    def test_not_for_a_member_of_it_that_never_had_an_answer(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        a.break_stream()
+        script.advance(32_000)
+        a.welcome = None
+        assert refused(a, job_spec=self.OTHER) is Reason.SPEC_MISMATCH
+        assert script.life.facts.outcome is None
+
+    def test_after_a_restart_of_the_coordinator_as_before(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        a.leave()
+        script.restart()
+        assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
 
 
 class TestLost:
