@@ -96,6 +96,7 @@ class Truth:
                 life.current.stop_since_ms = life.current.start_since_ms = stamp.at_ms
                 life.current.started.clear()
                 life.current.all_gone_ms = None
+        self._note_time(stamp)
         self._came_out(out, stamp)
 
     def stepped(self, event: Event, stamp: Stamp, out: Output, *, heard: bool) -> None:
