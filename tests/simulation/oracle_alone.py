@@ -56,7 +56,7 @@ class AloneOracle:
         if isinstance(event, AgentAttached):
             self._job_of_stream[event.stream] = event.hello.job
         if isinstance(event, TimeAdvanced):
-            for name in self._clusters:
+            for name in list(self._clusters):
                 self._must_agree(name, event, stamp, output)
             self._forbid_others(output, set(self._names))
         else:
@@ -74,6 +74,10 @@ class AloneOracle:
     def _must_agree(self, name: str, event: Event, stamp: Stamp, output: Output) -> None:
         own = [entry for entry in output.records if entry.job == name]
         before = output.records.index(own[0]) if own else 0
+        if output.records[before : before + len(own)] != own:
+            # Two lives of the job, and another's between them: its records have other revisions here.
+            del self._clusters[name]
+            return
         alone = self._clusters[name].step(event, _later(stamp, before))
         forgotten = [entry for entry in own if isinstance(entry.record, LifeForgotten)]
         if alone.records != own and not forgotten:
