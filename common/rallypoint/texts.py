@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from typing import Literal
 
 
@@ -21,6 +22,17 @@ def cut(text: str, most: int, keep: Literal["start", "end"] = "start") -> str:
 def counted(number: int, noun: str) -> str:
     """``1 node``, ``2 nodes``: of nouns whose plural ends in s."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def spans(numbers: Iterable[int]) -> list[str]:
+    """``["0-2", "5"]`` for 0, 1, 2 and 5."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return [str(low) if low == high else f"{low}-{high}" for low, high in found]
 
 
 def signal_name(number: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
 from rallypoint.model import JobState, WorkerFailure
-from rallypoint.texts import cut, signal_name
+from rallypoint.texts import cut, signal_name, spans
 from rallypoint_agent.core.effects import Finish, FinishKind
 
 MAX_ERROR_FILE_BYTES = 4 << 20
@@ -125,15 +125,9 @@ def exit_in_words(exit_code: int) -> str:
 
 def ranks_in_words(ranks: Iterable[int]) -> str:
     """ "rank 3", or "ranks 0-2, 5"."""
-    spans: list[list[int]] = []
-    for rank in sorted(set(ranks)):
-        if spans and rank == spans[-1][1] + 1:
-            spans[-1][1] = rank
-        else:
-            spans.append([rank, rank])
-    text = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in spans)
-    many = len(spans) > 1 or (spans and spans[0][0] != spans[0][1])
-    return f"{'ranks' if many else 'rank'} {text}"
+    found = spans(ranks)
+    many = len(found) > 1 or any("-" in span for span in found)
+    return f"{'ranks' if many else 'rank'} {', '.join(found)}"
 
 
 def exit_status(finish: Finish) -> int:

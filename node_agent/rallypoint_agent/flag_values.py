@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 
 from rallypoint.durations import duration_ms, timeout_ms
-from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX, PORT_DEFAULT
+from rallypoint.endpoints import parse_endpoint
+from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX
 from rallypoint.model import Endpoint, ScaleUp
 from rallypoint_agent.accelerators import gpu_count, xpu_count
 from rallypoint_agent.numa import AffinityMode
@@ -94,23 +94,12 @@ def texts(given: str) -> tuple[str, ...]:
 
 
 def endpoints(given: str) -> tuple[Endpoint, ...]:
-    return tuple(_endpoint(item.strip(), port) for item in given.split(","))
+    return tuple(Endpoint(*parse_endpoint(item)) for item in given.split(","))
 
 
 def meeting_endpoints(given: str) -> tuple[Endpoint, ...]:
     """The same, but for torchrun's port 0, which is any free one."""
-    return tuple(_endpoint(item.strip(), _port_or_any) for item in given.split(","))
-
-
-def _endpoint(given: str, read_port: Callable[[str], int]) -> Endpoint:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+)(?::([0-9]+))?", given)
-    if found is None:
-        raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
-    return Endpoint(found[1].strip("[]"), read_port(found[2] or str(PORT_DEFAULT)))
-
-
-def _port_or_any(given: str) -> int:
-    return 0 if whole(given) == 0 else port(given)
+    return tuple(Endpoint(*parse_endpoint(item, least_port=0)) for item in given.split(","))
 
 
 def port(given: str) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from rallypoint.endpoints import target as target
+
 _FORCED = {
     # We never fork in a process that has gRPC in it, and its fork handlers complain when others do.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
@@ -45,12 +47,6 @@ def scrubbed_environ() -> dict[str, str]:
         else:
             environ[name] = value
     return environ
-
-
-def target(endpoint: tuple[str, int]) -> str:
-    """Host and port as gRPC wants them: an IPv6 address goes into brackets."""
-    host, port = endpoint
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def channel_options(*, use_proxy: bool) -> Sequence[tuple[str, int]]:

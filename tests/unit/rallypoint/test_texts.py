@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rallypoint.texts import counted, cut, signal_name
+from rallypoint.texts import counted, cut, signal_name, spans
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_signals_have_names() -> None:
 @pytest.mark.parametrize(("number", "said"), [(0, "0 nodes"), (1, "1 node"), (2, "2 nodes")])
 def test_one_is_no_plural(number: int, said: str) -> None:
     assert counted(number, "node") == said
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"), [([], []), ([3], ["3"]), ([5, 1, 0, 2, 2], ["0-2", "5"]), ([1, 2], ["1-2"])]
+)
+def test_numbers_in_a_row_are_a_span(numbers: list[int], said: list[str]) -> None:
+    assert spans(numbers) == said
