@@ -1,0 +1,106 @@
+"""The entry points of the commands. Each takes its arguments and returns one of :mod:`~rallypoint.commands.exits`."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from rallypoint.commands import exits
+from rallypoint.commands.arguments import add_reason, parser_of
+
+if TYPE_CHECKING:
+    from rallypoint.commands.session import Session
+
+_JOB = ("JOB", "the job's name (--rdzv-id)")
+_NODE = ("NODE", "the node's name, as rallypoint nodes JOB lists it")
+
+
+def jobs(argv: Sequence[str]) -> int:
+    """List all jobs."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.jobs import show_jobs
+
+        show_jobs(session)
+
+    return run(parser_of("jobs", "List all jobs, by name."), argv, act)
+
+
+def status(argv: Sequence[str]) -> int:
+    """Say how a job is."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.status import show_status
+
+        show_status(session)
+
+    description = "Say how a job is: its state and why, its round, its restarts, its nodes, and its last failure."
+    return run(parser_of("status", description, _JOB), argv, act)
+
+
+def nodes(argv: Sequence[str]) -> int:
+    """List a job's nodes."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.nodes import show_nodes
+
+        show_nodes(session)
+
+    description = "List a job's nodes, by name: what they are to the job, their ranks, and when they were last heard."
+    return run(parser_of("nodes", description, _JOB), argv, act)
+
+
+def cancel(argv: Sequence[str]) -> int:
+    """End a job."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.requests import cancel
+
+        cancel(session)
+
+    parser = parser_of("cancel", "End a job: its workers get SIGTERM and their grace. It may be repeated.", _JOB)
+    add_reason(parser)
+    return run(parser, argv, act)
+
+
+def restart(argv: Sequence[str]) -> int:
+    """End the round that runs and form the next one."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.requests import restart
+
+        restart(session)
+
+    description = "Stop the workers of the round that runs, and form the next round. No restart is spent."
+    parser = parser_of("restart", description, _JOB)
+    add_reason(parser)
+    return run(parser, argv, act)
+
+
+def drain(argv: Sequence[str]) -> int:
+    """Have a node leave its job."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.requests import drain
+
+        drain(session)
+
+    description = "Have a node leave its job, which goes on without it. No restart is spent. It may be repeated."
+    parser = parser_of("drain", description, _JOB, _NODE)
+    add_reason(parser)
+    return run(parser, argv, act)
+
+
+def run(parser: ArgumentParser, argv: Sequence[str], act: Callable[[Session], None]) -> int:
+    """Read the arguments, and act on them. Only then is gRPC imported."""
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed what there is to say
+        return stop.code if isinstance(stop.code, int) else exits.USAGE
+    # Else it may write lines of its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from rallypoint.commands.session import run_session
+
+    return run_session(parser.prog, arguments, act)

@@ -1,0 +1,112 @@
+"""``rallypoint status``: one job at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rallypoint.commands.jobs import job_state, restart_limit
+from rallypoint.commands.nodes import ask_nodes, ask_workers, is_well, nodes_text
+from rallypoint.commands.output import Paint, plain
+from rallypoint.commands.session import Session
+from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, moment, one_line
+from rallypoint.texts import counted, signal_name
+from rallypoint.v1 import job_service_pb2 as pb
+from rallypoint.v1 import types_pb2
+
+NODES_SHOWN = 24
+"""Of a job with more nodes only those are shown of which there is something to be said, and so many of them."""
+
+TRACEBACK_LINES = 12
+
+_INDENT = 14
+
+
+def show_status(session: Session) -> None:
+    request = pb.GetJobRequest(name=f"jobs/{session.arguments.job}")
+    answer = session.connection.ask(session.connection.jobs.GetJob, request)
+    nodes, workers = ask_nodes(session), ask_workers(session)
+    session.output.show(
+        [answer, nodes, workers], lambda paint: status_text(answer.job, nodes.nodes, workers.workers, paint)
+    )
+
+
+def status_text(job: pb.Job, nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint = plain) -> str:
+    """What the job is and why, then its nodes."""
+    lines = [_field(label, text) for label, text in _facts(job, paint)]
+    if nodes:
+        lines += ["", *_nodes(nodes, workers, paint)]
+    return "\n".join(lines)
+
+
+def _field(label: str, text: str) -> str:
+    """Further lines of the text are indented to its first."""
+    return f"{label:<{_INDENT}}{text}".replace("\n", f"\n{'':<{_INDENT}}")
+
+
+def _facts(job: pb.Job, paint: Paint) -> Iterator[tuple[str, str]]:
+    """Labels and texts. A text may have several lines."""
+    yield "job", f"{last_part(job.name)}, uid {one_line(job.uid)}, began {moment(job.create_time)}"
+    since = age(job.state_time, job.observe_time)
+    yield "state", f"{paint(job_state(job))} for {since}, since {moment(job.state_time)}"
+    yield "why", ": ".join(filter(None, (one_line(job.reason), one_line(job.message))))
+    yield "round", _round(job)
+    yield "restarts", f"{job.restart_count} used of {restart_limit(job) or 'any number'}"
+    yield "nodes", _membership(job)
+    if failure := _last_failure(job):
+        yield "last failure", _failure(failure, job)
+    for candidate in job.outcome.candidates:
+        yield "or first", _failure(candidate, job)
+
+
+def _round(job: pb.Job) -> str:
+    if not job.HasField("round"):
+        return "none yet"
+    size = f"{counted(job.participant_count, 'node')}, {counted(job.world_size, 'worker')}"
+    meeting = f", meeting at {one_line(job.endpoint.host)}:{job.endpoint.port}" if job.endpoint.port else ""
+    succeeded = f", {counted(job.succeeded_count, 'node')} succeeded" if job.succeeded_count else ""
+    return f"{job.round}: {size}{meeting}{succeeded}"
+
+
+def _membership(job: pb.Job) -> str:
+    least, most = job.spec.min_nodes, job.spec.max_nodes
+    needs = counted(least, "node") if least == most else f"{least} to {most} nodes"
+    return f"{job.member_count} attached or expected back; a round has {needs}"
+
+
+def _last_failure(job: pb.Job) -> types_pb2.WorkerFailure | None:
+    if job.outcome.HasField("culprit"):
+        return job.outcome.culprit
+    return job.last_failure if job.HasField("last_failure") else None
+
+
+def _failure(failure: types_pb2.WorkerFailure, job: pb.Job) -> str:
+    """Who failed and how, when, and the last of what it said."""
+    who = f"rank {failure.rank} (local rank {failure.local_rank}) on {one_line(failure.node)}"
+    ago = age(failure.corrected_time, job.observe_time)
+    lines = [f"{who} {exit_in_words(failure.exit_code)}{f', {ago} ago' if ago else ''}"]
+    if failure.message not in _repetitions(failure.exit_code):
+        lines += lines_of(failure.message)
+    return "\n".join([*lines, *_traceback(failure.traceback)])
+
+
+def _repetitions(exit_code: int) -> tuple[str, str]:
+    """The sentences of an agent that knows no more than the exit code."""
+    return f"exit code {exit_code}", signal_name(-exit_code)
+
+
+def _traceback(traceback: str) -> list[str]:
+    lines = lines_of(traceback)
+    left_out = len(lines) - TRACEBACK_LINES
+    if left_out <= 0:
+        return lines
+    return [f"... {counted(left_out, 'line')} before: see -o json", *lines[-TRACEBACK_LINES:]]
+
+
+def _nodes(nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint) -> Iterator[str]:
+    if len(nodes) <= NODES_SHOWN:
+        yield nodes_text(nodes, workers, paint)
+        return
+    shown = [node for node in nodes if not is_well(node)][:NODES_SHOWN]
+    if shown:
+        yield nodes_text(shown, workers, paint)
+    yield f"and {counted(len(nodes) - len(shown), 'node')} more: see rallypoint nodes"

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from rallypoint import cli
+from rallypoint.commands import entry
+
+NAMES = ("cancel", "drain", "jobs", "nodes", "restart", "status")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rallypoint_command_finds_it(name: str) -> None:
+    (point,) = entry_points(group=cli.GROUP, name=name)
+    assert point.load() is getattr(entry, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert getattr(entry, name)(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: rallypoint {name} ")
+    assert "--coordinator" in said
+    assert ("--reason" in said) is (name in ("cancel", "drain", "restart"))
+
+
+def test_wrong_usage_costs_no_grpc() -> None:
+    code = (
+        "import sys; from rallypoint.commands.entry import status; assert status(['--timeout', 'x']) == 2;"
+        "sys.exit(any(name.startswith(('grpc', 'google')) for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
