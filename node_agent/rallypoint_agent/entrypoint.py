@@ -27,8 +27,8 @@ class Entrypoint(Protocol):
     def return_value(self, round_number: int, local_rank: int) -> Any:
         """Of a worker that has exited with 0. Raises ReturnValueError."""
 
-    def close(self) -> None:
-        """Remove what was prepared; no worker is alive any more."""
+    def clear(self) -> None:
+        """Remove what was prepared for workers, and what they returned: none is alive. Another round may follow."""
 
 
 def entrypoint_of(spec: WorkerSpec) -> Entrypoint:
@@ -52,15 +52,15 @@ class Program:
     def return_value(self, round_number: int, local_rank: int) -> Any:
         return None
 
-    def close(self) -> None:
+    def clear(self) -> None:
         pass
 
 
 class Function:
     """A function, called in a fresh interpreter: it has to be found by its module and name, and its arguments pickled.
 
-    Calls and return values are files of a temporary folder that only this user can read; nothing pickled comes from
-    elsewhere.
+    Calls and return values are files of a temporary folder, one for each round, that only this user can read; nothing
+    pickled comes from elsewhere.
     """
 
     def __init__(self, function: Callable[..., Any], args: Sequence[object], name: str) -> None:
@@ -88,12 +88,14 @@ class Function:
                 return pickle.load(file)
         except FileNotFoundError:
             return None  # It ended its process itself, with 0.
-        except Exception as error:  # Whatever unpickling runs.
+        except KeyboardInterrupt:
+            raise  # Somebody's who has the agent's terminal, and no word of the value's.
+        except BaseException as error:  # Whatever unpickling runs, a sys.exit() as well.
             raise ReturnValueError(
                 f"the return value cannot be read by the agent: {type(error).__name__}: {error}"
             ) from error
 
-    def close(self) -> None:
+    def clear(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -107,5 +109,6 @@ class Function:
 
     def _path(self, what: str, round_number: int, local_rank: int) -> str:
         if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="rallypoint-function-")
+            # What cannot be removed is no reason to end the job.
+            self._folder = tempfile.TemporaryDirectory(prefix="rallypoint-function-", ignore_cleanup_errors=True)
         return os.path.join(self._folder.name, f"{what}-{round_number}-{local_rank}")

@@ -150,7 +150,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         with contextlib.ExitStack() as closing:
             # One that was made for torch has nothing to close.
             closing.callback(getattr(self._logs_specs, "close", lambda: None))
-            closing.callback(self._entrypoint.close)
+            closing.callback(self._entrypoint.clear)
             closing.callback(self._output.close)
             if self._watchdog is not None:
                 closing.callback(self._watchdog.close)
@@ -318,6 +318,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         if self._watchdog is not None:
             self._watchdog.forget_workers()
         self._output.finish()
+        self._entrypoint.clear()
 
     def _replace_keeper(self, event: KeeperDied) -> None:
         """The workers died with it; what they started is ours to kill."""

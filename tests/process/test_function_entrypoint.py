@@ -12,7 +12,7 @@ import pytest
 from rallypoint.model import AgentPhase, JobState, Observed, WorkerState
 from rallypoint_agent.api import RunResult, WorkerSpec
 from rallypoint_agent.local_elastic_agent import LocalElasticAgent
-from rallypoint_agent.logs import DefaultLogsSpecs
+from rallypoint_agent.logs import DefaultLogsSpecs, Std
 from support.fake_link import FakeLink
 
 
@@ -47,6 +47,15 @@ def _readable_where(pid: int) -> str:
 
 def returns_what_only_workers_read() -> OnlyWorkersReadIt:
     return OnlyWorkersReadIt()
+
+
+class EndsWhoReadsIt:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (sys.exit, (7,))
+
+
+def returns_what_ends_its_reader() -> EndsWhoReadsIt:
+    return EndsWhoReadsIt()
 
 
 def returns_a_lambda() -> object:
@@ -116,6 +125,11 @@ def test_a_value_that_the_agent_cannot_read_is_no_success() -> None:
     assert failure.message == "the return value cannot be read by the agent: LookupError: not here"
 
 
+def test_a_value_that_would_end_the_agent_is_no_success() -> None:
+    failure = only_failure(run(returns_what_ends_its_reader, size=1))
+    assert failure.message == "the return value cannot be read by the agent: SystemExit: 7"
+
+
 def test_a_function_that_no_other_process_finds_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="defined at the top of a module"):
         run(lambda: None)
@@ -141,3 +155,32 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run(ranks, "${local_rank}", 0)
     assert not list(tmp_path.glob("rallypoint-function-*"))
+
+
+def fails_first(rounds: int) -> int:
+    if (number := int(os.environ["RALLYPOINT_ROUND"])) < rounds:
+        raise LookupError("not yet")
+    return number
+
+
+def test_what_rounds_were_given_does_not_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch, logs = tmp_path / "tmp", tmp_path / "logs"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    rounds = 12
+    left: list[list[str]] = []
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        number = observed.round + 1
+        if observed.phase is AgentPhase.SUCCEEDED:
+            link.decide(JobState.SUCCEEDED)
+        elif observed.offer and not observed.phase.may_have_workers:
+            left.append(sorted(path.name for path in scratch.rglob("*")))
+            link.run_round(number, offer_id=observed.offer.offer_id, restart_count=number, world_size=2)
+
+    link = FakeLink(answer)
+    spec = WorkerSpec("default", 2, link, entrypoint=fails_first, args=(rounds,), local_addr="127.0.0.1")
+    result = LocalElasticAgent(spec, DefaultLogsSpecs(str(logs), redirects=Std.ALL)).run()
+    assert result.return_values == {0: rounds, 1: rounds}
+    assert len(left) == rounds + 1
+    assert left[-1] == left[2] == left[0], "no round left a file"
