@@ -24,6 +24,7 @@ from rallypoint.model import WatchdogStatus
 from rallypoint_agent.file_timer_requests import BadRequestError, LineCutter, TimerRequest, parse_request
 from rallypoint_agent.file_timer_table import Timer, TimerTable
 from rallypoint_agent.keeper.linux import BootTimer, boot_ns
+from rallypoint_agent.throttled_log import ThrottledLog
 
 ENABLE_VARIABLE = "TORCHELASTIC_ENABLE_FILE_TIMER"
 FILE_VARIABLE = "TORCHELASTIC_TIMER_FILE"
@@ -36,7 +37,6 @@ _PAUSE_NS = 50_000_000
 """Between two passes: what thousands of timers per second cost the agent is bounded."""
 
 _RETRY_NS = 1_000_000_000
-_COMPLAINT_EVERY_S = 10.0
 _DEEPEST = 64
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class FileTimerServer:
         self._cutter = LineCutter()
         self._workers: _Workers | None = _Workers()
         self._last_expiry = ""
-        self._complaints = _Complaints()
+        self._complaints = ThrottledLog(logger.warning, "complaints of the watchdog", most=1)
         try:
             self._pipe = _make_pipe(file_path)
         except OSError as error:
@@ -109,6 +109,7 @@ class FileTimerServer:
                 os.unlink(self.file_path)
         os.close(self._pipe)
         os.close(self._alarm.fd)
+        self._complaints.settle()
         self._log_event("watchdog stopped", None)
 
     def fds(self) -> list[int]:
@@ -264,23 +265,6 @@ class FileTimerServer:
             due.append(max(next_pass_ns, deadline_ms * 10**6))
         self._alarm.clear()
         self._alarm.set(min(due, default=None))
-
-
-class _Complaints:
-    """A flood of bad requests does not become one of lines in the log."""
-
-    def __init__(self) -> None:
-        self._next_s = 0.0
-        self._untold = 0
-
-    def tell(self, text: str) -> None:
-        now_s = time.monotonic()
-        if now_s < self._next_s:
-            self._untold += 1
-            return
-        more = f" ({self._untold} more since the last such line)" if self._untold else ""
-        logger.warning("%s%s", text, more)
-        self._next_s, self._untold = now_s + _COMPLAINT_EVERY_S, 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,12 @@ from rallypoint_agent.errors import error_file_data
 from rallypoint_agent.events import NULL, Event, EventMetadataValue, EventSource, record
 from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.metrics import put_call, put_metric
+from rallypoint_agent.throttled_log import ThrottledLog
 
 logger = logging.getLogger(__name__)
+
+_HARMLESS_EXPIRIES = 20
+"""So many lines at once: as many ranks as share a large node."""
 
 _OWN_END_IS_A_FAILURE = frozenset({FinishKind.UNREACHABLE, FinishKind.REFUSED, FinishKind.SIGNALLED})
 """Where torch's agent raises. How the workers fared is told by their own events."""
@@ -71,6 +75,9 @@ class Telemetry:
         self._remaining_restarts = worker_group.spec.max_restarts
         self._total_execution_time = 0
         self._round_timer = RoundTimer()
+        self._harmless_expiries = ThrottledLog(
+            logger.warning, "timers that kill nobody have expired", most=_HARMLESS_EXPIRIES
+        )
         self._hostname = FullHostname() if worker_group.spec.event_log_handler != NULL else None
 
     # --- events
@@ -133,6 +140,7 @@ class Telemetry:
         """torch's hook, with torch's names of what happened; ``request`` is of the timer that it happened to."""
         if request is None:
             self._record_watchdog_event(name, {})
+            self._harmless_expiries.settle()
             logger.info("%s", name)
             return
         details = {
@@ -142,7 +150,9 @@ class Telemetry:
             "signal": str(request.signal),
         }
         self._record_watchdog_event(name, details)
-        logger.warning("%s: %s", name, " ".join(f"{key}={value!r}" for key, value in details.items()))
+        # One that kills is its worker's last; of the others a worker may have any number.
+        log = logger.warning if request.signal else self._harmless_expiries.tell
+        log(f"{name}: " + " ".join(f"{key}={value!r}" for key, value in details.items()))
 
     def _record_watchdog_event(self, name: str, details: dict[str, str]) -> None:
         """torch's events of its file timer's watchdog: "timer expired" and the like."""

@@ -19,6 +19,7 @@ from rallypoint_agent.api import RunResult, Worker, WorkerGroup, WorkerSpec
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.events import Event, EventSource
+from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 from support.fake_link import FakeLink
@@ -281,3 +282,25 @@ def test_an_outcome_is_the_agents_success_whatever_it_is(heard: _Handler) -> Non
     agent.finish = Finish(kind=FinishKind.DECIDED, message="why", outcome=outcome)
     agent.record_own_end()
     assert heard.told == [("AGENT", "SUCCEEDED")]
+
+
+def test_a_flood_of_timers_that_kill_nobody_is_a_few_lines_and_no_failure_is_lost(
+    heard: _Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Failing(0)
+
+    def expire(scope: str, number: int) -> None:
+        agent._log_watchdog_event("timer expired", TimerRequest(7, scope, 1.0, number))
+
+    for _ in range(500):
+        expire("harmless 100%", 0)
+    for rank in range(50):
+        expire(f"hangs {rank}", signal.SIGKILL)
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("harmless 100%" in line for line in told) == 20
+    assert [line for line in told if "hangs" in line] == [line for line in told if "signal='9'" in line]
+    assert sum("hangs" in line for line in told) == 50
+    caplog.clear()
+    agent._log_watchdog_event("watchdog stopped", None)
+    assert caplog.messages == ["480 more timers that kill nobody have expired"]
+    assert len(heard.events) == 551, "for machines each is an event"
