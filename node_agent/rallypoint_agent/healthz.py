@@ -54,6 +54,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     # Else a port in which the connections of an earlier agent linger could not be had.
     allow_reuse_address = True
+    # A main loop that holds the interpreter keeps us from accepting. socketserver's 5 were then soon spent, and who is
+    # one too many is answered by silence, which a probe takes for an agent that is not well.
+    request_queue_size = _CONNECTIONS_MAX
     context: ServerContext | None = None
 
     def __init__(self, checks: Mapping[str, Check], family: socket.AddressFamily, port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -67,6 +68,13 @@ def test_who_says_nothing_keeps_nobody_waiting(server: HealthzServer) -> None:
     assert ask(server)[0] == 200
     for connection in silent:
         connection.close()
+
+
+def test_many_who_ask_while_nobody_accepts_are_let_wait(server: HealthzServer) -> None:
+    server._server.shutdown()  # It listens on, and accepts nobody.
+    with contextlib.ExitStack() as closing:
+        for _ in range(64):
+            closing.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
 
 
 def test_a_port_in_use_is_an_error(server: HealthzServer) -> None:
