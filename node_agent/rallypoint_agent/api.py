@@ -153,7 +153,9 @@ class WorkerGroup:
         self.state = WorkerState.INIT
 
     def set_ids(self, ids: Mapping[int, Any]) -> None:
-        """Note what a start returned, by local rank."""
+        """Note what a start returned, by local rank. Raises ValueError if a worker has no id."""
+        if missing := [worker.local_rank for worker in self.workers if worker.local_rank not in ids]:
+            raise ValueError(f"_start_workers returned no id for local rank {', '.join(map(str, missing))}")
         for worker in self.workers:
             worker.id = ids[worker.local_rank]
 

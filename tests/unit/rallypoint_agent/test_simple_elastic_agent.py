@@ -70,6 +70,17 @@ def test_a_start_that_raises_is_the_groups_failure() -> None:
     assert "RuntimeError: no such thing" in failure.traceback
 
 
+@pytest.mark.parametrize(("ids", "missing"), [({0: "x"}, "1"), ({}, "0, 1"), ({0: "x", 2: "y"}, "1")])
+def test_a_start_that_leaves_a_worker_without_an_id_says_which(
+    monkeypatch: pytest.MonkeyPatch, ids: dict[int, str], missing: str
+) -> None:
+    monkeypatch.setattr(StandIn, "_start_workers", lambda agent, group: ids)
+    agent = agent_with(healthy)
+    (failure,) = agent.run().failures.values()
+    assert failure.message == f"cannot start train: _start_workers returned no id for local rank {missing}"
+    assert "stop 20" in agent.calls, "those that were started are ended"
+
+
 def test_workers_that_end_while_they_are_started_are_looked_at_before_the_next_wait() -> None:
     """What would have woken the agent was taken while it waited for the start."""
     agent = agent_with(succeeded, monitor_interval=3600)
