@@ -17,6 +17,7 @@ from rallypoint.security.client import NO_SECURITY, ClientSecurity, CredentialsE
 from rallypoint_agent import flag_values
 from rallypoint_agent.entry_points import EntryPointError
 from rallypoint_agent.events import get_logging_handler
+from rallypoint_agent.field_types import check_types
 from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.node_launch import NodeLaunch, refusals
@@ -103,6 +104,7 @@ def node_launch(
     environ: Mapping[str, str] = os.environ,
 ) -> NodeLaunch:
     """What the config means. Raises ValueError, by the field's name, for what makes no sense or cannot be had."""
+    check_types(config)
     values = _rdzv_configs(config)
     coordinators = _coordinators(config)
     launch = NodeLaunch(

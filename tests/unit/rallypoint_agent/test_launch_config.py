@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import sys
+from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,43 @@ def test_what_a_worker_spec_has_is_passed_on() -> None:
 def test_what_makes_no_sense_is_refused_by_its_name(config: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         launch(**config)
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"nproc_per_node": "2"}, "nproc_per_node must be a whole number, not '2'"),
+        ({"min_nodes": None}, "min_nodes must be a whole number, not None"),
+        ({"max_nodes": 2.0}, "max_nodes must be a whole number, not 2.0"),
+        ({"max_restarts": True}, "max_restarts must be a whole number, not True"),
+        ({"run_id": 5}, "run_id must be a text, not 5"),
+        ({"local_addr": 5}, "local_addr must be a text or None, not 5"),
+        ({"rdzv_configs": "timeout=3"}, "rdzv_configs must be a dict, not 'timeout=3'"),
+        ({"monitor_interval": "0.1"}, "monitor_interval must be a number, not '0.1'"),
+        ({"shutdown_timeout": "30s"}, "shutdown_timeout must be a number or None, not '30s'"),
+        ({"signals_to_handle": ["SIGTERM"]}, "signals_to_handle must be a text, not ['SIGTERM']"),
+        ({"duplicate_stdout_filters": "loss"}, "duplicate_stdout_filters must be a list of texts or None, not 'loss'"),
+        ({"duplicate_stderr_filters": [1]}, "duplicate_stderr_filters must be a list of texts or None, not [1]"),
+        ({"virtual_local_rank": "no"}, "virtual_local_rank must be True or False, not 'no'"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_its_name(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        launch(**config)
+
+
+def test_other_kinds_of_numbers_are_numbers() -> None:
+    assert launch(monitor_interval=Fraction(1, 2), rdzv_timeout=12).monitor_interval == 0.5
+
+
+def test_every_field_is_checked_but_those_of_classes_of_their_own() -> None:
+    """A misspelt annotation would be let be."""
+    let_be = {"logs_specs", "numa_options"}
+    for field in fields(LaunchConfig):
+        if field.name not in let_be:
+            wrong: dict[str, Any] = {field.name: object()}
+            with pytest.raises(ValueError, match=f"^{field.name} must be"):
+                launch(**wrong)
 
 
 @pytest.mark.parametrize(
