@@ -70,6 +70,24 @@ def test_it_runs_a_program_to_its_success(mark: str) -> None:
     assert link.phases == [AgentPhase.READY, AgentPhase.RUNNING, AgentPhase.SUCCEEDED]
 
 
+def test_ids_are_pids_and_decide_nothing(mark: str, tmp_path: Path) -> None:
+    seen: list[int] = []
+    inner = rounds(1, JobState.SUCCEEDED)
+
+    def answer(link: FakeLink, observed: Observed) -> None:
+        if any(worker.pid for worker in observed.workers) and not seen:
+            (worker,) = agent.get_worker_group().workers
+            seen.append(worker.id)
+            worker.id = 1
+            (tmp_path / "go").touch()
+        inner(link, observed)
+
+    script = f"echo $$ > {tmp_path}/pid; until [ -e {tmp_path}/go ]; do sleep 0.01; done"
+    agent = agent_of(FakeLink(answer), mark, "sh", "-c", script)
+    assert agent.run().state is WorkerState.SUCCEEDED
+    assert seen == [int((tmp_path / "pid").read_text())]
+
+
 def test_each_rounds_failure_is_its_own(mark: str) -> None:
     link = FakeLink(rounds(2, JobState.FAILED))
     result = agent_of(link, mark, "sh", "-c", "exit $((7 + RALLYPOINT_ROUND))").run()

@@ -8,6 +8,7 @@ import select
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,10 +59,16 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.server.close()
 
 
-def test_a_pass_does_not_wait_for_a_first_client(bench: Bench) -> None:
+def test_a_pass_does_not_wait_for_a_first_client(tmp_path: Path) -> None:
+    before = threading.enumerate()
+    bench = Bench(tmp_path / "timer")
+    bench.server.set_workers({0: ME}, 4)
     assert not bench.is_due()
     assert bench.look() == []
     assert not bench.is_due()
+    assert threading.enumerate() == before
+    bench.server.close()
+    assert threading.enumerate() == before, "no thread is left"
 
 
 def test_a_pipe_that_was_removed_is_there_again_for_the_next_workers(bench: Bench) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -184,6 +185,20 @@ def test_an_event_has_torchs_fields_and_a_time(heard: _Handler) -> None:
         "agent_restarts": 0,
         "duration_ms": None,
     }
+
+
+def test_events_do_not_wait_for_the_full_name_of_this_host(heard: _Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "gethostname", lambda: "n1")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "n1.cluster.example" if answered.wait(60) else "")
+    agent = Failing(0)
+    agent.run()
+    assert {event.metadata["hostname"] for event in heard.events} == {"n1"}
+    answered.set()
+    assert agent._hostname is not None
+    agent._hostname.join(60)
+    agent.record_own_end()
+    assert heard.events[-1].metadata["hostname"] == "n1.cluster.example"
 
 
 def test_the_agents_own_events_have_no_worker(heard: _Handler) -> None:
