@@ -9,6 +9,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rallypoint.model import Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
@@ -21,6 +22,7 @@ from rallypoint_agent.entrypoint import ReturnValueError, entrypoint_of
 from rallypoint_agent.failed_start import StartInterruptedError, WorkerStartError
 from rallypoint_agent.file_timer import ENABLE_VARIABLE, FILE_VARIABLE, FileTimerServer
 from rallypoint_agent.file_timer_table import Timer
+from rallypoint_agent.full_disk import full_disk
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.health_check_server import HealthCheckServer
 from rallypoint_agent.keeper import (
@@ -171,7 +173,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         dest = self._logs_specs.reify(envs)
         commands = worker_commands(self._entrypoint, assignment.round, envs, dest, self._cpus)
         error_files = {rank: dest.error_files.get(rank, "") for rank in envs}
-        round_ = LocalRound(self._core.config.node, assignment, error_files)
+        round_ = LocalRound(self._core.config.node, assignment, error_files, full_disk=partial(full_disk, dest))
         round_.fence_ns = self._post.fence_ns
         self._output.follow(dest, worker_group)
         if self._watchdog is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -34,6 +34,9 @@ class LocalRound:
     error_files: Mapping[int, str]
     oom_reason: OomReason = field(default_factory=watch_for_oom_kills)
     """Asked for every worker that SIGKILL ended without anybody of ours having sent it."""
+    full_disk: Callable[[int], str] = lambda local_rank: ""
+    """Why the worker may have failed, in words, if it is for want of room to write to. Asked for each that exits by
+    itself with another code than 0."""
     pids: dict[int, int] = field(default_factory=dict)
     start_failure: tuple[int, str] | None = None
     gone: bool = False
@@ -44,8 +47,8 @@ class LocalRound:
     _stop_kill_ns: int | None = None
     _condemned: dict[int, _Sentence] = field(default_factory=dict)
     _exits: dict[int, Ending] = field(default_factory=dict)
-    _oom_killed: dict[int, str] = field(default_factory=dict)
-    """The reason, by local rank."""
+    _shortages: dict[int, str] = field(default_factory=dict)
+    """What the machine had too little of when it ended, by local rank."""
     _trouble: str = ""
     _told: set[int] = field(default_factory=set)
 
@@ -93,12 +96,15 @@ class LocalRound:
             after_stop=told_ns is not None and event.at_boot_ns >= told_ns,
         )
         self._exits[event.local_rank] = ending
-        self._look_for_oom(ending)
-
-    def _look_for_oom(self, ending: Ending) -> None:
         ours = ending.after_stop or ending.local_rank in self._condemned or self._trouble
-        if ending.exit_code == -signal.SIGKILL and not ours and (reason := self.oom_reason()):
-            self._oom_killed[ending.local_rank] = reason
+        if not ours and (reason := self._shortage(ending)):
+            self._shortages[ending.local_rank] = reason
+
+    def _shortage(self, ending: Ending) -> str:
+        """Now, while there may still be a sign of it."""
+        if ending.exit_code == -signal.SIGKILL:
+            return self.oom_reason()
+        return self.full_disk(ending.local_rank) if ending.exit_code > 0 else ""
 
     def _judged(self, event: WorkerExited) -> int:
         """Its exit code. To be killed and to exit with 0 is no success."""
@@ -142,7 +148,7 @@ class LocalRound:
 
     def _failure(self, ending: Ending) -> WorkerFailure:
         sentence = self._condemned.get(ending.local_rank)
-        trouble = sentence.reason if sentence else self._oom_killed.get(ending.local_rank, self._trouble)
+        trouble = sentence.reason if sentence else self._shortages.get(ending.local_rank, self._trouble)
         return failure_of(ending, self.error_files[ending.local_rank], trouble)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.cluster import Process, ProcessCluster
+from support.disk import small_disk
 from support.entry_points import write_entry_points
 from support.processes import MARK_VARIABLE, wait_until
 
@@ -111,6 +112,17 @@ def test_a_torn_error_file_is_told_and_the_job_goes_on(cluster: ProcessCluster, 
     message = json.loads(left.read_text())["message"]
     assert message["errorCode"] == 7
     assert message["message"].startswith("exit code 7")
+
+
+def test_a_worker_that_had_no_room_for_its_log_is_told_so(
+    cluster: ProcessCluster, folder: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        flags = ["--redirects", "1", "--log-dir", str(disk.path), cluster.worker("flood.py")]
+        agent = run(cluster, *flags, DONE=str(folder), FLOOD_MB="3")
+        assert agent.wait() == 1
+    report = agent.err.read_text().partition("Root cause: ")[2]
+    assert f"exit code 1; no space is left on the disk at {disk.path.resolve()}, where it writes to" in report
 
 
 def test_events_and_metrics_are_printed(cluster: ProcessCluster) -> None:

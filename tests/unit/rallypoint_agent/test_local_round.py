@@ -63,6 +63,20 @@ def test_who_was_killed_for_want_of_memory_is_told_so() -> None:
     assert messages == ["SIGKILL; killed for want of memory", "exit code 1", "SIGKILL; it hung", "SIGKILL"]
 
 
+def test_who_ended_by_itself_while_the_disk_was_full_is_told_so() -> None:
+    round_ = round_of(5)
+    round_.full_disk = lambda local_rank: f"no space for {local_rank}"
+    round_.exited(exited(0, 1))
+    round_.exited(exited(1, -15))
+    round_.exited(exited(2, 0))
+    round_.condemn(3, 60, 15, "it hung")
+    round_.exited(exited(3, 1, at_ns=70))
+    round_.stop_sent(80, 100)
+    round_.exited(exited(4, 1, at_ns=100))
+    messages = [failure.message for failure in round_.take_failures(late=True)]
+    assert messages == ["exit code 1; no space for 0", "SIGTERM", "exit code 1; it hung", "exit code 1"]
+
+
 def test_without_a_sign_of_it_nobody_is_said_to_be_out_of_memory() -> None:
     round_ = round_of()
     round_.oom_reason = lambda: ""
