@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from rallypoint.model import JobSpec, JobState, WorkerFailure, WorkerState
+from rallypoint.model import JobSpec, WorkerFailure, WorkerState
 from rallypoint_agent.api import DEFAULT_ROLE, RunResult, WorkerGroup, WorkerSpec
 from rallypoint_agent.control_link import ControlLink
 from rallypoint_agent.core.effects import (
@@ -52,6 +52,7 @@ from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.metrics import prof
 from rallypoint_agent.monitored import understood
 from rallypoint_agent.round_endpoint import RoundEndpoint
+from rallypoint_agent.run_result import run_result
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
 from rallypoint_agent.telemetry import Telemetry
 from rallypoint_agent.torch_store import StoreServer
@@ -143,7 +144,7 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
             finish = self._run()
         finally:
             self._total_execution_time = int(time.monotonic() - began)
-        result = self._result(finish)
+        result = run_result(finish, self.failures, self._return_values, self._worker_group)
         if finish.kind in (FinishKind.DECIDED, FinishKind.BARRIER_TIMEOUT):
             self._note_result(result)
         return result
@@ -174,17 +175,6 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
         if not self._link.released and self._core.state.lease.is_live(boot_ms()):
             why = self.finish.message if self.finish is not None else "an error of its own"
             self._leave_obituary(f"the agent ended ({why}) without a coordinator to tell")
-
-    def _result(self, finish: Finish) -> RunResult:
-        failures = {failure.rank: failure for failure in self.failures}
-        outcome = finish.outcome
-        if outcome and outcome.culprit:
-            failures[outcome.culprit.rank] = outcome.culprit
-        if finish.kind is FinishKind.BARRIER_TIMEOUT or (outcome and outcome.state is JobState.SUCCEEDED):
-            ranks = (worker.global_rank for worker in self._worker_group.workers)
-            values = {rank: self._return_values.get(rank) for rank in ranks}
-            return RunResult(WorkerState.SUCCEEDED, return_values=values)
-        return RunResult(WorkerState.FAILED, failures=failures)
 
     # --- one turn: wait, look, think, act
 
