@@ -224,13 +224,19 @@ class LifeTruth:
         current.ended, self.gathering_since_ms = record, now_ms
         self.charged += record.charged
 
+    def _is_final(self, culprit: WorkerFailure | None) -> bool:
+        """What had been told to end may have exited so for that."""
+        if culprit is None or culprit.after_stop:
+            return False
+        return culprit.exit_code in self.spec.no_restart_exit_codes
+
     def _check_price(self, record: RoundEnded, current: RoundTruth, leases: Leases) -> None:
         assert current.stopping is not None
         failed = current.stopping.cause in FAILURES
         left = self.charged < self.spec.max_restarts
         demand(failed or not record.charged, "C5", f"{record} after {current.stopping}")
         demand(left or not record.charged, "C5", f"{record}: {self.charged} of {self.spec.max_restarts} are spent")
-        final = record.culprit is not None and record.culprit.exit_code in self.spec.no_restart_exit_codes
+        final = self._is_final(record.culprit)
         unstarted = current.stopping.cause is StopCause.START_TIMEOUT
         owed = failed and left and not final and (unstarted or not _may_be_an_echo(current, leases))
         demand(record.charged or not owed, "C5", f"{record} is free: {current.stopping}")
@@ -278,9 +284,7 @@ class LifeTruth:
             case "RESTARTS_EXHAUSTED":
                 return self._failed_last() and self.charged == self.spec.max_restarts
             case "NO_RESTART_EXIT_CODE":
-                culprit = outcome.culprit
-                final = culprit is not None and culprit.exit_code in self.spec.no_restart_exit_codes
-                return final and self._failed_last()
+                return self._is_final(outcome.culprit) and self._failed_last()
             case _:
                 return False
 

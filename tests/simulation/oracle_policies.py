@@ -139,7 +139,7 @@ class PolicyOracle:
 
     def _ended(self, uid: str, life: _Life, record: RoundEnded, wall_ms: int) -> None:
         life.runs, life.ended_ms = False, wall_ms
-        if record.culprit is None or not record.charged:
+        if record.culprit is None or record.culprit.after_stop or not record.charged:
             return
         # One of several that may have been the first decides nothing for sure.
         candidates = [other for other in record.others if other.blame is Blame.CANDIDATE]
@@ -152,6 +152,8 @@ class PolicyOracle:
         culprit = record.outcome.culprit
         if culprit is None or culprit.exit_code not in life.spec.no_restart_exit_codes:
             raise Violation("FINAL", f"{uid} ends by an exit code that is not final: {record.outcome}")
+        if culprit.after_stop:
+            raise Violation("FINAL", f"{uid} ends by what was told to end: {record.outcome}")
         if (uid, life.round, culprit.exit_code) not in self._workers.exit_codes:
             raise Violation("FINAL", f"{uid}: nobody exited so in round {life.round}: {record.outcome}")
 

@@ -407,7 +407,7 @@ class JobSpec(_message.Message):
     @_builtins.property
     def no_restart_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Exit codes that are final: a round whose root cause exited so fails the job, whatever the budget. At most 64, each
-        1 to 255. A set: order and repetition do not matter.
+        1 to 255. A set: order and repetition do not matter. What exits so after it was told to end is not final.
         """
 
     def __init__(

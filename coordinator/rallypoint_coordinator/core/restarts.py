@@ -90,9 +90,14 @@ def _none_left(max_restarts: int) -> str:
 
 
 def _is_final(found: Cause, spec: JobSpec) -> bool:
-    """Only if it is certain: a job that is not restarted for a guess is lost."""
-    codes = [each.failure.exit_code for each in found.candidates]
-    return bool(codes) and all(code in spec.no_restart_exit_codes for code in codes)
+    """Only if it is certain: a job that is not restarted for a guess is lost.
+
+    What had been told to end may have exited so for that; if nothing else is known, who failed first could not tell.
+    """
+    failures = [each.failure for each in found.candidates]
+    return bool(failures) and all(
+        failure.exit_code in spec.no_restart_exit_codes and not failure.after_stop for failure in failures
+    )
 
 
 def _over(reason: str, message: str, culprit: WorkerFailure | None, others: tuple[WorkerFailure, ...]) -> Verdict:

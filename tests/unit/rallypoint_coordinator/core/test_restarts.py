@@ -164,6 +164,7 @@ def test_a_final_exit_code_has_to_be_certain() -> None:
     assert verdict_on([at(40, exit_code=93), at(60)], **final).charged
     assert not verdict_on([at(40, exit_code=93), at(60, exit_code=93)], **final).charged
     assert not verdict_on([at(40, exit_code=93), at(60)], 5, **final).charged
+    assert verdict_on([at(40, exit_code=93, after_stop=True)], **final).charged
 
 
 def test_the_tracebacks_last_line_is_told() -> None:
