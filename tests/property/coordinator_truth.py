@@ -171,7 +171,7 @@ class Truth:
         life = self.lives.get(welcome.job_uid)
         if life is not None:
             demand(life.spec == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
-            self._note_report(life, self.leases.live_of(life.uid, hello.node), hello)
+            self._note_report(life, self.leases.live_of(life.uid, hello.node), hello, out)
         if welcome.lease_id in self.leases.by_id:
             self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
 
@@ -195,10 +195,11 @@ class Truth:
         unheard = newest is not None and newest.incarnation == hello.incarnation and newest.proof != "it left"
         return unheard or any(not lease.gone for lease in ours)
 
-    def _note_report(self, life: LifeTruth, lease: LeaseTruth | None, hello: Hello) -> None:
+    def _note_report(self, life: LifeTruth, lease: LeaseTruth | None, hello: Hello, out: Output) -> None:
         if lease is not None and lease.incarnation == hello.incarnation:
             lease.note_report(hello.observed)
-            if life.current is not None:
+            recovers = life.recovering or any(isinstance(entry.record, RecoveryBegan) for entry in out.records)
+            if life.current is not None and not recovers:
                 life.current.note_report(lease, hello.observed)
 
     def _objection(self, hello: Hello, stamp: Stamp) -> str:
@@ -229,11 +230,11 @@ class Truth:
         """C2: an old round's facts lead to nothing that concerns the round."""
         life = self.lives[lease.uid]
         current = life.current
-        if current is None:
+        if current is None or life.recovering:
+            # Which round it is of is known once one is adopted: then everybody's last report counts.
             return
         current.note_report(lease, event.observed)
-        seated = current.seats_lease(lease) and not life.recovering
-        old = event.observed.round < current.formed.round and seated
+        old = event.observed.round < current.formed.round and current.seats_lease(lease)
         spends = [entry for entry in out.records if isinstance(entry.record, RoundStopping | NodeSucceeded)]
         drawn = [entry for entry in spends if current.stopping is None and old]
         demand(not drawn, "C2", f"{event.observed} is of an old round, yet {drawn}")

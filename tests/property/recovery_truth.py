@@ -111,7 +111,8 @@ def _replace(life: LifeTruth, record: RoundAdopted, revision: int, whole: bool, 
     )
     last = life.last
     if last is not None and last.formed.round == record.round:
-        made.succeeded = last.succeeded & set(made.nodes)
+        if _is_same(last, record):
+            made.succeeded, made.failures = last.succeeded & set(made.nodes), last.failures
         life.rounds.pop()
     life.rounds.append(made)
     life.recovering = False
@@ -119,6 +120,11 @@ def _replace(life: LifeTruth, record: RoundAdopted, revision: int, whole: bool, 
     life.endpoints.add(record.endpoint)
     if record.offer_node:
         life.consumed[record.offer_node] = max(life.consumed.get(record.offer_node, 0), record.offer_id)
+
+
+def _is_same(last: RoundTruth, record: RoundAdopted) -> bool:
+    """Another history may have had a round of that number, elsewhere: what was said of the one says nothing here."""
+    return (last.formed.endpoint, last.restart_count) == (record.endpoint, record.restart_count)
 
 
 def ended(life: LifeTruth, record: RecoveryEnded, now_ms: int) -> None:

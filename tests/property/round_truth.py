@@ -241,8 +241,9 @@ class LifeTruth:
         owed = failed and left and not final and (unstarted or not _may_be_an_echo(current, leases))
         demand(record.charged or not owed, "C5", f"{record} is free: {current.stopping}")
         said = {_identity(failure) for failures in current.failures.values() for failure in failures}
-        known = record.culprit is None or _identity(record.culprit) in said
-        demand(known, "C5", f"nobody reported {record.culprit} in round {record.round}")
+        for failure in (record.culprit, *record.others):
+            known = failure is None or _identity(failure) in said
+            demand(known, "C5", f"nobody reported {failure} in round {record.round}")
         self._check_blames(record)
 
     def _check_blames(self, record: RoundEnded) -> None:

@@ -194,7 +194,6 @@ def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
     if earlier is not None and record.round < earlier.number + earlier.ended:
         raise IllegalTransition(facts, record, f"round {earlier.number} is known, ended: {earlier.ended}")
     places = {place.seat.node: place for place in record.places}
-    is_same = earlier is not None and earlier.number == record.round
     facts.round = Round(
         number=record.round,
         places=places,
@@ -202,7 +201,7 @@ def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
         endpoint=record.endpoint,
         offer_id=record.offer_id,
         restart_count=record.restart_count,
-        succeeded=earlier.succeeded & places.keys() if earlier is not None and is_same else set(),
+        succeeded=earlier.succeeded & places.keys() if earlier is not None and earlier.is_that_of(record) else set(),
         leaves_remains=any(
             node in facts.members and Capability.KILLS_TREES not in facts.members[node].capabilities for node in places
         ),

@@ -82,7 +82,8 @@ def _recover(step: Step) -> bool:
             life.watch.claims = None
             gather_anew(life, step.stamp.at_ms)
         case recovery.Adopt(record, missing):
-            if record.round != life.facts.round_number:
+            current = life.facts.round
+            if current is None or not current.is_that_of(record):
                 life.watch.failures.clear()
                 life.watch.lost.clear()
             step.record(record)

@@ -24,7 +24,7 @@ from rallypoint_coordinator.core.claims import Claims
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.failures import FailureLog
-from rallypoint_coordinator.core.records import GoneReason, Place, StopCause
+from rallypoint_coordinator.core.records import GoneReason, Place, RoundAdopted, StopCause
 
 
 @dataclass(slots=True)
@@ -84,6 +84,11 @@ class Round:
     def is_after_stop(self, seen: Version) -> bool:
         """Whether who has seen this has seen the round's end. Of an earlier epoch it may be a lost journal's."""
         return seen.revision >= self.stop_revision and seen.epoch >= self.stop_epoch
+
+    def is_that_of(self, record: RoundAdopted) -> bool:
+        """Whether it is this round that goes on. Of two histories each may have one of its number."""
+        adopted = (record.round, record.restart_count, record.world_size, record.endpoint)
+        return adopted == (self.number, self.restart_count, self.world_size, self.endpoint)
 
 
 @dataclass(slots=True, kw_only=True)

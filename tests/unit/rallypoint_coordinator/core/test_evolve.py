@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
+from dataclasses import replace
 
 import pytest
 
@@ -147,6 +148,36 @@ def test_a_round_number_is_never_reused_or_skipped() -> None:
                 revision=100,
                 wall_ms=5,
             )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, {"a"}),
+        ({"endpoint": Endpoint("elsewhere", 1)}, set()),
+        ({"restart_count": 1}, set()),
+        ({"world_size": 2}, set()),
+        ({"round": 1}, set()),
+    ],
+    ids=str,
+)
+def test_a_success_is_kept_only_if_it_is_the_same_round_that_is_adopted(
+    changes: dict[str, object], kept: set[str]
+) -> None:
+    facts = facts_in(JobState.RECOVERING)
+    assert facts.round is not None
+    facts.round.succeeded = {"a"}
+    record = RoundAdopted(
+        round=facts.round.number,
+        restart_count=facts.round.restart_count,
+        places=tuple(facts.round.places.values()),
+        world_size=facts.round.world_size,
+        endpoint=facts.round.endpoint,
+        offer_node="a",
+        offer_id=1,
+    )
+    evolve(facts, replace(record, **changes), revision=100, wall_ms=5)  # type: ignore[arg-type]
+    assert facts.round.succeeded == kept
 
 
 def test_a_lease_ends_once() -> None:
