@@ -15,6 +15,7 @@ import pytest
 from google.protobuf.json_format import MessageToJson
 
 from rallypoint import wire
+from rallypoint.v1.job_service_pb2 import CancelJobRequest
 from support.wire_client import Coordinator, WireAgent, hello, running_coordinator
 
 BUF = Path(sys.executable).with_name("buf")
@@ -71,6 +72,8 @@ async def test_reflection_lists_every_method(coordinator: Coordinator) -> None:
         "rallypoint.v1.JobService/ListJobs",
         "rallypoint.v1.JobService/ListNodes",
         "rallypoint.v1.JobService/ListWorkers",
+        "rallypoint.v1.JobService/ListJobEvents",
+        "rallypoint.v1.JobService/WatchJob",
         "grpc.health.v1.Health/Check",
     } <= set(answer.out.split())
 
@@ -84,6 +87,18 @@ async def test_a_jobs_state_can_be_read(coordinator: Coordinator) -> None:
     assert job["reason"] == "WAITING_FOR_NODES"
     nodes = (await ask(coordinator, "JobService/ListNodes", {"parent": "jobs/train"})).message["nodes"]
     assert [(node["name"], node["attached"]) for node in nodes] == [("jobs/train/nodes/node-a", True)]
+
+
+async def test_a_job_can_be_watched_to_its_end(coordinator: Coordinator) -> None:
+    agent = WireAgent(coordinator)
+    await agent.attach()
+    await coordinator.jobs.CancelJob(CancelJobRequest(name="jobs/train"))
+    events = (await ask(coordinator, "JobService/ListJobEvents", {"parent": "jobs/train"})).message["events"]
+    assert [event["kind"] for event in events][-1] == "JOB_EVENT_KIND_JOB_DECIDED"
+    answer = await ask(coordinator, "JobService/WatchJob", {"name": "jobs/train"})
+    assert (answer.status, answer.message["snapshot"]["state"]) == ("OK", "JOB_STATE_CANCELLED")
+    answer = await ask(coordinator, "JobService/WatchJob", {"name": "jobs/nothing"})
+    assert answer.status == "NOT_FOUND"
 
 
 async def test_an_error_comes_with_its_details(coordinator: Coordinator) -> None:

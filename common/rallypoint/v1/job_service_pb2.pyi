@@ -65,6 +65,102 @@ NODE_STATE_QUARANTINED: NodeState.ValueType  # 7
 """A member that takes part in no round, because SIGKILL does not end processes of its workers: see unkillable_pids."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
+class _JobEventKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEventKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_EVENT_KIND_UNSPECIFIED: _JobEventKind.ValueType  # 0
+    """Not used."""
+    JOB_EVENT_KIND_JOB_CREATED: _JobEventKind.ValueType  # 1
+    """This life began."""
+    JOB_EVENT_KIND_NODE_JOINED: _JobEventKind.ValueType  # 2
+    """An agent was given a lease. Sets node."""
+    JOB_EVENT_KIND_NODE_GONE: _JobEventKind.ValueType  # 3
+    """A lease ended. Sets node, and reason: LEFT, OBITUARY, EXPIRED, or REVOKED (it did not start or stop its workers in time)."""
+    JOB_EVENT_KIND_ROUND_BEGAN: _JobEventKind.ValueType  # 4
+    """A round was agreed on, and its workers are being started. Sets round, node_count, world_size."""
+    JOB_EVENT_KIND_NODE_SUCCEEDED: _JobEventKind.ValueType  # 5
+    """All workers of a node exited with 0. Sets round, node."""
+    JOB_EVENT_KIND_ROUND_STOPPING: _JobEventKind.ValueType  # 6
+    """The workers of a round are being stopped. Sets round, and reason: WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED,
+    NODE_DRAINED, RESTART_ASKED, CANCELLED, START_TIMEOUT.
+    """
+    JOB_EVENT_KIND_ROUND_ENDED: _JobEventKind.ValueType  # 7
+    """No worker of the round is alive, but for what NODE_QUARANTINED named, and what it cost is decided. Sets round,
+    restart_spent, and culprit if a failure ended it.
+    """
+    JOB_EVENT_KIND_JOB_DECIDED: _JobEventKind.ValueType  # 8
+    """The life ended: the last event of a watch. Sets outcome, and reason: that of the outcome."""
+    JOB_EVENT_KIND_CANCEL_ASKED: _JobEventKind.ValueType  # 9
+    """Somebody asked for the end of the job. Sets requested_by."""
+    JOB_EVENT_KIND_RESTART_ASKED: _JobEventKind.ValueType  # 10
+    """Somebody asked for a new round. Sets requested_by."""
+    JOB_EVENT_KIND_DRAIN_ASKED: _JobEventKind.ValueType  # 11
+    """Somebody asked for a node to leave. Sets node, requested_by."""
+    JOB_EVENT_KIND_NODE_QUARANTINED: _JobEventKind.ValueType  # 12
+    """SIGKILL does not end some workers of a node: it takes part in no round meanwhile. Sets round, node."""
+    JOB_EVENT_KIND_NODE_READMITTED: _JobEventKind.ValueType  # 13
+    """Nothing is left of them. Sets node."""
+    JOB_EVENT_KIND_RECOVERY_BEGAN: _JobEventKind.ValueType  # 14
+    """The records of this job are lost: its agents are asked what they hold."""
+    JOB_EVENT_KIND_ROUND_ADOPTED: _JobEventKind.ValueType  # 15
+    """A round that agents hold is the job's round again. Sets round, node_count, world_size."""
+    JOB_EVENT_KIND_RECOVERY_ENDED: _JobEventKind.ValueType  # 16
+    """Nobody holds a round that has not ended."""
+    JOB_EVENT_KIND_NODE_REVOKED: _JobEventKind.ValueType  # 17
+    """A node did not start or stop its workers in time: its lease is renewed no more, and NODE_GONE follows when it is over.
+    Sets node.
+    """
+
+class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper):
+    """What a decision was about. A later release may add kinds: show the message of one that is not known."""
+
+JOB_EVENT_KIND_UNSPECIFIED: JobEventKind.ValueType  # 0
+"""Not used."""
+JOB_EVENT_KIND_JOB_CREATED: JobEventKind.ValueType  # 1
+"""This life began."""
+JOB_EVENT_KIND_NODE_JOINED: JobEventKind.ValueType  # 2
+"""An agent was given a lease. Sets node."""
+JOB_EVENT_KIND_NODE_GONE: JobEventKind.ValueType  # 3
+"""A lease ended. Sets node, and reason: LEFT, OBITUARY, EXPIRED, or REVOKED (it did not start or stop its workers in time)."""
+JOB_EVENT_KIND_ROUND_BEGAN: JobEventKind.ValueType  # 4
+"""A round was agreed on, and its workers are being started. Sets round, node_count, world_size."""
+JOB_EVENT_KIND_NODE_SUCCEEDED: JobEventKind.ValueType  # 5
+"""All workers of a node exited with 0. Sets round, node."""
+JOB_EVENT_KIND_ROUND_STOPPING: JobEventKind.ValueType  # 6
+"""The workers of a round are being stopped. Sets round, and reason: WORKER_FAILED, NODE_LOST, NODE_LEFT, NODE_JOINED,
+NODE_DRAINED, RESTART_ASKED, CANCELLED, START_TIMEOUT.
+"""
+JOB_EVENT_KIND_ROUND_ENDED: JobEventKind.ValueType  # 7
+"""No worker of the round is alive, but for what NODE_QUARANTINED named, and what it cost is decided. Sets round,
+restart_spent, and culprit if a failure ended it.
+"""
+JOB_EVENT_KIND_JOB_DECIDED: JobEventKind.ValueType  # 8
+"""The life ended: the last event of a watch. Sets outcome, and reason: that of the outcome."""
+JOB_EVENT_KIND_CANCEL_ASKED: JobEventKind.ValueType  # 9
+"""Somebody asked for the end of the job. Sets requested_by."""
+JOB_EVENT_KIND_RESTART_ASKED: JobEventKind.ValueType  # 10
+"""Somebody asked for a new round. Sets requested_by."""
+JOB_EVENT_KIND_DRAIN_ASKED: JobEventKind.ValueType  # 11
+"""Somebody asked for a node to leave. Sets node, requested_by."""
+JOB_EVENT_KIND_NODE_QUARANTINED: JobEventKind.ValueType  # 12
+"""SIGKILL does not end some workers of a node: it takes part in no round meanwhile. Sets round, node."""
+JOB_EVENT_KIND_NODE_READMITTED: JobEventKind.ValueType  # 13
+"""Nothing is left of them. Sets node."""
+JOB_EVENT_KIND_RECOVERY_BEGAN: JobEventKind.ValueType  # 14
+"""The records of this job are lost: its agents are asked what they hold."""
+JOB_EVENT_KIND_ROUND_ADOPTED: JobEventKind.ValueType  # 15
+"""A round that agents hold is the job's round again. Sets round, node_count, world_size."""
+JOB_EVENT_KIND_RECOVERY_ENDED: JobEventKind.ValueType  # 16
+"""Nobody holds a round that has not ended."""
+JOB_EVENT_KIND_NODE_REVOKED: JobEventKind.ValueType  # 17
+"""A node did not start or stop its workers in time: its lease is renewed no more, and NODE_GONE follows when it is over.
+Sets node.
+"""
+Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
+
 @_typing.final
 class Job(_message.Message):
     """One life of a job."""
@@ -562,6 +658,247 @@ class ListWorkersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListWorkersResponse: _TypeAlias = ListWorkersResponse  # noqa: Y015
+
+@_typing.final
+class JobEvent(_message.Message):
+    """One decision about a job, as it was recorded: the same whenever and however often it is told. Heartbeats, and what
+    else agents say, decide nothing and are no events. What a kind does not set is not set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    JOB_UID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    NODE_COUNT_FIELD_NUMBER: _builtins.int
+    WORLD_SIZE_FIELD_NUMBER: _builtins.int
+    RESTART_SPENT_FIELD_NUMBER: _builtins.int
+    CULPRIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """The decision's position in the coordinator's journal: grows from event to event, not by one, since other jobs'
+    decisions have theirs. Together with job_uid it names the event.
+    """
+    job: _builtins.str
+    """jobs/{job}"""
+    job_uid: _builtins.str
+    """The life."""
+    kind: Global___JobEventKind.ValueType
+    """What it is."""
+    message: _builtins.str
+    """What it is, as a sentence for people."""
+    state: _types_pb2.JobState.ValueType
+    """The job's state from here on. Not set: as before."""
+    reason: _builtins.str
+    """As a machine word, why."""
+    node: _builtins.str
+    """The node, by name alone."""
+    round: _builtins.int
+    """The round."""
+    node_count: _builtins.int
+    """Nodes of the round."""
+    world_size: _builtins.int
+    """Workers of the round."""
+    restart_spent: _builtins.bool
+    """Whether the end of the round spent one of the job's restarts."""
+    requested_by: _builtins.str
+    """Who asked."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided, by the coordinator's clock."""
+
+    @_builtins.property
+    def culprit(self) -> _types_pb2.WorkerFailure:
+        """The root cause of the round's end: its node, rank and exit code among others. Without its traceback, which
+        Job.last_failure has.
+        """
+
+    @_builtins.property
+    def outcome(self) -> _types_pb2.Outcome:
+        """How the job ended. Without tracebacks, which Job.outcome has."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        job: _builtins.str = ...,
+        job_uid: _builtins.str = ...,
+        kind: Global___JobEventKind.ValueType = ...,
+        message: _builtins.str = ...,
+        state: _types_pb2.JobState.ValueType = ...,
+        reason: _builtins.str = ...,
+        node: _builtins.str = ...,
+        round: _builtins.int | None = ...,
+        node_count: _builtins.int = ...,
+        world_size: _builtins.int = ...,
+        restart_spent: _builtins.bool = ...,
+        culprit: _types_pb2.WorkerFailure | None = ...,
+        outcome: _types_pb2.Outcome | None = ...,
+        requested_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "culprit", b"culprit", "event_time", b"event_time", "outcome", b"outcome", "round", b"round"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "culprit", b"culprit", "event_time", b"event_time", "job", b"job", "job_uid", b"job_uid", "kind", b"kind", "message", b"message", "node", b"node", "node_count", b"node_count", "outcome", b"outcome", "reason", b"reason", "requested_by", b"requested_by", "restart_spent", b"restart_spent", "revision", b"revision", "round", b"round", "state", b"state", "world_size", b"world_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
+    _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__round) -> _WhichOneofReturnType__round | None: ...
+
+Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015
+
+@_typing.final
+class WatchJobRequest(_message.Message):
+    """Asks to be told about a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED. jobs/{job}"""
+    resume_token: _builtins.str
+    """Of the last message of an earlier watch of this job, or of ListJobEvents: go on after it, without a snapshot. It names
+    the life that it is of, which need not be the newest. Empty: begin with a snapshot of the newest life. At most 1 KiB;
+    opaque: what it holds may change with any release, and then it is as good as expired.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
+
+@_typing.final
+class WatchJobResponse(_message.Message):
+    """A piece of a watch: a snapshot, or events, or neither, which says that all is told up to here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """To go on after this message. Keep the newest."""
+    revision: _builtins.int
+    """All that was decided about the job up to this position of the journal has been told."""
+    @_builtins.property
+    def snapshot(self) -> Global___Job:
+        """The job as it is after that decision. In the first message of a watch without a resume_token, and there alone."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobEvent]:
+        """In the order of their revisions. Events that came faster than the reader could be told come together."""
+
+    def __init__(
+        self,
+        *,
+        resume_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        snapshot: Global___Job | None = ...,
+        events: _abc.Iterable[Global___JobEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "resume_token", b"resume_token", "revision", b"revision", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
+
+@_typing.final
+class ListJobEventsRequest(_message.Message):
+    """Asks for what was decided about a job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """REQUIRED. jobs/{job}"""
+    page_size: _builtins.int
+    """At most so many; 0 means 100, more than 1000 means 1000. Negative is refused."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty for the first. The other fields must be as they were then."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___JobEventKind.ValueType]:
+        """Only events of these kinds; none means all. At most 100."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Only events decided at this time or later."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        kinds: _abc.Iterable[Global___JobEventKind.ValueType] | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobEventsRequest: _TypeAlias = ListJobEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListJobEventsResponse(_message.Message):
+    """A page of events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    resume_token: _builtins.str
+    """On the last page: WatchJob goes on from here, so that nothing between the two is missed."""
+    truncated: _builtins.bool
+    """Whether earlier events of this life are not kept any more."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobEvent]:
+        """In the order of their revisions."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___JobEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "resume_token", b"resume_token", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListJobEventsResponse: _TypeAlias = ListJobEventsResponse  # noqa: Y015
 
 @_typing.final
 class CancelJobRequest(_message.Message):

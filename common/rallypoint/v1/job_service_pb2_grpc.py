@@ -58,6 +58,16 @@ class JobServiceStub(object):
                 request_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.WatchJob = channel.unary_stream(
+                '/rallypoint.v1.JobService/WatchJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
+                _registered_method=True)
+        self.ListJobEvents = channel.unary_unary(
+                '/rallypoint.v1.JobService/ListJobEvents',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/rallypoint.v1.JobService/CancelJob',
                 request_serializer=rallypoint_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
@@ -107,6 +117,34 @@ class JobServiceServicer(object):
 
     def ListWorkers(self, request, context):
         """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchJob(self, request, context):
+        """Tells what is decided about a job, from now on or from where an earlier watch was: first what the job is now, unless
+        resume_token is given, then an event for each decision, in order, none twice, none left out, and none before it is
+        durable. Each message carries the token that goes on after it. When nothing happens a message without events comes
+        every 10 s or so: its token is fresh.
+
+        It is a watch of one life of the job: once that is decided, its last event has come, and the stream ends with OK. A
+        job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
+
+        A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
+        UNAVAILABLE, and when the stream breaks, resume with the newest token.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
+        token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
+        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobEvents(self, request, context):
+        """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
+        job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -166,6 +204,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'WatchJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.WatchJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.WatchJobResponse.SerializeToString,
+            ),
+            'ListJobEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobEvents,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -295,6 +343,60 @@ class JobService(object):
             '/rallypoint.v1.JobService/ListWorkers',
             rallypoint_dot_v1_dot_job__service__pb2.ListWorkersRequest.SerializeToString,
             rallypoint_dot_v1_dot_job__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rallypoint.v1.JobService/WatchJob',
+            rallypoint_dot_v1_dot_job__service__pb2.WatchJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.WatchJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/ListJobEvents',
+            rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.ListJobEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,26 @@ class JobServiceStub:
     """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
+    WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
+    """Tells what is decided about a job, from now on or from where an earlier watch was: first what the job is now, unless
+    resume_token is given, then an event for each decision, in order, none twice, none left out, and none before it is
+    durable. Each message carries the token that goes on after it. When nothing happens a message without events comes
+    every 10 s or so: its token is fresh.
+
+    It is a watch of one life of the job: once that is decided, its last event has come, and the stream ends with OK. A
+    job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
+
+    A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
+    UNAVAILABLE, and when the stream breaks, resume with the newest token.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
+    token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
+    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+    """
+    ListJobEvents: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]
+    """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
+    job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Ends a job: its workers get SIGTERM and their grace, then it is decided as JOB_STATE_CANCELLED, whatever failed
     meanwhile. On return the request is durable. Idempotent, also once the job has ended by it; retry on UNAVAILABLE.
@@ -92,6 +112,26 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     ListWorkers: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListWorkersRequest, _job_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
+    """Tells what is decided about a job, from now on or from where an earlier watch was: first what the job is now, unless
+    resume_token is given, then an event for each decision, in order, none twice, none left out, and none before it is
+    durable. Each message carries the token that goes on after it. When nothing happens a message without events comes
+    every 10 s or so: its token is fresh.
+
+    It is a watch of one life of the job: once that is decided, its last event has come, and the stream ends with OK. A
+    job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
+
+    A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
+    UNAVAILABLE, and when the stream breaks, resume with the newest token.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
+    token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
+    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+    """
+    ListJobEvents: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]  # type: ignore[assignment]
+    """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
+    job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
@@ -156,6 +196,38 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListWorkersResponse, _abc.Awaitable[_job_service_pb2.ListWorkersResponse]]:
         """Lists the workers of a job's current or last round by rank. Read-only; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchJob(
+        self,
+        request: _job_service_pb2.WatchJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
+        """Tells what is decided about a job, from now on or from where an earlier watch was: first what the job is now, unless
+        resume_token is given, then an event for each decision, in order, none twice, none left out, and none before it is
+        durable. Each message carries the token that goes on after it. When nothing happens a message without events comes
+        every 10 s or so: its token is fresh.
+
+        It is a watch of one life of the job: once that is decided, its last event has come, and the stream ends with OK. A
+        job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
+
+        A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
+        UNAVAILABLE, and when the stream breaks, resume with the newest token.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
+        token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
+        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+        """
+
+    @_abc_1.abstractmethod
+    def ListJobEvents(
+        self,
+        request: _job_service_pb2.ListJobEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ListJobEventsResponse, _abc.Awaitable[_job_service_pb2.ListJobEventsResponse]]:
+        """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
+        job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
         """
 

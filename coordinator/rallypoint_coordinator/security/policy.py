@@ -59,6 +59,8 @@ POLICY: Mapping[str, Rule] = {
     f"{_JOBS}ListJobs": _rule(Subject.ALL_JOBS, Role.READ, Role.OPERATOR),
     f"{_JOBS}ListNodes": _rule(Subject.PARENT, *Role),
     f"{_JOBS}ListWorkers": _rule(Subject.PARENT, *Role),
+    f"{_JOBS}ListJobEvents": _rule(Subject.PARENT, *Role),
+    f"{_JOBS}WatchJob": _rule(Subject.NAME, *Role),
     # torchrun's agent closes its rendezvous by it; and an agent can end its job by failing it.
     f"{_JOBS}CancelJob": _rule(Subject.NAME, Role.AGENT, Role.OPERATOR),
     f"{_JOBS}RestartJob": _rule(Subject.NAME, Role.OPERATOR),

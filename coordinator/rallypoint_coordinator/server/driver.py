@@ -31,6 +31,7 @@ from rallypoint_coordinator.server.outlets import Outlets
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.server.snapshots import Snapshots
 from rallypoint_coordinator.server.turns import Batch, pack
+from rallypoint_coordinator.server.watches import Watches, WatchOptions
 from rallypoint_coordinator.store.journal import (
     AppendResult,
     Committed,
@@ -67,6 +68,7 @@ class DriverOptions:
     keep_records: int = 1_000
     retention: Retention = field(default_factory=Retention)
     idle_after_s: float | None = None
+    watches: WatchOptions = field(default_factory=WatchOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Driver:
         self._on_serving = on_serving
         self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
         self._outlets = Outlets()
+        self._watches = Watches(self._options.watches)
         self._inbox: Inbox[Event, _Read] = Inbox(self._options.events_max, self._options.reads_max)
         self._cluster = new_cluster()
         self._revision = 0
@@ -155,6 +158,11 @@ class Driver:
     def refusal(self) -> Refusal | None:
         """Why nothing can be asked at the moment; None while the driver serves."""
         return self._closed or (None if self._serving.is_set() else self._meanwhile)
+
+    @property
+    def watches(self) -> Watches:
+        """Who is told of what is durable. They are told by the driver that records are."""
+        return self._watches
 
     def open_stream(self) -> tuple[int, Outbox]:
         """Number a stream. Whoever opens it must close it. Raises RefusedError if it cannot be served now."""
@@ -261,8 +269,10 @@ class Driver:
         """Read the whole journal into a fresh cluster and begin an epoch."""
         await self._snapshots.settle()
         self._cluster = self._new_cluster()
+        self._watches.begin_anew()
+        told, keep_records = self._watches.log.add, self._options.keep_records
         try:
-            snapshot_revision, self._revision = await replay(self._journal, self._cluster)
+            snapshot_revision, self._revision = await replay(self._journal, self._cluster, told, keep_records)
         except OSError as error:
             raise _StateLost(f"the journal could not be read: {error}") from error
         self._snapshots.restored(snapshot_revision)
@@ -288,6 +298,7 @@ class Driver:
 
     def _refuse_waiting(self, refusal: Refusal) -> None:
         self._outlets.refuse_all(refusal)
+        self._watches.refuse_all(refusal)
         _refuse(self._inbox.clear(), refusal)
 
     # --- A turn
@@ -353,6 +364,7 @@ class Driver:
         result = await self._result_of(batch)
         match result:
             case Committed(revision):
+                self._watches.publish(batch.entries, batch.records, self._durable_revision)
                 self._durable_revision = revision
             case Fenced(actual):
                 # The other one decides: an agent must not take our recovery for a promise that nobody does.

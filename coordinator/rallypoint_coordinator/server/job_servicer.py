@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
 
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.rpc_status import abort
 from rallypoint.v1 import job_service_pb2 as pb
-from rallypoint.v1.job_service_pb2_grpc import JobServiceServicer
+from rallypoint.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
 from rallypoint.validation import JOB_NAME, NODE_NAME
+from rallypoint.wire.scalars import instant_from_proto
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import OperatorAsked, Request, Stamp
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.server import views
 from rallypoint_coordinator.server.caller import caller_name
 from rallypoint_coordinator.server.driver import Driver, Query
+from rallypoint_coordinator.server.outbox import Closing
 from rallypoint_coordinator.server.pages import fill, next_page_token, page_size, page_start
 from rallypoint_coordinator.server.peers import peer_address
+from rallypoint_coordinator.server.watch_tokens import parse_watch_token
+from rallypoint_coordinator.server.watches import Watch, Watches
 
 REASON_BYTES = 1024
+EVENT_KINDS_MAX = 100
+
+OPENING_WATCHES = 64
+"""So many watches are opened at a time, since each reads the job: the others of a thousand that come back wait."""
 
 OperatorRequest: TypeAlias = pb.CancelJobRequest | pb.RestartJobRequest | pb.DrainNodeRequest
 
@@ -32,6 +45,7 @@ class JobService(JobServiceServicer):
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self._opening = asyncio.Semaphore(OPENING_WATCHES)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         return await self._answer(get_job, request, context)
@@ -44,6 +58,27 @@ class JobService(JobServiceServicer):
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         return await self._answer(list_workers, request, context)
+
+    async def ListJobEvents(self, request: pb.ListJobEventsRequest, context: Any) -> pb.ListJobEventsResponse:
+        return await self._answer(partial(list_job_events, self._driver.watches), request, context)
+
+    async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> None:  # type: ignore[override]
+        """Writes messages that are encoded already: see :func:`add_job_service`."""
+        async with self._opening:
+            watch = await self._answer(partial(watch_job, self._driver.watches), request, context)
+        watches = self._driver.watches
+        try:
+            watches.enter(watch)
+            await context.send_initial_metadata(())
+            end = await _tell(watch, context)
+        except RefusedError as error:
+            end = Closing(error.refusal)
+        except grpc.aio.BaseError:
+            return  # nobody is there any more
+        finally:
+            watches.leave(watch)
+        if end.refusal is not None:
+            await abort(context, end.refusal)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         was_news = await self._ask(Request.CANCEL, request, context)
@@ -69,6 +104,23 @@ class JobService(JobServiceServicer):
             return await self._driver.read(query_for(request))
         except RefusedError as error:
             await abort(context, error.refusal)
+
+
+async def _tell(watch: Watch, context: Any) -> Closing:
+    while not isinstance(message := await watch.next(), Closing):
+        await context.write(message)
+    return message
+
+
+def add_job_service(service: JobService, server: grpc.aio.Server) -> None:
+    """Register it. WatchJob's messages go out as they are: what a thousand watchers are told is encoded once."""
+    handle: grpc.RpcMethodHandler[pb.WatchJobRequest, bytes]
+    handle = grpc.unary_stream_rpc_method_handler(service.WatchJob, pb.WatchJobRequest.FromString)
+    name = pb.DESCRIPTOR.services_by_name["JobService"].full_name
+    # The first handler that is found counts, but for those that are registered by name: there the last one does.
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"WatchJob": handle}),))
+    add_JobServiceServicer_to_server(service, server)
+    server.add_registered_method_handlers(name, {"WatchJob": handle})
 
 
 # Each of these raises RefusedError, for the request when called, for what it names when the query runs.
@@ -119,12 +171,47 @@ def list_nodes(request: pb.ListNodesRequest) -> Query[pb.ListNodesResponse]:
 def list_workers(request: pb.ListWorkersRequest) -> Query[pb.ListWorkersResponse]:
     job, size = parse_job(request.parent, "parent"), page_size(request.page_size)
     listing = f"{request.parent}/workers"
-    after = parse_rank(page_start(listing, request.page_token))
+    after = parse_number(page_start(listing, request.page_token), -1)
 
     def query(cluster: Cluster, stamp: Stamp) -> pb.ListWorkersResponse:
         page, more = fill(views.workers(_life(cluster, job), stamp, after), size)
         token = next_page_token(listing, str(page[-1].rank)) if more else ""
         return pb.ListWorkersResponse(workers=page, next_page_token=token)
+
+    return query
+
+
+def list_job_events(watches: Watches, request: pb.ListJobEventsRequest) -> Query[pb.ListJobEventsResponse]:
+    job, size = parse_job(request.parent, "parent"), page_size(request.page_size)
+    if len(request.kinds) > EVENT_KINDS_MAX:
+        raise _invalid("kinds", f"kinds must have at most {EVENT_KINDS_MAX} entries")
+    listing, kinds, since_ms = f"{request.parent}/events", set(request.kinds), instant_from_proto(request.since_time)
+    after = parse_number(page_start(listing, request.page_token), 0)
+
+    def is_asked_for(event: pb.JobEvent) -> bool:
+        return (not kinds or event.kind in kinds) and instant_from_proto(event.event_time) >= since_ms
+
+    def query(cluster: Cluster, stamp: Stamp) -> pb.ListJobEventsResponse:
+        feed = watches.log.feed(_life(cluster, job).facts.uid)
+        page, more = fill(filter(is_asked_for, feed.events_after(after)), size)
+        return pb.ListJobEventsResponse(
+            events=page,
+            next_page_token=next_page_token(listing, str(page[-1].revision)) if more else "",
+            resume_token="" if more else str(watches.log.token(feed.job_uid, stamp.revision)),
+            truncated=not feed.is_whole,
+        )
+
+    return query
+
+
+def watch_job(watches: Watches, request: pb.WatchJobRequest) -> Query[Watch]:
+    job = parse_job(request.name, "name")
+    token = parse_watch_token(request.resume_token) if request.resume_token else None
+
+    def query(cluster: Cluster, stamp: Stamp) -> Watch:
+        if token is not None:
+            return watches.resume(job, token, cluster)
+        return watches.begin(_life(cluster, job), cluster.epoch, stamp)
 
     return query
 
@@ -149,10 +236,10 @@ def _invalid(field: str, message: str) -> RefusedError:
     return RefusedError(Refusal(reason=Reason.INVALID_FIELD, message=message, field=field, metadata={"field": field}))
 
 
-def parse_rank(after: str | None) -> int:
-    """The rank after which a page begins; all ranks follow -1. A token is ours, but a client may have made it up."""
+def parse_number(after: str | None, first: int) -> int:
+    """After which number a page begins; ``first`` for the first page. A token is ours, but may have been made up."""
     if after is None:
-        return -1
+        return first
     if after.isascii() and after.isdecimal():
         return int(after)
     message = "page_token must be a next_page_token of the same list"

@@ -15,12 +15,11 @@ from grpc_reflection.v1alpha import reflection
 from rallypoint.errors import Reason, Refusal
 from rallypoint.v1 import agent_service_pb2, job_service_pb2
 from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
-from rallypoint.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from rallypoint_coordinator.server.agent_servicer import AgentService
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
 from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.health import Health
-from rallypoint_coordinator.server.job_servicer import JobService
+from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
 from rallypoint_coordinator.server.journal_watch import watch_journal
 from rallypoint_coordinator.server.listen import listen
 from rallypoint_coordinator.server.options import Address
@@ -89,7 +88,7 @@ class Server:
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         add_AgentServiceServicer_to_server(AgentService(self._driver), self._server)
-        add_JobServiceServicer_to_server(JobService(self._driver), self._server)
+        add_job_service(JobService(self._driver), self._server)
         add_HealthServicer_to_server(self._health.servicer, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 

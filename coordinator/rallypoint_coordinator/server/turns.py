@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from rallypoint_coordinator.core.effects import Effect, Output
 from rallypoint_coordinator.core.records import Entry, JobDecided, RoundStopping
 from rallypoint_coordinator.store.codec import encode
 from rallypoint_coordinator.store.journal import Bounds
 
+Encoded: TypeAlias = tuple[Entry, bytes]
+
 
 @dataclass(slots=True)
 class Batch:
-    """Records for one append, and what may become visible once they are durable."""
+    """Records for one append, and what may become visible once they are durable. ``entries``: what the records say."""
 
+    entries: list[Entry] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     size: int = 0
 
-    def has_room(self, records: Sequence[bytes], bounds: Bounds) -> bool:
-        size = self.size + sum(map(len, records))
-        return len(self.records) + len(records) <= bounds.records and size <= bounds.bytes
+    def has_room(self, piece: Sequence[Encoded], bounds: Bounds) -> bool:
+        size = self.size + _size(piece)
+        return len(self.records) + len(piece) <= bounds.records and size <= bounds.bytes
 
-    def add(self, records: Sequence[bytes]) -> None:
-        self.records.extend(records)
-        self.size += sum(map(len, records))
+    def add(self, piece: Sequence[Encoded]) -> None:
+        self.entries.extend(entry for entry, _ in piece)
+        self.records.extend(record for _, record in piece)
+        self.size += _size(piece)
 
 
 def pack(outputs: Iterable[Output], bounds: Bounds) -> Iterator[Batch]:
@@ -51,13 +56,17 @@ def pack(outputs: Iterable[Output], bounds: Bounds) -> Iterator[Batch]:
     yield batch
 
 
-def _pieces(entries: Iterable[Entry]) -> Iterator[list[bytes]]:
+def _size(piece: Sequence[Encoded]) -> int:
+    return sum(len(record) for _, record in piece)
+
+
+def _pieces(entries: Iterable[Entry]) -> Iterator[list[Encoded]]:
     """The records as they may be parted."""
-    piece: list[bytes] = []
+    piece: list[Encoded] = []
     for entry in entries:
         if piece and not isinstance(entry.record, RoundStopping | JobDecided):
             yield piece
             piece = []
-        piece.append(encode(entry))
+        piece.append((entry, encode(entry)))
     if piece:
         yield piece
