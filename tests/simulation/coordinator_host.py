@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
 from rallypoint.errors import Refusal
+from rallypoint.v1.job_service_pb2 import WatchJobRequest
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.server.driver import Query
-from simulation.coordinator_process import CoordinatorProcess, CrashPoint
+from simulation.coordinator_process import CoordinatorProcess, CrashPoint, WatchCall
 from simulation.disk import Disk
 from simulation.journal import Doubt
 from simulation.network import Network
@@ -86,6 +88,7 @@ class CoordinatorHost:
     def lose_journal(self, revision: int) -> None:
         """The process is killed, and finds only the first so many records when it is started again."""
         self.crash()
+        self._oracles.watches.journal_lost(list(self.disk.entries()), revision)
         self.disk.lose(revision)
         self._oracles.journal_lost(list(self.disk.entries()))
 
@@ -93,6 +96,12 @@ class CoordinatorHost:
         """If somebody is there to be asked."""
         if self._process is not None and self._process.accepts:
             self._process.read(query, answer)
+
+    def watch(self, request: WatchJobRequest, call: WatchCall) -> asyncio.Task[None] | None:
+        """The stream; None if nobody is there to answer."""
+        if self._process is None or not self._process.accepts:
+            return None
+        return self._process.watch(request, call)
 
     def lose_power(self) -> None:
         """The machine is gone, and says nothing of it: not before it is back."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
+
+from google.rpc.status_pb2 import Status
 
 from rallypoint import wire
 from rallypoint.errors import Refusal, RefusedError
+from rallypoint.rpc_status import DETAILS_KEY, from_status
+from rallypoint.v1.job_service_pb2 import WatchJobRequest
 from rallypoint_coordinator.core.events import AgentAttached, StreamClosed
 from rallypoint_coordinator.server import outbox as server_outbox
 from rallypoint_coordinator.server.driver import Driver, DriverOptions, Query
+from rallypoint_coordinator.server.job_servicer import JobService
 from rallypoint_coordinator.server.outbox import Outbox
 from rallypoint_coordinator.server.server import SHUTTING_DOWN, STREAMS_END_S
 from rallypoint_coordinator.store.journal import Bounds
@@ -62,6 +67,41 @@ class _WallClock:
         return self._world.wall_ms
 
 
+class WatchCall(Protocol):
+    """The other end of a WatchJob. ``read_ms``: how long it takes over the next message."""
+
+    def read_ms(self) -> int: ...
+    def told(self, data: bytes) -> None: ...
+    def ended(self, refusal: Refusal | None) -> None: ...
+    def broken(self) -> None: ...
+
+
+class _Refused(Exception):
+    """The call has ended with this."""
+
+
+class _WatchContext:
+    """What the servicer has of a call."""
+
+    def __init__(self, loop: VirtualLoop, call: WatchCall) -> None:
+        self.refusal: Refusal | None = None
+        self._loop = loop
+        self._call = call
+
+    async def send_initial_metadata(self, metadata: object) -> None:
+        """Nobody asks for them."""
+
+    async def write(self, data: bytes) -> None:
+        """Done when the reader has it: nothing is buffered on the way."""
+        await self._loop.sleep_ms(self._call.read_ms())
+        if not self._loop.is_dead:
+            self._call.told(data)
+
+    async def abort(self, code: object, message: str, trailing_metadata: Sequence[tuple[str, bytes]]) -> NoReturn:
+        self.refusal = from_status(Status.FromString(dict(trailing_metadata)[DETAILS_KEY]))
+        raise _Refused
+
+
 @dataclass(slots=True)
 class _Served:
     """A stream that the driver has, by the driver's own number for it."""
@@ -97,6 +137,8 @@ class CoordinatorProcess:
             new_cluster=self._new_cluster,
             new_id=lambda: f"cluster-{machine.starts}",
         )
+        self._jobs = JobService(self._driver)
+        self._watches: dict[asyncio.Task[None], WatchCall] = {}
         self._open: dict[int, Stream] = {}
         self._served: dict[int, _Served] = {}
         self._messages_left: int | None = None
@@ -145,6 +187,8 @@ class CoordinatorProcess:
         self.journal.die()
         for stream in self._open.values():
             stream.close_server(Closing(broken=True))
+        for call in self._watches.values():
+            call.broken()
         self._world.after(0, self._loop.bury)
         self._machine.process_died()
 
@@ -202,6 +246,20 @@ class CoordinatorProcess:
             found = error.refusal
         if not self._loop.is_dead:
             answer(found)
+
+    def watch(self, request: WatchJobRequest, call: WatchCall) -> asyncio.Task[None]:
+        """The stream of a watch. Whoever leaves it cancels it."""
+        task = self._loop.create_task(self._watch(request, call))
+        self._watches[task] = call
+        task.add_done_callback(self._watches.pop)
+        return task
+
+    async def _watch(self, request: WatchJobRequest, call: WatchCall) -> None:
+        context = _WatchContext(self._loop, call)
+        with contextlib.suppress(_Refused):
+            await self._jobs.WatchJob(request, context)
+        if not self._loop.is_dead:
+            call.ended(context.refusal)
 
     def _attached(self, event: AgentAttached) -> None:
         stream = self._open[event.stream]

@@ -12,6 +12,8 @@ from enum import StrEnum
 from rallypoint.model import JobSpec, ScaleUp
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.server.driver import DriverOptions
+from rallypoint_coordinator.server.watch_log import LogBounds
+from rallypoint_coordinator.server.watches import WatchOptions
 from rallypoint_coordinator.store.journal import Bounds
 from simulation.world import Chance, World
 
@@ -140,6 +142,15 @@ class Options:
     driver: DriverOptions
     bounds: Bounds
     """Of one append."""
+    watchers: int
+    """Of each job."""
+
+    @property
+    def forgets_events(self) -> bool:
+        """Whether what was told can be too long ago to go on from."""
+        driver = self.driver
+        takes_snapshots = driver.snapshot_records < 10_000 and driver.keep_records < 1_000
+        return takes_snapshots or driver.watches.log != LogBounds() or driver.retention.lives_max < 1_000
 
     @property
     def is_calm(self) -> bool:
@@ -183,6 +194,7 @@ def draw_options(world: World) -> Options:
         restart_chance=draw["restart"].choice((0.0, 0.7, 1.0, 1.0)),
         driver=_draw_driver(draw),
         bounds=draw["bounds"].choice((Bounds(1_000, 1 << 20), Bounds(1_000, 1 << 20), Bounds(6, 4_096))),
+        watchers=draw["watchers"].choice((0, 0, 1, 3)),
     )
 
 
@@ -192,6 +204,10 @@ def _draw_driver(draw: _Draw) -> DriverOptions:
         snapshot_records=draw["snapshot records"].choice((3, 20, 60, 10_000)),
         keep_records=draw["keep records"].choice((0, 5, 1_000)),
         retention=Retention(lives_max=draw["lives"].choice((0, 1, 1_000, 1_000))),
+        watches=WatchOptions(
+            at_once=draw["watches at once"].choice((1, 16)),
+            log=draw["watch log"].choice((LogBounds(), LogBounds(), LogBounds(records=40), LogBounds(life_events=8))),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from simulation.oracle_journal import JournalOracle
 from simulation.oracle_leases import LeaseOracle
 from simulation.oracle_operators import OperatorOracle
 from simulation.oracle_policies import PolicyOracle
+from simulation.oracle_watches import WatchOracle
 from simulation.oracle_wire import WireOracle
 from simulation.oracle_workers import WorkerOracle
 from simulation.world import World
@@ -29,6 +30,7 @@ class Oracles:
         self.alone = AloneOracle([job.name for job in options.jobs])
         self.wire = WireOracle(self.journal)
         self.agents = AgentOracle(world, self.journal)
+        self.watches = WatchOracle(may_expire=options.forgets_events)
 
     def journal_lost(self, left: Sequence[tuple[int, Entry]]) -> None:
         """Only these records are left of it, each with its revision."""

@@ -74,7 +74,7 @@ class Total:
 
     def __init__(self) -> None:
         self.seeds = self.violations = self.events = self.virtual_ms = self.agents = self.rounds = 0
-        self.snapshots = 0
+        self.snapshots = self.watches = 0
         self.faults: Counter[FaultKind] = Counter()
         self.requests: Counter[RequestKind] = Counter()
         self.lives: Counter[str] = Counter()
@@ -87,6 +87,7 @@ class Total:
         self.agents += result.agents
         self.rounds += result.rounds
         self.snapshots += result.snapshots
+        self.watches += result.watches
         self.faults += result.faults
         self.requests += result.requests
         self.lives += result.lives
@@ -98,7 +99,8 @@ class Total:
                 f"{rate:.0f} seeds per minute, {self.events} events in {hours:.1f} virtual hours",
                 f"{self.agents} agents, {self.rounds} rounds, {sum(self.lives.values())} lives: {_counted(self.lives)}",
                 f"{sum(self.faults.values())} faults: {_counted(self.faults)}",
-                f"{sum(self.requests.values())} requests: {_counted(self.requests)}; {self.snapshots} snapshots",
+                f"{sum(self.requests.values())} requests: {_counted(self.requests)}",
+                f"{self.snapshots} snapshots, {self.watches} watches",
                 f"{self.seeds} seeds, {self.violations} violations",
             )
         )

@@ -16,11 +16,15 @@ from simulation.oracles import Oracles
 from simulation.server_log import told_by
 from simulation.setting import Setting
 from simulation.transcript import Transcript
+from simulation.watchers import Watchers
 from simulation.workload import Workload
 from simulation.world import Violation, World, crash
 
 LIVENESS_MS = 1_800_000
 """After everything is healed, so long may it take until all lives are decided and all agents have finished."""
+
+WATCH_END_MS = 60_000
+"""After everything is over, so long may it take until all who watch have been told."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Result:
     faults: Counter[FaultKind] = field(default_factory=Counter)
     requests: Counter[RequestKind] = field(default_factory=Counter)
     snapshots: int = 0
+    watches: int = 0
+    """Streams of those who watched."""
 
 
 class Simulation:
@@ -67,6 +73,7 @@ class Simulation:
         ]
         self._faults = Faults(setting, self._host, self._nodes)
         self._operators = Operators(setting, self._host)
+        self._watchers = Watchers(setting, self._host)
 
     def run(self) -> Result:
         with told_by(self._world):
@@ -84,6 +91,7 @@ class Simulation:
             faults=self._faults.injected,
             requests=self._operators.asked,
             snapshots=self._host.disk.snapshots,
+            watches=self._watchers.streams,
         )
 
     def _violation(self) -> Violation | None:
@@ -91,6 +99,7 @@ class Simulation:
             self._chaos()
             self._liveness()
             self._final_checks()
+            self._watch_to_the_end()
         except Violation as violation:
             return violation
         except Exception as error:
@@ -103,6 +112,7 @@ class Simulation:
             node.start_after(node.options.joins_at_ms)
         self._faults.begin()
         self._operators.begin()
+        self._watchers.begin()
         self._world.run(self._options.chaos_ms, self._is_over)
 
     def _liveness(self) -> None:
@@ -129,6 +139,13 @@ class Simulation:
         ]
         processes = [node.process for node in self._nodes if node.process is not None]
         return [*lines, *(process.explanation for process in processes)]
+
+    def _watch_to_the_end(self) -> None:
+        self._watchers.settle()
+        self._world.run(self._world.now_ms + WATCH_END_MS, self._watchers.have_seen_the_end)
+        if not self._watchers.have_seen_the_end():
+            raise Violation("LIVENESS", "somebody who watches has not been told the end")
+        self._oracles.watches.judge(list(self._host.disk.entries()))
 
     def _final_checks(self) -> None:
         alive = [group for group in self._oracles.workers.live_groups if not group.unkillable]

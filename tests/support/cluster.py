@@ -185,6 +185,10 @@ class ProcessCluster:
         with self._stub() as stub:
             stub.RestartJob(job_service_pb2.RestartJobRequest(name=f"jobs/{job}"), timeout=10, wait_for_ready=True)
 
+    def cancel(self, job: str) -> None:
+        with self._stub() as stub:
+            stub.CancelJob(job_service_pb2.CancelJobRequest(name=f"jobs/{job}"), timeout=10, wait_for_ready=True)
+
     def drain(self, job: str, node: str) -> None:
         with self._stub() as stub:
             request = job_service_pb2.DrainNodeRequest(name=f"jobs/{job}/nodes/{node}")
