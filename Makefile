@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto docs fmt recovery reattach sim chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto docs fmt recovery reattach bench-watch sim chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -48,6 +48,9 @@ recovery: .venv/.stamp-dev .venv/.stamp-demo ## kill one gloo worker, N=20 times
 
 reattach: .venv/.stamp-dev ## restart the coordinator, N=3 times for each outage, and time the agents' return
 	PYTHONPATH=tests $(BIN)/python benchmarks/reattach.py $(N)
+
+bench-watch: .venv/.stamp-dev ## time decisions with N=1000 watchers of the job and without any
+	PYTHONPATH=tests $(BIN)/python benchmarks/watch.py $(N)
 
 SEEDS ?= 1000
 BASE ?= 0

@@ -21,10 +21,8 @@ from simulation.workload import Workload
 from simulation.world import Violation, World, crash
 
 LIVENESS_MS = 1_800_000
-"""After everything is healed, so long may it take until all lives are decided and all agents have finished."""
-
-WATCH_END_MS = 60_000
-"""After everything is over, so long may it take until all who watch have been told."""
+"""After everything is healed, so long may it take until all lives are decided and all agents have finished, and then
+until all who watch have been told so."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,7 +140,7 @@ class Simulation:
 
     def _watch_to_the_end(self) -> None:
         self._watchers.settle()
-        self._world.run(self._world.now_ms + WATCH_END_MS, self._watchers.have_seen_the_end)
+        self._world.run(self._world.now_ms + LIVENESS_MS, self._watchers.have_seen_the_end)
         if not self._watchers.have_seen_the_end():
             raise Violation("LIVENESS", "somebody who watches has not been told the end")
         self._oracles.watches.judge(list(self._host.disk.entries()))

@@ -299,6 +299,19 @@ async def test_a_list_of_some_events(coordinator: Coordinator) -> None:
     assert began in (await list_events(coordinator, since_time=began.event_time)).events
 
 
+async def test_many_events_have_pages(coordinator: Coordinator) -> None:
+    await come_and_go(coordinator, 40)
+    listed: list[int] = []
+    answer = pb.ListJobEventsResponse(next_page_token="")
+    while not listed or answer.next_page_token:
+        answer = await list_events(coordinator, page_size=30, page_token=answer.next_page_token)
+        listed += [event.revision for event in answer.events]
+    assert (len(listed), listed) == (81, sorted(set(listed)))
+    some = await list_events(coordinator, page_size=3, kinds=[pb.JOB_EVENT_KIND_NODE_GONE])
+    assert kinds_of(list(some.events)) == ["NODE_GONE"] * 3
+    assert some.next_page_token
+
+
 async def test_a_list_says_that_it_is_not_the_whole_story() -> None:
     async with running_coordinator(server=server_with(LogBounds(life_events=2))) as coordinator:
         await running_alone(coordinator)

@@ -22,6 +22,7 @@ from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.server import views
 from rallypoint_coordinator.server.caller import caller_name
 from rallypoint_coordinator.server.driver import Driver, Query
+from rallypoint_coordinator.server.event_listing import EventListing
 from rallypoint_coordinator.server.outbox import Closing
 from rallypoint_coordinator.server.pages import fill, next_page_token, page_size, page_start
 from rallypoint_coordinator.server.peers import peer_address
@@ -60,7 +61,8 @@ class JobService(JobServiceServicer):
         return await self._answer(list_workers, request, context)
 
     async def ListJobEvents(self, request: pb.ListJobEventsRequest, context: Any) -> pb.ListJobEventsResponse:
-        return await self._answer(partial(list_job_events, self._driver.watches), request, context)
+        listing = await self._answer(partial(list_job_events, self._driver.watches), request, context)
+        return await listing.page()
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> None:  # type: ignore[override]
         """Writes messages that are encoded already: see :func:`add_job_service`."""
@@ -181,7 +183,7 @@ def list_workers(request: pb.ListWorkersRequest) -> Query[pb.ListWorkersResponse
     return query
 
 
-def list_job_events(watches: Watches, request: pb.ListJobEventsRequest) -> Query[pb.ListJobEventsResponse]:
+def list_job_events(watches: Watches, request: pb.ListJobEventsRequest) -> Query[EventListing]:
     job, size = parse_job(request.parent, "parent"), page_size(request.page_size)
     if len(request.kinds) > EVENT_KINDS_MAX:
         raise _invalid("kinds", f"kinds must have at most {EVENT_KINDS_MAX} entries")
@@ -191,15 +193,9 @@ def list_job_events(watches: Watches, request: pb.ListJobEventsRequest) -> Query
     def is_asked_for(event: pb.JobEvent) -> bool:
         return (not kinds or event.kind in kinds) and instant_from_proto(event.event_time) >= since_ms
 
-    def query(cluster: Cluster, stamp: Stamp) -> pb.ListJobEventsResponse:
+    def query(cluster: Cluster, stamp: Stamp) -> EventListing:
         feed = watches.log.feed(_life(cluster, job).facts.uid)
-        page, more = fill(filter(is_asked_for, feed.events_after(after)), size)
-        return pb.ListJobEventsResponse(
-            events=page,
-            next_page_token=next_page_token(listing, str(page[-1].revision)) if more else "",
-            resume_token="" if more else str(watches.log.token(feed.job_uid, stamp.revision)),
-            truncated=not feed.is_whole,
-        )
+        return EventListing(listing, feed, after, stamp.revision, size, is_asked_for)
 
     return query
 

@@ -17,6 +17,7 @@ from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobDecided, LifeForgotten
 from rallypoint_coordinator.server.job_events import is_event, job_event
 from rallypoint_coordinator.server.watch_tokens import WatchToken, mark_of
+from rallypoint_coordinator.store.codec import decode
 
 if TYPE_CHECKING:
     from rallypoint_coordinator.server.watches import Watch
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
 EVENT_COST_BYTES = 512
 """What an event takes beside its record."""
 
-LARGE_RECORD_BYTES = 4096
-"""A record of more than this is made into its event at once, as it takes more room in memory than its bytes say."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBounds:
     """``records``: of all together, events or not; ``bytes``: of all events; ``life_*``: of the events of one life.
 
     A watcher that lags by more than half of what is kept of its life is too slow: so its token is worth something when
-    it is cut off. ``message_bytes``: more than this is told in several messages.
+    it is cut off. ``message_bytes``: more than this is told in several messages; and so is what would take more than
+    ``message_encodings`` to be encoded first, since everything else waits meanwhile.
     """
 
     records: int = 65_536
@@ -41,30 +40,33 @@ class LogBounds:
     life_events: int = 16_384
     life_bytes: int = 8 << 20
     message_bytes: int = 256 << 10
+    message_encodings: int = 16
 
 
 class _Event:
     """``count`` and ``bytes_before`` are of all earlier events of its life, dropped ones included."""
 
-    __slots__ = ("_encoded", "_entry", "bytes_before", "count", "revision", "size")
+    __slots__ = ("_data", "_is_encoded", "bytes_before", "count", "revision", "size")
 
-    def __init__(self, entry: Entry, revision: int, record_bytes: int, count: int, bytes_before: int) -> None:
+    def __init__(self, revision: int, record: bytes, count: int, bytes_before: int) -> None:
         self.revision = revision
-        self.size = record_bytes + EVENT_COST_BYTES
+        self.size = len(record) + EVENT_COST_BYTES
         self.count = count
         self.bytes_before = bytes_before
-        self._entry: Entry | None = entry
-        self._encoded = b""
-        if record_bytes > LARGE_RECORD_BYTES:
-            self.encoded()
+        self._data = record
+        self._is_encoded = False
+
+    @property
+    def is_encoded(self) -> bool:
+        return self._is_encoded
 
     def encoded(self) -> bytes:
         """As a WatchJobResponse that has nothing else. Made when it is asked for first, and once for all watchers."""
-        if self._entry is not None:
-            event = job_event(self._entry, self.revision)
-            self._encoded = pb.WatchJobResponse(events=[event]).SerializeToString()
-            self._entry = None
-        return self._encoded
+        if not self._is_encoded:
+            event = job_event(decode(self._data), self.revision)
+            self._data = pb.WatchJobResponse(events=[event]).SerializeToString()
+            self._is_encoded = True
+        return self._data
 
 
 class Message(NamedTuple):
@@ -97,8 +99,8 @@ class Feed:
     def kept_bytes(self) -> int:
         return self._bytes - self._bytes_dropped
 
-    def add(self, entry: Entry, revision: int, record_bytes: int) -> None:
-        event = _Event(entry, revision, record_bytes, self._count, self._bytes)
+    def add(self, entry: Entry, revision: int, data: bytes) -> None:
+        event = _Event(revision, data, self._count, self._bytes)
         self._events.append(event)
         self._count += 1
         self._bytes += event.size
@@ -145,8 +147,11 @@ class Feed:
         if not self.has_news(revision):
             return self._tail_at(self.log.last_revision)
         parts: list[bytes] = []
-        size, last = 0, revision
+        size, encodings, last = 0, 0, revision
         for event in self._after(revision):
+            encodings += not event.is_encoded
+            if encodings > self.log.bounds.message_encodings:
+                break
             if parts and size + len(event.encoded()) > self.log.bounds.message_bytes:
                 break
             parts.append(event.encoded())
@@ -202,7 +207,7 @@ class WatchLog:
         self.last_revision = revision
         self._records.append((mark_of(data), feed if is_told else None))
         if feed is not None and is_told:
-            self._grow(feed, entry, revision, len(data))
+            self._grow(feed, entry, revision, data)
         while len(self._records) > self.bounds.records or self._bytes > self.bounds.bytes:
             self._drop_record()
         return feed
@@ -221,9 +226,9 @@ class WatchLog:
             self._bytes -= feed.kept_bytes
         return feed
 
-    def _grow(self, feed: Feed, entry: Entry, revision: int, record_bytes: int) -> None:
+    def _grow(self, feed: Feed, entry: Entry, revision: int, data: bytes) -> None:
         self._bytes -= feed.kept_bytes
-        feed.add(entry, revision, record_bytes)
+        feed.add(entry, revision, data)
         while feed.has_too_much():
             feed.drop_first()
         self._bytes += feed.kept_bytes

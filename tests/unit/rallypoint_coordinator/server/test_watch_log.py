@@ -80,6 +80,13 @@ def test_a_message_is_bounded_but_has_one_event_at_least() -> None:
     assert revisions(written.told_after(2)) == [[3, 4], [5, 6], [7]]
 
 
+def test_a_message_does_not_wait_for_many_to_be_encoded() -> None:
+    written = Written(LogBounds(message_encodings=2))
+    written.events(5)
+    assert revisions(written.told_after(2)) == [[3, 4], [5, 6], [7]]
+    assert revisions(written.told_after(2)) == [[3, 4, 5, 6, 7]]
+
+
 def test_who_has_been_told_all_is_told_how_far_that_is() -> None:
     written = Written()
     last = written.events(2, uid="other")
