@@ -17,7 +17,16 @@ PAGE_SIZE = 1000
 
 _PROBE_TIMEOUT_S = 5.0
 
-_OPTIONS = (("grpc.enable_http_proxy", 0),)
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),
+    # A coordinator whose machine is gone says nothing: who follows something would not notice.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
 
 
 class _ListRequest(Protocol):
@@ -49,6 +58,10 @@ class Connection:
     def ask(self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> Answer:
         """One call, with one answer. ``method``: of :attr:`jobs`."""
         return method(request, timeout=self.timeout_s, metadata=call_metadata(self.security))
+
+    def follow(self, method: grpc.UnaryStreamMultiCallable[Request, Answer], request: Request) -> Iterator[Answer]:
+        """One call, with answers for as long as it lasts."""
+        return iter(method(request, metadata=call_metadata(self.security)))
 
     def ask_all(self, method: grpc.UnaryUnaryMultiCallable[Listing, Listed], request: Listing) -> Listed:
         """All pages of a list, as if they had come as one."""

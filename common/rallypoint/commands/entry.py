@@ -32,12 +32,30 @@ def status(argv: Sequence[str]) -> int:
     """Say how a job is."""
 
     def act(session: Session) -> None:
-        from rallypoint.commands.status import show_status
+        from rallypoint.commands.status import show_status, watch_status
 
-        show_status(session)
+        (watch_status if session.arguments.watch else show_status)(session)
 
     description = "Say how a job is: its state and why, its round, its restarts, its nodes, and its last failure."
-    return run(parser_of("status", description, _JOB), argv, act)
+    parser = parser_of("status", description, _JOB)
+    parser.add_argument(
+        "--watch", "-w", action="store_true", help="again after each decision, until the job is decided"
+    )
+    return run(parser, argv, act)
+
+
+def events(argv: Sequence[str]) -> int:
+    """List what was decided about a job."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.events import show_events
+
+        show_events(session)
+
+    description = "List what was decided about a job, oldest first, as far as the coordinator keeps it."
+    parser = parser_of("events", description, _JOB)
+    parser.add_argument("--follow", "-f", action="store_true", help="go on with what is decided, until the job is")
+    return run(parser, argv, act)
 
 
 def nodes(argv: Sequence[str]) -> int:

@@ -24,6 +24,9 @@ _COLOURS: Mapping[str, str] = {
 }
 
 
+_CLEAR = "\x1b[H\x1b[2J"
+
+
 def in_colour(word: str) -> str:
     """A state's name in its colour; anything else as it is."""
     colour = _COLOURS.get(word)
@@ -69,6 +72,18 @@ class Output:
             self._write(json.dumps(fields, indent=2))
         else:
             self._write(text(self._paint))
+
+    def show_next(self, message: Message, text: Callable[[Paint], str]) -> None:
+        """One of several that come as time goes by: as JSON each on a line of its own."""
+        self._write(json.dumps(json_of(message)) if self._as_json else text(self._paint))
+
+    @property
+    def redraws(self) -> bool:
+        """Whether what is shown next takes the place of what was shown: a person looks at a terminal."""
+        return self._stream.isatty() and not self._as_json
+
+    def redraw(self, text: Callable[[Paint], str]) -> None:
+        self._write(f"{_CLEAR}{text(self._paint)}")
 
     def _write(self, text: str) -> None:
         try:

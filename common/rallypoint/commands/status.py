@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import grpc
+
 from rallypoint.commands.jobs import job_state, restart_limit
 from rallypoint.commands.nodes import ask_nodes, ask_workers, is_well, nodes_text
 from rallypoint.commands.output import Paint, plain
 from rallypoint.commands.session import Session
+from rallypoint.commands.watching import watch, will_pass
 from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, moment, one_line
 from rallypoint.texts import counted, signal_name
 from rallypoint.v1 import job_service_pb2 as pb
@@ -22,12 +25,45 @@ _INDENT = 14
 
 
 def show_status(session: Session) -> None:
-    request = pb.GetJobRequest(name=f"jobs/{session.arguments.job}")
-    answer = session.connection.ask(session.connection.jobs.GetJob, request)
-    nodes, workers = ask_nodes(session), ask_workers(session)
+    answer, nodes, workers = _ask(session)
     session.output.show(
         [answer, nodes, workers], lambda paint: status_text(answer.job, nodes.nodes, workers.workers, paint)
     )
+
+
+def watch_status(session: Session) -> None:
+    """On a terminal the newest status; else a line for each change. Until the job is decided."""
+    last = ""
+    for _ in watch(session):
+        try:
+            last = _show_change(session, last)
+        except grpc.RpcError as error:
+            if not will_pass(error):
+                raise
+    _show_change(session, last)
+
+
+def _show_change(session: Session, last: str) -> str:
+    """Something was decided, or time has passed. Returns what there is to see, in short."""
+    answer, nodes, workers = _ask(session)
+    if session.output.redraws:
+        session.output.redraw(lambda paint: status_text(answer.job, nodes.nodes, workers.workers, paint))
+        return ""
+    if summary(answer.job) != last:
+        session.output.show_next(answer, lambda paint: summary(answer.job, paint))
+    return summary(answer.job)
+
+
+def summary(job: pb.Job, paint: Paint = plain) -> str:
+    """On one line. Not how long it has been so: that would be news every time."""
+    why = ", ".join(part for part in one_line(job.message).split(", ") if not part.endswith(" s left"))
+    return f"{moment(job.state_time)}  {paint(job_state(job))}  {why}"
+
+
+def _ask(session: Session) -> tuple[pb.GetJobResponse, pb.ListNodesResponse, pb.ListWorkersResponse]:
+    request = pb.GetJobRequest(name=f"jobs/{session.arguments.job}")
+    answer = session.connection.ask(session.connection.jobs.GetJob, request)
+    return answer, ask_nodes(session), ask_workers(session)
 
 
 def status_text(job: pb.Job, nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint = plain) -> str:
