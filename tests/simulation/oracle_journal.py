@@ -256,9 +256,13 @@ class JournalOracle:
         self._workers.excuse(uid, incarnation, record.round)
 
     def _readmitted(self, uid: str, record: NodeReadmitted) -> None:
-        incarnation = self.leases[record.lease_id].incarnation
+        incarnation, recovers = self.leases[record.lease_id].incarnation, self.lives[uid].recovers
+        # A round that followed in a lost history may run: it is about to be adopted.
         live = [
-            group for group in self._workers.live_groups if (group.job_uid, group.incarnation) == (uid, incarnation)
+            group
+            for group in self._workers.live_groups
+            if (group.job_uid, group.incarnation) == (uid, incarnation)
+            and (group.kill_at_ms is not None or not recovers)
         ]
         if live and not self._rereads:
             raise Violation("C4", f"{uid}: {record}, but these are alive: {live}")
