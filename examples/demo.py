@@ -272,7 +272,8 @@ class Stage:
                 return value
             self._check_exits()
             if time.monotonic() > deadline:
-                raise DemoFailed(f"waited in vain for {what}")
+                over = "; the time for all of it is over: --timeout gives more" if deadline == self._deadline else ""
+                raise DemoFailed(f"waited in vain for {what}{over}")
 
     def strays(self) -> list[int]:
         """Processes that became ours because their parents ended; reaps those that ended too."""
@@ -467,7 +468,7 @@ def perform(stage: Stage) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--timeout", type=float, default=150, help="seconds; default: %(default)s")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds, for all of it; default: %(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the logs and the checkpoint")
     args = parser.parse_args()
 

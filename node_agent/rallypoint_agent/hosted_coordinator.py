@@ -99,7 +99,8 @@ def _tell(started: Started, listen: Endpoint, idle: str) -> None:
 
 
 def _stranger(name: str) -> str:
-    return f"what listens at {name} is no coordinator: end it, or choose another port"
+    what = "is it one with TLS (--tls-ca)? Else choose another port"
+    return f"what listens at {name} is no coordinator in plain text: {what}"
 
 
 def _start(listen: Endpoint, idle: str) -> Started:

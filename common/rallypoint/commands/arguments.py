@@ -22,7 +22,8 @@ def parser_of(
     """The command's parser. ``positional``: names of its arguments, in order, with their help."""
     parser = argparse.ArgumentParser(prog=f"rallypoint {name}", description=description, allow_abbrev=False)
     for metavar, what in positional:
-        parser.add_argument(metavar.lower(), metavar=metavar, type=_text, help=what)
+        kind = _job if metavar == "JOB" else _text
+        parser.add_argument(metavar.lower(), metavar=metavar, type=kind, help=what)
     _add_connection(parser, environ)
     parser.add_argument(
         "-o",
@@ -84,3 +85,8 @@ def _text(given: str) -> str:
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError("it must be UTF-8") from None
     return given
+
+
+def _job(given: str) -> str:
+    """The API's own name of it will do as well."""
+    return _text(given).removeprefix("jobs/")

@@ -27,12 +27,15 @@ _CLOSED = ("Socket closed", "closed by peer", "connection reset", "end of stream
 """What is left of a handshake that the other side broke off: it does not say why."""
 
 
-def advice_on(details: str, security: ClientSecurity) -> str:
-    """One sentence for people; empty if nothing is known that would help. ``details``: a failed call's."""
+def advice_on(details: str, security: ClientSecurity, *, has_worked: bool = False) -> str:
+    """One sentence for people; empty if nothing is known that would help.
+
+    ``details``: a failed call's; ``has_worked``: these settings have, so a connection that broke off is only that.
+    """
     for marks, meaning in _CAUSES:
         if any(mark in details for mark in ((marks,) if isinstance(marks, str) else marks)):
             return meaning
-    if not any(mark.lower() in details.lower() for mark in _CLOSED):
+    if has_worked or not any(mark.lower() in details.lower() for mark in _CLOSED):
         return ""
     if not security.uses_tls:
         return "if the coordinator serves TLS, --tls-ca is missing here"

@@ -225,7 +225,7 @@ class _Attacher:
         return self._config.endpoints[self._turn % len(self._config.endpoints)]
 
     def _explain_broken(self, endpoint: Endpoint, why: str) -> None:
-        advice = advice_on(why, self._config.security)
+        advice = advice_on(why, self._config.security, has_worked=self._attached_s is not None)
         self._explain(f"not attached to the coordinator at {_name(endpoint)}: {advice or why}")
 
     def _explain(self, message: str) -> None:

@@ -11,6 +11,10 @@ def test_what_is_not_given_has_its_default() -> None:
     assert (arguments.timeout, arguments.output, arguments.insecure) == (10.0, "text", False)
 
 
+def test_the_resource_name_of_a_job_will_do() -> None:
+    assert parser_of("status", "", ("JOB", "a job"), environ={}).parse_args(["jobs/train"]).job == "train"
+
+
 def test_the_coordinator_comes_from_its_variable_unless_it_is_given() -> None:
     parser = parser_of("jobs", "", environ={"RALLYPOINT_COORDINATOR": "a:1,[::1]"})
     assert parser.parse_args([]).coordinator == (("a", 1), ("::1", 29400))

@@ -33,3 +33,9 @@ def test_advice(details: str, security: ClientSecurity, advice: str) -> None:
     assert advice in given
     assert bool(given) == bool(advice)
     assert "\n" not in given
+
+
+def test_what_has_worked_is_not_questioned_for_a_connection_that_broke_off() -> None:
+    closed = "last error: UNAVAILABLE: ipv4:1.2.3.4:5: Socket closed"
+    assert advice_on(closed, NO_SECURITY, has_worked=True) == ""
+    assert "has expired" in advice_on("certificate has expired", TLS, has_worked=True)
