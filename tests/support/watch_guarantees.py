@@ -167,7 +167,10 @@ def _to_be_told(chain: Chain, records: Records, until: int) -> list[int]:
     found: list[int] = []
     is_decided = False
     for revision, entry in records:
-        if entry.job_uid != chain.uid or revision > until or is_decided:
+        if entry.job_uid != chain.uid or revision > until:
+            continue
+        # A life that was decided and forgotten may come back: from agents that know of an earlier history alone.
+        if is_decided and not isinstance(entry.record, JobCreated):
             continue
         is_decided = isinstance(entry.record, JobDecided)
         if revision > chain.after and type(entry.record) in KINDS:
