@@ -167,7 +167,7 @@ def test_what_rounds_were_given_does_not_add_up(tmp_path: Path, monkeypatch: pyt
     scratch, logs = tmp_path / "tmp", tmp_path / "logs"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    rounds = 12
+    rounds = 4
     left: list[list[str]] = []
 
     def answer(link: FakeLink, observed: Observed) -> None:

@@ -56,7 +56,7 @@ class Process:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} did not end within {timeout} s:\n{self.output}") from None
 
-    def wait_for(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 90) -> re.Match[str]:
         """Wait until the output matches."""
         try:
             return wait_until(lambda: re.search(pattern, self.output), timeout, f"{self.name}: no {pattern!r}")

@@ -248,7 +248,9 @@ async def test_whoever_says_nothing_is_waited_for_no_longer_than_asked(shell: Sh
         where = f"127.0.0.1:{silent.getsockname()[1]}"
         answer = await shell(entry.jobs, "--timeout", "200ms", at=where)
     assert answer.status == exits.UNREACHABLE
-    assert answer.err.startswith(f"rallypoint jobs: no answer from {where} within 0.2 s")
+    # Which of gRPC's own limits is over first depends on how busy the machine is.
+    too_late = f"rallypoint jobs: no answer from {where} within 0.2 s"
+    assert answer.err.startswith((too_late, f"rallypoint jobs: no coordinator answers at {where}"))
 
 
 READER, OPERATOR, UNKNOWN = 1, 2, 3
