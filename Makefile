@@ -25,10 +25,12 @@ HAS_NPM := $(shell command -v npm)
 test: .venv/.stamp-dev .venv/.stamp-demo $(if $(HAS_NPM),$(NODE_CLIENT)) ## run the tests, JOBS=3 at a time; ARGS="-k name" narrows them down
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
-# The fast tests of all that touches the wire, and real processes: the rest does not depend on these packages.
-LOWEST_TESTS := tests/wire tests/unit/rallypoint tests/unit/rallypoint_agent tests/process/test_run_nodes.py tests/process/test_agent_loss.py
-test-lowest: .venv-lowest/.stamp ## run the tests of wire and processes on the lowest allowed grpcio, protobuf, psutil
-	.venv-lowest/bin/python -m pytest $(or $(ARGS),$(LOWEST_TESTS))
+# What touches the wire, and real processes: the rest does not depend on these packages. And torchrun with our plug-in, which
+# shares its process with a training stack that may pin an old protobuf.
+LOWEST_TESTS := tests/wire tests/unit/rallypoint tests/unit/rallypoint_agent tests/process/test_run_nodes.py \
+	tests/process/test_agent_loss.py tests/compat/test_torchrun_backend.py
+test-lowest: .venv-lowest/.stamp ## run the tests of wire, processes and torchrun on the lowest allowed grpcio, protobuf, psutil
+	.venv-lowest/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(or $(ARGS),$(LOWEST_TESTS))
 
 check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, freshness of generated code
 	$(BIN)/ruff check
@@ -95,7 +97,7 @@ $(NODE_CLIENT): examples/clients/node/package.json examples/clients/node/package
 
 .venv-lowest/.stamp: pyproject.toml tools/lowest.py | .venv-lowest/bin/pip
 	.venv-lowest/bin/python tools/lowest.py > .venv-lowest/constraints.txt
-	.venv-lowest/bin/python $(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	.venv-lowest/bin/python $(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[test,demo]'
 	@touch $@
 
 # An environment of its own: grpcio-tools of the generator's line does not go with newer grpcio-*.
