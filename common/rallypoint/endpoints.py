@@ -16,7 +16,7 @@ def parse_endpoint(given: str, *, least_port: int = 1) -> tuple[str, int]:
         raise ValueError("it must be HOST:PORT, an IPv6 address in brackets")
     port = found[2] or str(PORT_DEFAULT)
     if len(port) > len(str(PORT_MAX)) or not least_port <= int(port) <= PORT_MAX:
-        raise ValueError("a port must be 1 to 65535")
+        raise ValueError(f"a port must be {least_port} to {PORT_MAX}")
     return found[1].strip("[]"), int(port)
 
 

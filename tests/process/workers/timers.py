@@ -27,14 +27,14 @@ def deaf() -> None:
     """What it is told to end by it does not hear."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with expires(0.1, scope="deaf", client=FileTimerClient(PIPE, signal.SIGTERM)):
-        time.sleep(1000)
+        signal.pause()
 
 
 def polite() -> None:
     """It ends with 0 when it is told to end."""
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     with expires(0.1, scope="polite", client=FileTimerClient(PIPE, signal.SIGTERM)):
-        time.sleep(1000)
+        signal.pause()
 
 
 def evil() -> None:
