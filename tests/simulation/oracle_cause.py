@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rallypoint.model import Blame, WorkerFailure
 from rallypoint_coordinator.core.records import RoundEnded
 from simulation.oracle_workers import WorkerOracle
@@ -11,10 +13,13 @@ SLACK_MS = 150
 """A wall clock time is told when the round is judged: until then the coordinator's clock drifts from it."""
 
 
-def check_cause(uid: str, record: RoundEnded, workers: WorkerOracle) -> None:
-    """Of all that the record knows of. Whoever was lost before it could tell is known to nobody."""
+def check_cause(uid: str, record: RoundEnded, incarnations: Mapping[str, str], workers: WorkerOracle) -> None:
+    """Of all that the record knows of. Whoever was lost before it could tell is known to nobody.
+
+    ``incarnations``: by node, whose places the round's were.
+    """
     told = [record.culprit, *record.others] if record.culprit else list(record.others)
-    exits_ms = {id(failure): workers.exits_ms[uid, record.round, failure.node] for failure in told}
+    exits_ms = {id(failure): workers.exits_ms[uid, record.round, incarnations[failure.node]] for failure in told}
     for failure in told:
         _check_time(failure, exits_ms[id(failure)])
     if record.culprit is None:

@@ -335,7 +335,8 @@ class JournalOracle:
         if current.ended is not None or record.round != life.last_number:
             raise Violation("C5", f"{uid}: round {record.round} ends twice")
         current.ended = record
-        check_cause(uid, record, self._workers)
+        incarnations = {seat.node: self.leases[seat.lease_id].incarnation for seat in current.formed.seats}
+        check_cause(uid, record, incarnations, self._workers)
         if not record.charged:
             return
         life.charged += 1

@@ -19,7 +19,8 @@ class WorkerOracle:
         self.succeeded_nodes: set[tuple[str, int, str]] = set()
         """Round and node of lives whose workers all exited with 0."""
         self.exits_ms: dict[tuple[str, int, str], int] = {}
-        """When a node's worker failed in a round of a life, in virtual time."""
+        """When an incarnation's worker failed in a round of a life, in virtual time. Of two histories each may have a
+        round of one number, but an agent runs each number once."""
         self.stuck_groups: set[tuple[str, str, int]] = set()
         """Life, incarnation and round of those that their agents were told SIGKILL does not end."""
         self.excused: dict[tuple[str, str], int] = {}
@@ -82,12 +83,12 @@ class WorkerOracle:
         self._leases.workers_end(group)
 
     def exited(self, group: Group, now_ms: int) -> None:
-        self.exits_ms[group.job_uid, group.round, group.node] = now_ms
+        self.exits_ms[group.job_uid, group.round, group.incarnation] = now_ms
 
     def never_started(self, group: Group, exit_code: int) -> None:
         """It is being ended; if its agent gave it up, that was just now, and counts as a failure with this code."""
         self.failed(group, exit_code)
-        self.exits_ms.setdefault((group.job_uid, group.round, group.node), self._world.now_ms)
+        self.exits_ms.setdefault((group.job_uid, group.round, group.incarnation), self._world.now_ms)
 
     def failed(self, group: Group, exit_code: int) -> None:
         self.exit_codes.add((group.job_uid, group.round, exit_code))
