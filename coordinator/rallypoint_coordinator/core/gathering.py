@@ -5,7 +5,7 @@ from __future__ import annotations
 from rallypoint.model import JobState, Outcome
 from rallypoint_coordinator.core import rendezvous, starts
 from rallypoint_coordinator.core.records import JobDecided, RoundFormed, StopCause
-from rallypoint_coordinator.core.state import Facts, Life
+from rallypoint_coordinator.core.state import Course, Facts, Life
 from rallypoint_coordinator.core.step import Step
 
 
@@ -77,8 +77,7 @@ def _form(step: Step) -> None:
         step.record(JobDecided(outcome=outcome))
         return
     life.watch.awaited.clear()
-    life.watch.lost.clear()
-    life.watch.overdue.clear()
+    life.watch.course = Course()
     life.watch.last_call_ends_ms = life.watch.scale_up_at_ms = None
     step.record(
         RoundFormed(

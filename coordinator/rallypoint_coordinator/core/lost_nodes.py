@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.records import GoneReason
-from rallypoint_coordinator.core.state import Life, Member, Round
+from rallypoint_coordinator.core.state import Course, Life, Member, Round
 from rallypoint_coordinator.core.step import Step
 
 
@@ -12,19 +12,19 @@ def note_loss(step: Step, member: Member) -> None:
     """A lost node may come back, if the job wants to wait for that; one that left will not."""
     if member.gone is GoneReason.LEFT:
         return
-    step.life.watch.lost.add(member.node)
+    step.life.watch.course.lost.add(member.node)
     if step.life.facts.spec.rejoin_wait_ms:
         step.life.watch.awaited[member.node] = None
 
 
 def lost_in(current: Round, life: Life) -> list[str]:
     """The participants whose loss the others may have noticed."""
-    watch = life.watch
+    course = life.watch.course
     unknown = [] if current.is_whole else ["a node that did not come back"]
     return unknown + [
         node
         for node in current.places
-        if node in watch.lost and node not in current.succeeded and node not in watch.overdue
+        if node in course.lost and node not in current.succeeded and node not in course.overdue
     ]
 
 
@@ -42,9 +42,22 @@ def lost_before(life: Life) -> set[str]:
     return {member.node for member in _seated(life) if member.gone not in (None, GoneReason.LEFT)}
 
 
-def revoked_in_round(life: Life) -> set[str]:
-    """The same of those that did not start or stop in time. Older journals say so only once the lease is over."""
-    return {member.node for member in _seated(life) if member.revoked or member.gone is GoneReason.REVOKED}
+def begin_course(life: Life, *, goes_on: bool) -> None:
+    """A round is adopted: what was noted of another says nothing. ``goes_on``: it is the one that ran before."""
+    failures = life.watch.course.failures
+    life.watch.course = course_on_record(life)
+    if goes_on:
+        life.watch.course.failures = failures
+
+
+def course_on_record(life: Life) -> Course:
+    """How the round went, as far as the records tell: what failed in it they do not."""
+    return Course(lost=lost_before(life), overdue={member.node for member in _seated(life) if _was_late(member)})
+
+
+def _was_late(member: Member) -> bool:
+    """Whether it did not start or stop in time. Older journals say so of a revoked one only once its lease is over."""
+    return bool(member.revoked or member.unkillable_pids) or member.gone is GoneReason.REVOKED
 
 
 def _seated(life: Life) -> list[Member]:

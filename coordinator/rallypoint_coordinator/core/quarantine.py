@@ -25,7 +25,7 @@ def expel_if_stuck(step: Step, member: Member, presence: Presence) -> None:
     )
     life.watch.remaining.discard(member.lease_id)
     life.watch.quarantined.add(member.lease_id)
-    life.watch.overdue.add(member.node)
+    life.watch.course.overdue.add(member.node)
     step.tell(member, presence)
 
 
@@ -49,8 +49,6 @@ def readmit_if_clean(step: Step, member: Member, presence: Presence) -> None:
         return
     if report.may_have_workers and not holds_later:
         return
-    if holds_later:
-        life.watch.overdue.discard(member.node)
     step.record(NodeReadmitted(node=member.node, lease_id=member.lease_id))
     life.watch.quarantined.discard(member.lease_id)
     step.tell(member, presence)
@@ -58,6 +56,5 @@ def readmit_if_clean(step: Step, member: Member, presence: Presence) -> None:
 
 def rearm(life: Life) -> None:
     """After a coordinator restart, from the facts alone."""
-    stuck = [member for member in life.facts.members.values() if member.unkillable_pids]
-    life.watch.quarantined = {member.lease_id for member in stuck if member.gone is None}
-    life.watch.overdue = {member.node for member in stuck}
+    members = life.facts.members.values()
+    life.watch.quarantined = {member.lease_id for member in members if member.unkillable_pids and member.gone is None}

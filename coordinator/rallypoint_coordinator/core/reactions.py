@@ -111,7 +111,7 @@ def _recovering_gone(step: Step, member: Member, presence: Presence | None) -> N
 
 def _note_failures(step: Step, member: Member, presence: Presence) -> None:
     failures = presence.observed.failures
-    step.life.watch.failures.note(member.lease_id, failures, presence.clock, step.stamp.at_ms)
+    step.life.watch.course.failures.note(member.lease_id, failures, presence.clock, step.stamp.at_ms)
 
 
 REACTIONS: Mapping[JobState, Mapping[Trigger, Reaction]] = {

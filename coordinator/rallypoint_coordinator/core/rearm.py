@@ -12,7 +12,7 @@ from rallypoint_coordinator.core.stopping import await_participants
 
 def rearm(life: Life, now_ms: int) -> None:
     """Every live lease gets a whole lease_ttl, and its state begins to wait anew."""
-    life.watch = Watch(gathering_since_ms=now_ms)
+    life.watch = Watch(gathering_since_ms=now_ms, course=lost_nodes.course_on_record(life))
     _rearm_leases(life, now_ms)
     quarantine.rearm(life)
     _rearm_state(life, now_ms)
@@ -30,8 +30,6 @@ def _rearm_leases(life: Life, now_ms: int) -> None:
 def _rearm_state(life: Life, now_ms: int) -> None:
     if life.facts.state is JobState.STOPPING:
         await_participants(life, now_ms)
-        life.watch.lost = lost_nodes.lost_before(life)
-        life.watch.overdue |= lost_nodes.revoked_in_round(life)
         lost_nodes.await_lost(life, now_ms)
     elif life.facts.state is JobState.RUNNING:
         starts.await_starts(life, now_ms)

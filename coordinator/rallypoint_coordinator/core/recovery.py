@@ -76,7 +76,7 @@ def begin(life: Life, now_ms: int) -> None:
     watch.expected.clear()
     watch.starting.clear()
     watch.last_call_ends_ms = watch.scale_up_at_ms = watch.start_deadline_ms = None
-    watch.stop_deadline_ms = watch.remains_until_ms = None
+    watch.stop_deadline_ms = watch.revoked_end_ms = watch.remains_until_ms = None
     for node in life.facts.round.succeeded if life.facts.round is not None else ():
         forget(life, node)
     for presence in life.presences.values():

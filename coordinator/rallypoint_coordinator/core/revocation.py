@@ -24,7 +24,7 @@ def revoke(step: Step, lease_ids: list[int], why: str) -> None:
         if step.life.facts.members[presence.node].revoked:
             continue
         step.record(LeaseRevoked(node=presence.node, lease_id=lease_id, message=why))
-        step.life.watch.overdue.add(presence.node)
+        step.life.watch.course.overdue.add(presence.node)
         if presence.stream is not None:
             step.effect(SendLeaseStale(presence.stream, why))
             presence.stream = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rallypoint.model import JobState
-from rallypoint_coordinator.core import recovery, rendezvous, scaling, starts
+from rallypoint_coordinator.core import lost_nodes, recovery, rendezvous, scaling, starts
 from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.gathering import gather, gather_anew
 from rallypoint_coordinator.core.reactions import Trigger, react
@@ -82,12 +82,10 @@ def _recover(step: Step) -> bool:
             life.watch.claims = None
             gather_anew(life, step.stamp.at_ms)
         case recovery.Adopt(record, missing):
-            current = life.facts.round
-            if current is None or not current.is_that_of(record):
-                life.watch.failures.clear()
-                life.watch.lost.clear()
+            earlier = life.facts.round
             step.record(record)
             life.watch.claims = None
+            lost_nodes.begin_course(life, goes_on=earlier is not None and earlier.is_that_of(record))
             recovery.withdraw_offer(life, record.offer_node)
             starts.await_starts(life, step.stamp.at_ms)
             _look_anew(step)

@@ -151,6 +151,18 @@ class Presence:
 
 
 @dataclass(slots=True, kw_only=True)
+class Course:
+    """How the current round goes, as far as its end is judged by that. Each round has one of its own."""
+
+    failures: FailureLog = field(default_factory=FailureLog)
+    """What was reported in it."""
+    lost: set[str] = field(default_factory=set)
+    """Participants whose lease ended otherwise than by their goodbye, whoever has their name now."""
+    overdue: set[str] = field(default_factory=set)
+    """Participants that did not stop in time, and were revoked or expelled: not lost, and no cause of an echo."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Watch:
     """What the life waits for. Sets of lease ids are only ever tested, counted and emptied, never iterated."""
 
@@ -158,16 +170,12 @@ class Watch:
     """Members that are attached and could start a round now."""
     remaining: set[int] = field(default_factory=set)
     """STOPPING: participants that may still have live workers."""
-    failures: FailureLog = field(default_factory=FailureLog)
-    """Reported in the current round, until it is judged."""
+    course: Course = field(default_factory=Course)
+    """Of the current round, until it is judged."""
     gathering_since_ms: int = 0
     last_call_ends_ms: int | None = None
     expected: set[int] = field(default_factory=set)
     """GATHERING: members of the round before that live and are not ready yet."""
-    lost: set[str] = field(default_factory=set)
-    """Participants whose lease ended otherwise than by their goodbye, whoever has their name now."""
-    overdue: set[str] = field(default_factory=set)
-    """Participants that did not stop in time, and were revoked or expelled: not lost, and no cause of an echo."""
     awaited: dict[str, None] = field(default_factory=dict)
     """Nodes that were lost and may come back."""
     rejoin_ends_ms: int = 0

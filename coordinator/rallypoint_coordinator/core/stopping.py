@@ -8,7 +8,7 @@ from rallypoint_coordinator.core.gathering import gather_anew
 from rallypoint_coordinator.core.records import JobDecided, RoundEnded, RoundStopping, StopCause
 from rallypoint_coordinator.core.restarts import Verdict, judge
 from rallypoint_coordinator.core.revocation import revoke_overdue
-from rallypoint_coordinator.core.state import Life, Round
+from rallypoint_coordinator.core.state import Course, Life, Round
 from rallypoint_coordinator.core.step import Step
 
 STOP_MARGIN_MS = KILL_PATIENCE_MS + 10_000
@@ -77,7 +77,7 @@ def conclude(step: Step) -> bool:
             others=verdict.others,
         )
     )
-    watch.failures.clear()
+    watch.course = Course()
     gather_anew(life, step.stamp.at_ms)
     if verdict.outcome is not None and not life.facts.cancelled_by:
         step.record(JobDecided(outcome=verdict.outcome))
@@ -90,7 +90,7 @@ def _judge(step: Step, current: Round) -> Verdict:
     return judge(
         cause=current.stop_cause,
         stop_message=current.stop_message,
-        failures=life.watch.failures.timed(),
+        failures=life.watch.course.failures.timed(),
         restart_count=life.facts.restart_count,
         spec=life.facts.spec,
         lost=lost_nodes.lost_in(current, life),

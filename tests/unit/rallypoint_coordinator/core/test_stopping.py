@@ -62,9 +62,9 @@ class TestFailure:
     def test_no_texts_of_failures_stay_behind_once_the_round_is_judged(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)
         a.fail(message="ValueError: x", traceback="Traceback\nValueError: x")
-        assert len(script.life.watch.failures) == 1
+        assert len(script.life.watch.course.failures) == 1
         b.clear()
-        assert len(script.life.watch.failures) == 0
+        assert len(script.life.watch.course.failures) == 0
         assert {presence.observed.failures for presence in script.life.presences.values()} == {()}
         assert script.life.facts.last_failure is not None
         assert script.life.facts.last_failure.traceback
