@@ -303,9 +303,7 @@ class Truth:
                 self.lives[uid].expelled(record, self.leases)
                 self.leases.by_id[record.lease_id].expelled = record.pids
             case NodeReadmitted():
-                lease = self.leases.by_id[record.lease_id]
-                demand(lease.expelled and not lease.report.may_have_workers, "C4", f"{record}: {lease}")
-                lease.expelled = ()
+                self._readmitted(self.lives[uid], record)
             case LifeForgotten():
                 self._forgotten(uid)
             case JobCancelled():
@@ -353,6 +351,15 @@ class Truth:
             ours.began.append(Version(record.epoch, revision))
         if record.former_cluster_id:
             ours.former.add(record.former_cluster_id)
+
+    def _readmitted(self, life: LifeTruth, record: NodeReadmitted) -> None:
+        """Nothing of it is left, or a lost history had a later round, which it holds and was readmitted for."""
+        lease = self.leases.by_id[record.lease_id]
+        last = life.last.formed.round if life.last is not None else NO_ROUND
+        holds_later = life.recovering and lease.report.round > last and not lease.report.unkillable_pids
+        is_proven = holds_later or not lease.report.may_have_workers
+        demand(lease.expelled and is_proven, "C4", f"{record}: {lease}")
+        lease.expelled = ()
 
     def _forgotten(self, uid: str) -> None:
         """Decided, and without agents; or without a round ever, and an earlier life comes back."""

@@ -6,7 +6,7 @@ import pytest
 
 from property.test_coordinator import CoordinatorMachine
 from rallypoint.model import AgentPhase, Capability
-from rallypoint_coordinator.core.records import RoundEnded
+from rallypoint_coordinator.core.records import NodeExpelled, NodeReadmitted, RoundAdopted, RoundEnded
 
 
 @pytest.fixture
@@ -62,4 +62,33 @@ def test_what_failed_in_another_round_of_that_number_is_not(machine: Coordinator
     machine.fail("c", 1, AgentPhase.FAILED)
     obey(machine, "d")
     assert told_failures(machine) == [("c", 1)]
+    machine.teardown()
+
+
+def record_kinds(machine: CoordinatorMachine) -> set[type]:
+    return {type(entry.record) for entry in machine.world.journal}
+
+
+def test_a_round_that_never_was_ends_no_quarantine(machine: CoordinatorMachine) -> None:
+    """A later round would prove that nothing is stuck any more, but nobody who is attached can have had one."""
+    attach(machine, "ab")
+    obey(machine, "ab")
+    machine.be_stuck("a", (7, 8))
+    machine.say_what_cannot_be("a", AgentPhase.STOPPING, rounds=2, epochs=0, revisions=0, offers=0)
+    assert NodeExpelled in record_kinds(machine)
+    assert NodeReadmitted not in record_kinds(machine)
+    machine.teardown()
+
+
+def test_a_round_of_a_lost_history_ends_a_quarantine(machine: CoordinatorMachine) -> None:
+    """It was readmitted in that history, as it had a place in a round that the backup does not know of."""
+    attach(machine, "ac")
+    obey(machine, "ac")
+    machine.be_stuck("a", (7,))
+    machine.the_journal_is_backed_up()
+    machine.say("a", AgentPhase.READY)
+    obey(machine, "acacac")
+    machine.records_are_lost(0, silent=True)
+    attach(machine, "ac")
+    assert record_kinds(machine) >= {NodeExpelled, NodeReadmitted, RoundAdopted}
     machine.teardown()

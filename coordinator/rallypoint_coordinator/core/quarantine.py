@@ -7,6 +7,7 @@ after that by what its next agent says when it attaches.
 
 from __future__ import annotations
 
+from rallypoint.model import JobState
 from rallypoint_coordinator.core.records import NodeExpelled, NodeReadmitted
 from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
@@ -40,11 +41,12 @@ def expel_those_stuck(step: Step) -> None:
 def readmit_if_clean(step: Step, member: Member, presence: Presence) -> None:
     """Nothing of its workers is left, says its agent: it may take part again.
 
-    Or it holds a round from after the quarantine, which it can have been given only once it was readmitted: that is on
-    a lost record, and the round is not to be taken for one that is stuck.
+    Or records are lost, and it holds a round from after the quarantine: it was readmitted before it was given that one,
+    which is not to be taken for the one that is stuck.
     """
     life, report = step.life, presence.observed
-    holds_later = report.round > life.facts.round_number and not report.unkillable_pids
+    recovers = life.facts.state is JobState.RECOVERING
+    holds_later = recovers and report.round > life.facts.round_number and not report.unkillable_pids
     if not member.unkillable_pids or life.facts.outcome is not None:
         return
     if report.may_have_workers and not holds_later:
