@@ -380,9 +380,20 @@ class Truth:
         brings_round = self._lost is not None and hello.observed.assignment and self.lives[uid].recovering
         has_others = hello.observed.may_have_workers and not brings_round
         demand(not has_others, "C4", f"{record} has workers of another lease: {hello}")
+        self._demand_fresh_port(uid, record, hello)
         self.leases.joined(uid, record, lease_id, self.lives[uid].spec.lease_ttl_ms, stamp.at_ms)
         self.leases.by_id[lease_id].note_report(hello.observed)
         self.leases.welcomed(self._attach.stream, lease_id, hello, stamp.at_ms)
+
+    def _demand_fresh_port(self, uid: str, record: MemberJoined, hello: Hello) -> None:
+        """C10: what an agent offered elsewhere, for all that is known here, it offers here no more."""
+        ours = [lease for lease in self.leases.by_id.values() if (lease.uid, lease.node) == (uid, record.node)]
+        is_known = bool(ours) and ours[-1].incarnation == record.incarnation
+        offered = hello.observed.offer.offer_id if hello.observed.offer is not None else 0
+        expected = 0 if is_known or hello.attach_seq <= 1 else offered
+        demand(record.consumed_offer_id == expected, "C10", f"{record}, not {expected}: {hello}")
+        consumed = self.lives[uid].consumed
+        consumed[record.node] = max(consumed.get(record.node, 0), expected)
 
     # --- what went out
 

@@ -67,8 +67,7 @@ class JournalOracle:
         self._rereads = False
         self._abandoned: LifeTruth | None = None
         """What the last record gave up."""
-        self._used_endpoints: dict[Endpoint, tuple[str, str]] = {}
-        """For which life, and who offered it."""
+        self._used_endpoints: set[Endpoint] = set()
         self._rounds_ever: defaultdict[str, list[RoundTruth]] = defaultdict(list)
 
     @property
@@ -214,7 +213,7 @@ class JournalOracle:
         life.rounds[record.round] = round_
         life.charged = max(life.charged, record.restart_count)
         life.recovers = False
-        self._used_endpoints[record.endpoint] = uid, ""
+        self._used_endpoints.add(record.endpoint)
 
     # --- members
 
@@ -314,11 +313,9 @@ class JournalOracle:
         incarnation = self.leases[record.seats[0].lease_id].incarnation
         if self.offers.get((incarnation, record.offer_id)) != record.endpoint:
             raise Violation("C10", f"{uid}: {incarnation} never held {record.endpoint} as offer {record.offer_id}")
-        before_in, before_by = self._used_endpoints.get(record.endpoint, ("", incarnation))
-        # Who never heard that it was in a round of an earlier life is the known gap: an agent knows of one life only.
-        if before_by != incarnation or before_in == uid:
+        if record.endpoint in self._used_endpoints:
             raise Violation("C10", f"{uid}: {record.endpoint} serves a second round, {record.round}")
-        self._used_endpoints[record.endpoint] = uid, incarnation
+        self._used_endpoints.add(record.endpoint)
 
     def _succeeded(self, uid: str, life: LifeTruth, record: NodeSucceeded) -> None:
         if (uid, record.round, record.node) not in self._workers.succeeded_nodes:

@@ -204,6 +204,10 @@ class CoordinatorStage:
         self.script.by_stream.pop(agent.stream)
         agent.break_stream()
 
+    def hear_nothing(self, agent: Agent, command: Command) -> None:
+        """What it was told so far was lost on the way."""
+        agent.welcome = agent.directive = None
+
     def fall_silent(self, agent: Agent, command: Command) -> None:
         self.silent.add(agent.node)
 
@@ -264,6 +268,7 @@ VERBS: Mapping[str, Verb] = {
     "leave": lambda stage, agent, command: agent.leave(command.word(2, "ended by SIGTERM")),
     "disconnect": CoordinatorStage.disconnect,
     "obituary": lambda stage, agent, command: agent.obituary(),
+    "deaf": CoordinatorStage.hear_nothing,
     "silent": CoordinatorStage.fall_silent,
     "fenced": CoordinatorStage.fence,
     "stale": CoordinatorStage.lose_lease,

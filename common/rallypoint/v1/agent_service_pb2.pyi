@@ -550,8 +550,8 @@ class Directive(_message.Message):
     message: _builtins.str
     """Why, as a sentence."""
     consumed_offer_id: _builtins.int
-    """The highest offer_id of this node that a round has used, even if the agent never saw that round. An agent whose
-    current offer is not higher makes one that is, as soon as it has no worker.
+    """The highest offer_id of this node that a round has used, or may have used, even if the agent never saw that round. An
+    agent whose current offer is not higher makes one that is, as soon as it has no worker.
     """
     @_builtins.property
     def version(self) -> _types_pb2.Version:

@@ -310,9 +310,12 @@ class MemberJoined(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    CONSUMED_OFFER_ID_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     incarnation: _builtins.str
     agent_version: _builtins.str
+    consumed_offer_id: _builtins.int
+    """An endpoint offer of this agent that a round of another life may have used; 0 if none can have been."""
     @_builtins.property
     def spec(self) -> _types_pb2.NodeSpec: ...
     @_builtins.property
@@ -325,10 +328,11 @@ class MemberJoined(_message.Message):
         spec: _types_pb2.NodeSpec | None = ...,
         capabilities: _abc.Iterable[_types_pb2.Capability.ValueType] | None = ...,
         agent_version: _builtins.str = ...,
+        consumed_offer_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "incarnation", b"incarnation", "node", b"node", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "consumed_offer_id", b"consumed_offer_id", "incarnation", b"incarnation", "node", b"node", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

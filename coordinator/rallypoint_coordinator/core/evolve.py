@@ -134,7 +134,7 @@ def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
         spec=record.spec,
         capabilities=record.capabilities,
         agent_version=record.agent_version,
-        consumed_offer_id=earlier.consumed_offer_id if earlier else 0,
+        consumed_offer_id=max(earlier.consumed_offer_id if earlier else 0, record.consumed_offer_id),
     )
 
 

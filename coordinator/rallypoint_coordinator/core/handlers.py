@@ -14,7 +14,7 @@ from rallypoint_coordinator.core import quarantine, recovery
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import AgentHeartbeat
-from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms
+from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms, offered_before
 from rallypoint_coordinator.core.reactions import Trigger, react
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -174,6 +174,7 @@ def _join(step: Step, hello: Hello, verdict: Join) -> Member:
             spec=hello.node_spec,
             capabilities=hello.capabilities,
             agent_version=hello.agent_version,
+            consumed_offer_id=offered_before(step.life.facts, hello),
         )
     )
     step.life.presences[lease_id] = Presence(node=hello.node)

@@ -105,6 +105,17 @@ def _returning(member: Member, presence: Presence, hello: Hello) -> Join | Resum
     return Resume(member)
 
 
+def offered_before(facts: Facts, hello: Hello) -> int:
+    """Its offer, if a round of another life may have used it; 0 if it is as fresh as it seems.
+
+    An agent may have had a place in a round and not have heard of so much as a lease. If it has attached before, and
+    was never a member here, who knows where it was: it is made to hold another port (C10).
+    """
+    offer, member = hello.observed.offer, facts.members.get(hello.node)
+    was_here = member is not None and member.incarnation == hello.incarnation
+    return 0 if offer is None or was_here or hello.attach_seq <= 1 else offer.offer_id
+
+
 def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> Refusal:
     suspect = is_suspect(life.facts.spec, presence, now_ms)
     holder = f"another agent (incarnation {member.incarnation}, {presence.peer or 'not attached'})"

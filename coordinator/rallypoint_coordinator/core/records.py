@@ -70,6 +70,8 @@ class MemberJoined:
     spec: NodeSpec
     capabilities: frozenset[Capability]
     agent_version: str
+    consumed_offer_id: int = 0
+    """An endpoint offer of its own that a round of another life may have used; 0 if none can have been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

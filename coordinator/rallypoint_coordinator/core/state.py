@@ -38,7 +38,7 @@ class Member:
     capabilities: frozenset[Capability]
     agent_version: str
     consumed_offer_id: int = 0
-    """The highest endpoint offer of this node that a round has used: an earlier incarnation may come back."""
+    """The highest endpoint offer of this node that a round may have used: an earlier incarnation may come back."""
     drained_by: str = ""
     """Who asked for it to leave, and why if that was said; "" if nobody did."""
     directive_revision: int = 0

@@ -119,6 +119,7 @@ def _write_joined(record: MemberJoined) -> pb.MemberJoined:
         spec=wire.node_spec_to_proto(record.spec),
         capabilities=capabilities_to_proto(record.capabilities),
         agent_version=record.agent_version,
+        consumed_offer_id=record.consumed_offer_id,
     )
 
 
@@ -129,6 +130,7 @@ def _read_joined(message: pb.MemberJoined) -> MemberJoined:
         spec=wire.node_spec_from_proto(message.spec),
         capabilities=capabilities_from_proto(list(message.capabilities)),
         agent_version=message.agent_version,
+        consumed_offer_id=message.consumed_offer_id,
     )
 
 

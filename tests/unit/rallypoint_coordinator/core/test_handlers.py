@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, JobSpec, JobState, Version, WatchdogStatus
+from rallypoint.model import AgentPhase, Endpoint, EndpointOffer, JobSpec, JobState, Version, WatchdogStatus
 from rallypoint_coordinator.core.effects import Answer, EndStream, RefuseStream, SendDirective, SendLeaseStale
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, RoundStopping, StopCause
 from support.coordinator_script import Script, effects_of, kinds, the_record
@@ -151,6 +151,25 @@ class TestReports:
         b.fail()
         assert a.directive is not None
         assert a.directive.consumed_offer_id == 1
+
+    @pytest.mark.parametrize(
+        ("attach_seq", "was_here", "consumed"),
+        [(1, False, 0), (2, False, 5), (2, True, 0)],
+        ids=["its first Hello", "not its first Hello", "a member before"],
+    )
+    def test_an_offer_that_may_have_been_used_in_another_life_is_not_fresh(
+        self, script: Script, attach_seq: int, was_here: bool, consumed: int
+    ) -> None:
+        a = script.agent("a", PAIR)
+        if was_here:
+            a.attach()
+            a.leave()
+        a.attach_seq = attach_seq - 1
+        a.observed = replace(a.observed, offer=EndpointOffer(5, Endpoint("10.0.0.1", 4005)))
+        a.attach(fresh=True)
+        assert a.directive is not None
+        assert a.directive.consumed_offer_id == consumed
+        assert bool(script.life.watch.ready) == (consumed == 0)
 
     def test_a_heartbeat_of_an_agent_that_is_behind_gets_the_directive_again(self, script: Script) -> None:
         a, _ = script.attached("ab", PAIR)

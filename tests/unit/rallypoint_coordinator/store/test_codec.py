@@ -51,6 +51,7 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
         spec=node_specs,
         capabilities=capabilities,
         agent_version=texts,
+        consumed_offer_id=ids,
     ),
     records.LeaseRevoked: st.builds(records.LeaseRevoked, node=texts, lease_id=ids, message=texts),
     records.MemberGone: st.builds(
