@@ -56,8 +56,8 @@ bench-watch: .venv/.stamp-dev ## time decisions with N=1000 watchers of the job 
 
 SEEDS ?= 1000
 BASE ?= 0
-sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters, from seed BASE=0 on; WITH="lost journal": with this fault in each
-	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE) $(if $(WITH),--with "$(WITH)")
+sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters from seed BASE=0 on, JOBS=3 at a time; WITH="lost journal": with this fault in each
+	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE) --jobs $(JOBS) $(if $(WITH),--with "$(WITH)")
 
 chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the timings; SEED=... chooses them again
 	PYTHONPATH=tests $(BIN)/python -m chaos.run --drills --faults $(or $(N),100) $(if $(SEED),--seed $(SEED))

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import NoReturn, Protocol, TypeVar
 
 from google.rpc.status_pb2 import Status
@@ -234,14 +235,15 @@ class CoordinatorProcess:
     def read(self, query: Query[T], answer: Callable[[T | Refusal], None]) -> None:
         """A unary call that only wants to know."""
         if not self._loop.is_dead:
-            self._loop.create_task(self._answer(self._driver.read(query), answer))
+            self._loop.create_task(self._answer(partial(self._driver.read, query), answer))
 
     async def _ask(self, event: Call, answer: Callable[[bool | Refusal], None]) -> None:
-        await self._answer(self._driver.ask(lambda call: replace(event, call=call)), answer)
+        await self._answer(lambda: self._driver.ask(lambda call: replace(event, call=call)), answer)
 
-    async def _answer(self, asked: Awaitable[T], answer: Callable[[T | Refusal], None]) -> None:
+    async def _answer(self, ask: Callable[[], Awaitable[T]], answer: Callable[[T | Refusal], None]) -> None:
+        """``ask`` is called here, as the process may die before this begins."""
         try:
-            found: T | Refusal = await asked
+            found: T | Refusal = await ask()
         except RefusedError as error:
             found = error.refusal
         if not self._loop.is_dead:

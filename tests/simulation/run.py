@@ -3,21 +3,27 @@
 python -m simulation.run --seeds 300 --base 0
 python -m simulation.run --seed 42
 python -m simulation.run --seeds 300 --with "lost journal"
+python -m simulation.run --seeds 20000 --jobs 2
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from multiprocessing import get_context
 
 from simulation.options import FaultKind, Options, RequestKind, draw_options
 from simulation.simulation import Result, run_seed
 from simulation.transcript import Transcript
 from simulation.world import World
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def replay_command(seed: int, kind: FaultKind | None = None) -> str:
@@ -40,9 +46,10 @@ def main() -> int:
     parser.add_argument("--base", type=int, default=0, help="the first (default: 0)")
     parser.add_argument("--seed", type=int, help="run this one, and print its transcript")
     parser.add_argument("--with", type=FaultKind, dest="kind", help="with this fault in every seed: 'lost journal'")
+    parser.add_argument("--jobs", type=int, default=1, help="so many seeds at a time, each in a process (default: 1)")
     args = parser.parse_args()
     if args.seed is None:
-        return run_many(args.base, args.seeds, args.kind)
+        return run_many(range(args.base, args.base + args.seeds), args.kind, args.jobs)
     return run_one(args.seed, args.kind)
 
 
@@ -57,16 +64,43 @@ def run_one(seed: int, kind: FaultKind | None = None) -> int:
     return 1
 
 
-def run_many(base: int, seeds: int, kind: FaultKind | None = None) -> int:
-    total = Total()
+def run_many(seeds: Iterable[int], kind: FaultKind | None = None, jobs: int = 1) -> int:
+    """Each violation is told as it is found. Ctrl-C ends it all, and says what was seen so far."""
+    total, interrupted = Total(), False
     began_s = time.monotonic()
-    for seed in range(base, base + seeds):
-        result = run_seed(seed, options=with_fault(seed, kind))
-        total.add(result)
-        if result.violation is not None:
-            print(f"seed {seed}: {result.violation}\n    {replay_command(seed, kind)}", flush=True)
+    try:
+        for result in results(seeds, kind, jobs):
+            total.add(result)
+            if result.violation is not None:
+                print(f"seed {result.seed}: {result.violation}\n    {replay_command(result.seed, kind)}", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
     print(total.summary(time.monotonic() - began_s))
-    return 1 if total.violations else 0
+    return INTERRUPTED if interrupted else int(total.violations > 0)
+
+
+def results(seeds: Iterable[int], kind: FaultKind | None, jobs: int) -> Iterator[Result]:
+    """Of all seeds; in their order only if there is one job."""
+    if jobs == 1:
+        yield from (run_with(seed, kind) for seed in seeds)
+        return
+    # Workers are started from scratch: what this process has open is none of theirs.
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), end_at_interrupt)
+    try:
+        runs = [pool.submit(run_with, seed, kind) for seed in seeds]
+        for run in as_completed(runs):
+            yield run.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_with(seed: int, kind: FaultKind | None) -> Result:
+    return run_seed(seed, options=with_fault(seed, kind))
+
+
+def end_at_interrupt() -> None:
+    """Ctrl-C goes to every process of the terminal's job: the workers end at it without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Total:

@@ -29,8 +29,11 @@ class Violation(Exception):
     """Something that must be true is not. ``invariant`` is its id in the design, or what else was demanded."""
 
     def __init__(self, invariant: str, message: str) -> None:
-        super().__init__(f"{invariant}: {message}")
+        super().__init__(invariant, message)
         self.invariant = invariant
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 class Chance(random.Random):
