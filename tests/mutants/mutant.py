@@ -77,7 +77,7 @@ def verdict(suite: str, tree: Path) -> str:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(tree / folder) for folder in FOLDERS),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PROPERTY_PROFILE": "hunt",
+        "PROPERTY_PROFILE": "unshrunk",
     }
     try:
         done = subprocess.run(
