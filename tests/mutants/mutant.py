@@ -16,8 +16,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("common", "coordinator", "node_agent", "tests")
 TIMEOUT_S = 300
+"""So long a suite may take, and no longer:"""
+TEST_TIMEOUT_S = 30
+"""so long a test. A mutant that loops for ever is caught by the one that it hangs."""
 
-_PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider")
+_PYTEST = (sys.executable, *f"-m pytest -q -x --no-header -p no:cacheprovider --timeout={TEST_TIMEOUT_S}".split())
 SUITES: Mapping[str, tuple[str, ...]] = {
     "tables": (*_PYTEST, "tests/unit/rallypoint_coordinator/core", "tests/unit/rallypoint_agent/core"),
     "shells": (*_PYTEST, "tests/unit/rallypoint_coordinator/store", "tests/unit/rallypoint_coordinator/server"),
