@@ -114,7 +114,7 @@ class FakeStream:
     def answer(self, context: grpc.ServicerContext) -> Iterator[pb.AttachResponse]:
         while (response := self._responses.get()) is not None:
             if isinstance(response, Refusal):
-                _abort(context, response)
+                abort(context, response)
             elif isinstance(response, grpc.StatusCode):
                 context.abort(response, "not of our making")
             else:
@@ -170,10 +170,11 @@ class FakeCoordinator(AgentServiceServicer):
     def ReportGone(self, request: pb.ReportGoneRequest, context: grpc.ServicerContext) -> pb.ReportGoneResponse:
         self.obituaries.put(request)
         if self.obituary_refusals:
-            _abort(context, self.obituary_refusals.pop(0))
+            abort(context, self.obituary_refusals.pop(0))
         return pb.ReportGoneResponse(was_news=True)
 
 
-def _abort(context: grpc.ServicerContext, refusal: Refusal) -> None:
+def abort(context: grpc.ServicerContext, refusal: Refusal) -> None:
+    """End it with the refusal. Raises, always."""
     context.set_trailing_metadata(((DETAILS_KEY, to_status(refusal).SerializeToString()),))
     context.abort(grpc.StatusCode[refusal.code], refusal.message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -123,7 +124,7 @@ class WireAgent:
         await self.send_raw(request)
 
     async def send_raw(self, request: agent_service_pb2.AttachRequest) -> None:
-        await self._call.write(request)
+        await unless_over(self._call, self._call.write(request))
 
     async def receive(self, kind: type[M]) -> M:
         """The next message of a kind; others are passed over, as whoever wants the newest state does."""
@@ -184,6 +185,19 @@ class WireAgent:
 
     def cancel(self) -> None:
         self._call.cancel()
+
+
+async def unless_over(call: Any, writing: Coroutine[Any, Any, None]) -> None:
+    """Write to a call for as long as it lasts; its end is for the reader to learn.
+
+    In grpc.aio, a write that fails puts INTERNAL in the place of the status that has ended the call.
+    """
+    task = asyncio.create_task(writing)
+    call.add_done_callback(lambda _: task.cancel())
+    await asyncio.wait([task])
+    failed = None if task.cancelled() else task.exception()
+    if failed is not None and not call.done():
+        raise failed
 
 
 async def refusal_of(call: Awaitable[object]) -> Refusal:

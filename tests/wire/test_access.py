@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from rallypoint_coordinator.server.guard import ANONYMOUS_CALLS_PER_PEER, Guard
 from rallypoint_coordinator.server.server import SERVICES, Server
 from rallypoint_coordinator.store.memory import MemoryJournal
 from support.tokens import grant, token, token_line, write_lines
-from support.wire_client import TIMEOUT_S, Coordinator, WireAgent, hello, refusal_of, running_coordinator
+from support.wire_client import TIMEOUT_S, Coordinator, WireAgent, hello, refusal_of, running_coordinator, unless_over
 
 NUMBERS = {Role.READ: 1, Role.AGENT: 2, Role.OPERATOR: 3}
 MINE, UNKNOWN = 4, 9
@@ -100,22 +99,20 @@ async def knock(channel: grpc.aio.Channel, method: str, authorization: str | Non
     call: Any = channel.stream_stream(method)(
         metadata=[("authorization", authorization)] if authorization is not None else [], timeout=TIMEOUT_S
     )
-    try:
+
+    async def speak() -> None:
         await call.write(request)
         await call.done_writing()
+
+    speaking = asyncio.create_task(unless_over(call, speak()))
+    try:
         await call.read()
     except grpc.aio.AioRpcError as error:
         return error
-    except asyncio.InvalidStateError:  # it was over before we had written
-        pass
-    else:
-        if not call.done():
-            call.cancel()
-            return None
-    code = await call.code()
-    if code is grpc.StatusCode.OK:
-        return None
-    return grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata())
+    finally:
+        call.cancel()
+        await speaking
+    return None
 
 
 async def test_what_is_served_is_what_the_table_has(guarded: Guarded) -> None:
@@ -181,9 +178,7 @@ async def attached(guarded: Guarded, number: int, **changes: Any) -> WireAgent:
 
 async def refused_attach(guarded: Guarded, number: int, **changes: Any) -> Refusal:
     agent = WireAgent(guarded.coordinator, metadata=bearer(number))
-    # It may be over before anything is written: nobody waits for a Hello to refuse a stranger.
-    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        await agent.send(hello(**changes))
+    await agent.send(hello(**changes))
     return await agent.refusal()
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
 
+from rallypoint.endpoints import target
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, Endpoint, Version
+from rallypoint.model import AgentPhase, Endpoint, Hello, Version
+from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint.wire import LeaseStale, hello_from_proto
 from rallypoint_agent.core.events import (
     Attached,
@@ -20,12 +25,17 @@ from rallypoint_agent.core.events import (
     LeaseStaleReceived,
 )
 from rallypoint_agent.link.clock import boot_ms
+from rallypoint_agent.link.mailbox import Mailbox
+from rallypoint_agent.link.stream import Refused, Stream
+from rallypoint_agent.link.wishes import Wishes
 from support.fake_coordinator import (
     CLUSTER_ID,
     JOB_UID,
     LEASE_ID,
     QUIET_S,
+    WAIT_S,
     FakeCoordinator,
+    abort,
     refusing_endpoint,
 )
 from support.link_agent import (
@@ -36,9 +46,25 @@ from support.link_agent import (
     observed,
     silent_listener,
 )
+from support.wire_client import hello
 
 BUSY = Refusal(reason=Reason.NODE_NAME_BUSY, message="not yet")
 MISMATCH = Refusal(reason=Reason.SPEC_MISMATCH, message="other spec", field="hello.job_spec.min_nodes")
+
+
+class ShutDoor(FakeCoordinator):
+    """Refuses every agent before it reads what it says."""
+
+    def __init__(self) -> None:
+        self.refused = threading.Semaphore(0)
+        super().__init__()
+
+    def Attach(
+        self, request_iterator: Iterator[pb.AttachRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.AttachResponse]:
+        context.add_callback(self.refused.release)
+        abort(context, MISMATCH)
+        yield pb.AttachResponse()
 
 
 @pytest.fixture
@@ -168,6 +194,23 @@ def test_a_final_refusal_ends_the_trying(coordinator: FakeCoordinator, attach: C
     assert coordinator.accept_within(QUIET_S) is None
     agent.link.reattach()
     coordinator.accept()
+
+
+async def test_a_refusal_is_heard_when_the_hello_comes_too_late() -> None:
+    """In gRPC's own thread the status is there before the Hello is written; the event loop hears of both at once."""
+
+    def late_hello() -> Hello:
+        assert door.refused.acquire(timeout=WAIT_S)
+        time.sleep(0.002)  # on its way to us; too short would mean an easier test, not one that fails
+        return hello()
+
+    with contextlib.closing(ShutDoor()) as door, contextlib.closing(Mailbox()) as mailbox:
+        async with grpc.aio.insecure_channel(target(door.endpoint)) as channel:
+            for _ in range(100):
+                stream = Stream(AgentServiceStub(channel).Attach(), late_hello, Wishes(), mailbox)
+                end = await stream.run(WAIT_S)
+                assert isinstance(end, Refused), end
+                assert end.refusal.reason is MISMATCH.reason
 
 
 def test_any_other_refusal_is_tried_again(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:

@@ -112,6 +112,12 @@ class Stream:
     async def run(self, welcome_timeout_s: float) -> End:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write_all())
+
+            def stop_writing(_: object) -> None:
+                writer.cancel()
+
+            # In grpc.aio a write that fails puts INTERNAL in the place of the status that has ended the call.
+            self._call.add_done_callback(stop_writing)
             end = await self._read_all(welcome_timeout_s)
             self._call.cancel()
             # A write that is cancelled makes all later ones on the call fail: there will be none.
