@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+import grpc
 import pytest
 
 from rallypoint.errors import Reason, Refusal
@@ -396,13 +397,24 @@ def test_a_link_that_cannot_run_says_so(
 
 
 def test_the_reason_for_no_stream_is_logged_once(
+    attach: Callable[..., Agent], coordinator: FakeCoordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        attach(coordinator.endpoint)
+        for _ in range(3):
+            coordinator.accept().fail(grpc.StatusCode.UNIMPLEMENTED)
+        coordinator.accept()
+    assert caplog.text.count("not attached to the coordinator") == 1
+
+
+def test_that_nobody_is_there_is_for_the_agent_to_say(
     attach: Callable[..., Agent], refusing: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         agent = attach(refusing)
         for _ in range(3):
             agent.next(ConnectionsRefused)
-    assert caplog.text.count("not attached to the coordinator") == 1
+    assert caplog.messages == []
 
 
 def test_local_address_needs_no_coordinator(refusing: Endpoint) -> None:

@@ -56,14 +56,17 @@ def _lose_contact(step: Step) -> None:
 def attach_refused(step: Step, event: AttachRefused) -> None:
     refusal = event.refusal
     _lose_contact(step)
-    step.say(f"refused: {refusal.message}")
+    refused = f"refused: {refusal.message}"
+    # Who has no workers to wait for ends at once, and says it then.
+    if not refusal.final or step.state.phase.may_have_workers:
+        step.say(refused)
     step.state.last_refusal = refusal.message
     if refusal.reason is Reason.NODE_NAME_BUSY:
         _told_to_come_back(step)
     if refusal.reason is Reason.RECOVERING and event.hello_sent_ms is not None:
         hold_workers(step, event.hello_sent_ms)
     if refusal.final:
-        end(step, Finish(kind=FinishKind.REFUSED, message=refusal.message), stop_signal=None)
+        end(step, Finish(kind=FinishKind.REFUSED, message=refused), stop_signal=None)
 
 
 def _told_to_come_back(step: Step) -> None:

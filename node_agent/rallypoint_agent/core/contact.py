@@ -12,7 +12,10 @@ from rallypoint_agent.core.step import Step
 from rallypoint_agent.core.stuck import still_there
 
 SAY_AFTER_MS = 2_000
-"""A shorter absence is not worth a word: a coordinator that is restarted is back by then."""
+"""A shorter absence is not worth a word: a coordinator that is restarted is back by then.
+
+Who starts, and meets nobody, hears it at once: the address may be wrong.
+"""
 
 
 class Waiting(StrEnum):
@@ -54,8 +57,10 @@ def _explain(step: Step) -> None:
 
 def explain_at_ms(step: Step) -> int | None:
     """When to say what goes on without a coordinator: not at once, and each of it once."""
-    kind = _waiting(step.state, step.config, step.now_ms)
-    return None if kind in (None, step.state.waiting_said) else step.state.waiting_since_ms + SAY_AFTER_MS
+    s = step.state
+    kind = _waiting(s, step.config, step.now_ms)
+    after_ms = 0 if s.met_nobody and not s.ever_attached else SAY_AFTER_MS
+    return None if kind in (None, s.waiting_said) else s.waiting_since_ms + after_ms
 
 
 def _waiting(state: AgentState, config: AgentConfig, now_ms: int) -> Waiting | None:
@@ -123,7 +128,7 @@ def _given_up(state: AgentState, config: AgentConfig, now_ms: int) -> Finish:
     elif state.last_refusal:
         message = f"no coordinator took this agent in for {waited}{_because(state)}"
     else:
-        message = f"no coordinator could be reached{_where(config)} for {waited}"
+        message = f"no coordinator could be reached{_where(config)} for {waited}{_advice(state, config)}"
     return Finish(kind=FinishKind.UNREACHABLE, message=message)
 
 
@@ -139,6 +144,15 @@ def _nobody(state: AgentState, config: AgentConfig) -> str:
 
 def _where(config: AgentConfig) -> str:
     return f" at {config.coordinator}" if config.coordinator else ""
+
+
+def _advice(state: AgentState, config: AgentConfig) -> str:
+    if state.ever_attached or not config.coordinator:
+        return ""
+    return (
+        ": is `rallypoint coordinator` running there, and that its address? If so, look at firewalls on the way, and"
+        " whether both sides use TLS (--tls-ca) or neither"
+    )
 
 
 def _because(state: AgentState) -> str:

@@ -41,6 +41,7 @@ def lease_renewed(step: Step, event: LeaseRenewed) -> None:
 
 def connections_refused(step: Step, event: ConnectionsRefused) -> None:
     step.state.last_refusal = ""
+    step.state.met_nobody = True
     hold_workers(step, event.probe_sent_ms)
 
 

@@ -94,6 +94,8 @@ class AgentState:
     lease: Lease = field(default_factory=Lease)
     attached: bool = False
     ever_attached: bool = False
+    met_nobody: bool = False
+    """Whether all endpoints have refused a connect: not silence, but no coordinator."""
     waiting_since_ms: int = 0
     """When the stream broke, or the start."""
     waiting_said: str = ""

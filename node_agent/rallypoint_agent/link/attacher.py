@@ -95,8 +95,6 @@ class _Attacher:
         except Exception as error:
             logger.exception("the stream to the coordinator at %s broke", _name(endpoint))
             end = Broken(repr(error))
-        if isinstance(end, Broken):
-            self._explain_broken(endpoint, end.message)
         return end
 
     async def _run_stream(self, endpoint: Endpoint) -> End:
@@ -161,9 +159,12 @@ class _Attacher:
                 self._mailbox.put(AttachRefused(in_flags(refusal), hello_sent_ms))
                 self._turn += 1
                 await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
-            case Broken():
+            case Broken(why):
+                endpoint = self._endpoint()
                 self._turn += 1
+                # Where nobody is at all, the agent's core says so.
                 if not await self._knock():
+                    self._explain_broken(endpoint, why)
                     await self._until(lambda: False, self._backoff.next_s())
 
     def _may_be_rotating(self, refusal: Refusal) -> bool:

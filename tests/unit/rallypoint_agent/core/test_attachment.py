@@ -6,7 +6,7 @@ import signal
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Run, Stop
-from rallypoint_agent.core.effects import Finish, FinishKind, Reattach, SetIdentity, StartWorkers, StopWorkers
+from rallypoint_agent.core.effects import Finish, FinishKind, Reattach, Say, SetIdentity, StartWorkers, StopWorkers
 from rallypoint_agent.core.events import AttachRefused, LeaseStaleReceived
 from support.agent_script import AgentScript, assignment, names, of
 
@@ -42,7 +42,18 @@ def test_who_is_told_to_come_back_looks_for_a_coordinator_anew(agent: AgentScrip
 def test_a_final_refusal_ends_the_agent(agent: AgentScript) -> None:
     refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="no")
     (finish,) = of(agent.feed(AttachRefused(refusal)), Finish)
-    assert (finish.kind, finish.message) == (FinishKind.REFUSED, "no")
+    assert (finish.kind, finish.message) == (FinishKind.REFUSED, "refused: no")
+
+
+def test_a_final_refusal_is_told_once(agent: AgentScript) -> None:
+    refusal = Refusal(reason=Reason.SPEC_MISMATCH, message="no")
+    assert of(agent.feed(AttachRefused(refusal)), Say) == []
+
+
+def test_a_final_refusal_is_told_before_the_workers_are_waited_for(agent: AgentScript) -> None:
+    agent.run()
+    refusal = Refusal(reason=Reason.WRONG_CLUSTER, message="no")
+    assert Say("refused: no") in agent.feed(AttachRefused(refusal))
 
 
 def test_a_refusal_that_passes_does_not(agent: AgentScript) -> None:

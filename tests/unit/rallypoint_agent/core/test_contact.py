@@ -6,13 +6,37 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Stop
 from rallypoint_agent.core.contact import SAY_AFTER_MS
 from rallypoint_agent.core.effects import Finish, FinishKind, Say
-from rallypoint_agent.core.events import AttachRefused, Detached
+from rallypoint_agent.core.events import AttachRefused, ConnectionsRefused, Detached
 from support.agent_script import SPEC, AgentScript, of
 
 
 def test_no_coordinator_within_the_connect_timeout(agent: AgentScript) -> None:
     (finish,) = of(agent.advance(60_000), Finish)
     assert finish.kind is FinishKind.UNREACHABLE
+    assert "is `rallypoint coordinator` running there" in finish.message
+
+
+def test_who_was_attached_knows_the_way(agent: AgentScript) -> None:
+    agent.attach()
+    agent.feed(Detached())
+    (finish,) = of(agent.advance(SPEC.coordinator_outage_ms), Finish)
+    assert (
+        finish.message
+        == f"no coordinator could be reached at 10.0.0.9:29400 for {SPEC.coordinator_outage_ms // 1000} s"
+    )
+
+
+def test_that_nobody_is_there_is_said_at_once(agent: AgentScript) -> None:
+    agent.feed(ConnectionsRefused(0))
+    (said,) = of(agent.advance(0), Say)
+    assert said.message == "no coordinator at 10.0.0.9:29400: looking for one for 60 s more, then giving up"
+
+
+def test_a_coordinator_that_restarts_is_given_a_moment(agent: AgentScript) -> None:
+    agent.attach()
+    agent.feed(Detached())
+    agent.feed(ConnectionsRefused(0))
+    assert of(agent.advance(SAY_AFTER_MS - 1), Say) == []
 
 
 def test_a_refusal_is_named_when_the_waiting_ends(agent: AgentScript) -> None:
