@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing import spawn
+from types import FunctionType
 from typing import Any, Protocol
 
 from rallypoint_agent.api import WorkerSpec
@@ -37,6 +39,37 @@ def entrypoint_of(spec: WorkerSpec) -> Entrypoint:
         return Program(spec.entrypoint, spec.args)
     assert spec.entrypoint is not None
     return Function(spec.entrypoint, spec.args, spec.get_entrypoint_name())
+
+
+_MAIN = frozenset({"init_main_from_name", "init_main_from_path"})
+"""How multiprocessing says where a worker finds the main module."""
+
+
+def _preparation() -> dict[str, Any]:
+    """How a worker makes importable what is importable here."""
+    preparation: dict[str, Any] = spawn.get_preparation_data("worker")
+    # The key of multiprocessing's own connections, which a worker has none of, is not to be written to a file.
+    preparation.pop("authkey", None)
+    # Of a program from standard input it is "<stdin>": of no use, and no harm if only modules are needed.
+    if not os.path.exists(preparation.get("init_main_from_path", os.curdir)):
+        del preparation["init_main_from_path"]
+    return preparation
+
+
+def _needs_main(value: object) -> bool:
+    """Whether who unpickles it looks something up in the main module."""
+    spotter = _MainSpotter(io.BytesIO())
+    spotter.dump(value)
+    return spotter.found
+
+
+class _MainSpotter(pickle.Pickler):
+    found = False
+
+    def persistent_id(self, pickled: Any) -> None:
+        """Called for every object that is pickled; None: by value, or by name if it is a function or class."""
+        if isinstance(pickled, type | FunctionType) and pickled.__module__ == "__main__":
+            self.found = True
 
 
 class Program:
@@ -75,6 +108,12 @@ class Function:
                 f" {type(error).__name__}: {error};"
                 " give one that is defined at the top of a module, with arguments that can be pickled"
             ) from error
+        if not _MAIN & _preparation().keys() and _needs_main((function, tuple(args))):
+            raise ValueError(
+                f"the function {name} cannot be called by a worker, a process of its own:"
+                " it, or an argument, is defined in a program that is in no file"
+                " (standard input, python -c, an interactive session); put it into a module"
+            )
 
     def argv(self, round_number: int, local_rank: int) -> tuple[str, ...]:
         call, result = self._path("call", round_number, local_rank), self._path("result", round_number, local_rank)
@@ -101,11 +140,8 @@ class Function:
             self._folder = None
 
     def _pickled(self, local_rank: int) -> bytes:
-        preparation = spawn.get_preparation_data(f"worker {local_rank}")
-        # The key of multiprocessing's own connections, which a worker has none of, is not to be written to a file.
-        preparation.pop("authkey", None)
         args = worker_args(self._args, local_rank)
-        return pickle.dumps(preparation) + pickle.dumps((self._function, tuple(args)))
+        return pickle.dumps(_preparation()) + pickle.dumps((self._function, tuple(args)))
 
     def _path(self, what: str, round_number: int, local_rank: int) -> str:
         if self._folder is None:

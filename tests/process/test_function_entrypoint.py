@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,26 @@ def test_a_value_that_would_end_the_agent_is_no_success() -> None:
 def test_a_function_that_no_other_process_finds_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="defined at the top of a module"):
         run(lambda: None)
+
+
+def from_stdin(program: str) -> subprocess.CompletedProcess[str]:
+    head = "import os\nfrom rallypoint_agent import LaunchConfig, elastic_launch\n"
+    launch = "elastic_launch(LaunchConfig(1, 1, nproc_per_node=2, max_restarts=3), function)"
+    program = f"{head}{program}\nprint({launch}())\n"
+    return subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("program", ["def function(): pass", "class function: pass"], ids=["function", "class"])
+def test_a_function_that_is_in_no_file_is_refused_at_once(program: str) -> None:
+    ended = from_stdin(program)
+    assert ended.returncode == 1
+    assert "in a program that is in no file" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("ValueError: the function function cannot be called by a worker")
+
+
+def test_a_program_that_is_in_no_file_may_launch_a_module_s_function() -> None:
+    ended = from_stdin("function = os.getpid")
+    assert ended.stdout.startswith("{0: "), ended.stderr
 
 
 class Unpicklable:
