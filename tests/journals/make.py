@@ -138,6 +138,21 @@ def revoked_lives_on_story() -> Script:
     return script
 
 
+def offered_before_story() -> Script:
+    """An agent that attaches for the third time comes to a life in which it never was: its port may have been used."""
+    script = Script()
+    b = script.agent("b", SPEC)
+    b.attach()
+    a = script.agent("a", SPEC)
+    a.attach_seq = 2
+    a.attach()
+    a.clear()
+    script.advance(1_000)
+    b.run()
+    b.leave()
+    return script
+
+
 def drained_story() -> Script:
     """An operator drains a node, and says why."""
     script = Script()
@@ -252,6 +267,7 @@ STORIES = {
     "revoked": revoked_story,
     "drained": drained_story,
     "revoked-lives-on": revoked_lives_on_story,
+    "offered-before": offered_before_story,
 }
 
 
