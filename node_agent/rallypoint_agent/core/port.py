@@ -62,7 +62,7 @@ def hold(step: Step) -> None:
 
 def hold_again_ms(state: AgentState) -> int | None:
     """When to try again to hold a port, if none could be had and one is still wanted."""
-    unwanted = state.phase.may_have_workers or state.ending or state.finished
+    unwanted = state.phase.may_have_workers or state.hosts_store or state.ending or state.finished
     return None if unwanted else state.hold_again_ms
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from rallypoint.model import Hold, Stop
+from dataclasses import replace
+
+from rallypoint.model import Hold, Stop, StoreHost
 from rallypoint_agent.core.effects import Finish, FinishKind, HoldPort
 from rallypoint_agent.core.port import NAMED_PORT_PATIENCE_MS, PORT_RETRY_MS
-from support.agent_script import AgentScript, names, of
+from support.agent_script import SPEC, AgentScript, names, of
 
 
 def test_a_port_is_held_from_the_start(agent: AgentScript) -> None:
@@ -73,3 +75,19 @@ def test_a_success_needs_no_port() -> None:
     agent.succeed()
     agent.gone()
     assert of(agent.advance(2 * NAMED_PORT_PATIENCE_MS), Finish) == []
+
+
+def test_no_port_is_tried_for_while_a_store_is_served() -> None:
+    """The round's own may be the only one that the user allows; and the try was due before the round began."""
+    agent = AgentScript(replace(SPEC, store_host=StoreHost.AGENT))
+    agent.attach()
+    agent.ports = False
+    agent.direct(Hold(), consumed_offer_id=1)
+    agent.run(0)
+    agent.succeed()
+    agent.gone()
+    assert of(agent.advance(2 * PORT_RETRY_MS), HoldPort) == []
+    agent.ports = True
+    agent.direct(Stop(0, 5_000))
+    assert len(of(agent.advance(PORT_RETRY_MS), HoldPort)) == 1
+    assert agent.reported.offer is not None
