@@ -23,6 +23,13 @@ TRACEBACK_LINES = 12
 
 _INDENT = 14
 
+_WITHOUT_ROUND = (
+    types_pb2.JOB_STATE_GATHERING,
+    types_pb2.JOB_STATE_SUCCEEDED,
+    types_pb2.JOB_STATE_FAILED,
+    types_pb2.JOB_STATE_CANCELLED,
+)
+
 
 def show_status(session: Session) -> None:
     answer, nodes, workers = _ask(session)
@@ -98,6 +105,8 @@ def _round(job: pb.Job) -> str:
     if not job.HasField("round"):
         return "none yet"
     size = f"{counted(job.participant_count, 'node')}, {counted(job.world_size, 'worker')}"
+    if job.state in _WITHOUT_ROUND:
+        return f"{job.round} was the last: {size}"
     meeting = f", meeting at {one_line(job.endpoint.host)}:{job.endpoint.port}" if job.endpoint.port else ""
     succeeded = f", {counted(job.succeeded_count, 'node')} succeeded" if job.succeeded_count else ""
     return f"{job.round}: {size}{meeting}{succeeded}"

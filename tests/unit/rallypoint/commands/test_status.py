@@ -124,6 +124,13 @@ def test_a_job_that_runs_after_a_failure() -> None:
     ]
 
 
+@pytest.mark.parametrize("state", [types_pb2.JOB_STATE_GATHERING, types_pb2.JOB_STATE_SUCCEEDED])
+def test_a_round_that_is_over_meets_nowhere(state: types_pb2.JobState.ValueType) -> None:
+    job = running_job()
+    job.state = state
+    assert "round         1 was the last: 2 nodes, 4 workers" in status_text(job, [], []).splitlines()
+
+
 def test_an_outcome_names_its_culprit_and_who_else_may_have_been_first() -> None:
     job = running_job()
     job.state, job.reason = types_pb2.JOB_STATE_FAILED, "RESTARTS_EXHAUSTED"
