@@ -41,6 +41,7 @@ check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, fresh
 	$(BIN)/buf format --diff --exit-code
 	tools/proto.sh check
 	$(BIN)/python tools/draw_states.py --check
+	$(BIN)/python tools/draw_errors.py --check
 
 proto: .venv-proto/.stamp ## regenerate common/rallypoint/v1 from protos/
 	tools/proto.sh write
@@ -65,8 +66,9 @@ chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the t
 mutants: .venv/.stamp-dev ## break the cores in each way that tests/mutants knows: the fast tests must notice
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
 
-docs: .venv/.stamp-dev ## redraw docs/states.md from the tables in the code
+docs: .venv/.stamp-dev ## redraw docs/states.md and docs/errors.md from the tables in the code
 	$(BIN)/python tools/draw_states.py
+	$(BIN)/python tools/draw_errors.py
 
 fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
 	$(BIN)/ruff check --fix-only

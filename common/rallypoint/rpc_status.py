@@ -1,7 +1,7 @@
 """A :class:`~rallypoint.errors.Refusal` as the status of an RPC, and back.
 
-The status carries a ``google.rpc.Status`` in its trailing metadata, with an ``ErrorInfo`` and, if a field of the
-request is at fault, a ``BadRequest``. ``google.rpc`` is imported when the first refusal is said: most starts see none.
+The status carries a ``google.rpc.Status`` in its trailing metadata, with an ``ErrorInfo`` and the details that its rule
+names. ``google.rpc`` is imported when the first refusal is said: most starts see none.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from rallypoint.errors import ERROR_DOMAIN, Reason, Refusal
+from rallypoint.errors import ERROR_DOMAIN, Detail, Reason, Refusal, Violation
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from google.rpc.status_pb2 import Status
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -21,34 +22,57 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 def to_status(refusal: Refusal) -> Status:
     """The refusal as a google.rpc.Status."""
-    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+    from google.rpc.error_details_pb2 import ErrorInfo
     from google.rpc.status_pb2 import Status
 
     status = Status(code=grpc.StatusCode[refusal.code].value[0], message=refusal.message)
     info = ErrorInfo(reason=refusal.reason.value, domain=ERROR_DOMAIN, metadata=refusal.metadata)
     status.details.add().Pack(info)
-    if refusal.field:
-        at_fault = BadRequest.FieldViolation(field=refusal.field, description=refusal.message)
-        status.details.add().Pack(BadRequest(field_violations=[at_fault]))
+    for detail in refusal.rule.details:
+        status.details.add().Pack(_detail(detail, refusal))
     return status
+
+
+def _detail(detail: Detail, refusal: Refusal) -> Message:
+    from google.protobuf.duration_pb2 import Duration
+    from google.rpc.error_details_pb2 import BadRequest, PreconditionFailure, RetryInfo
+
+    match detail:
+        case Detail.BAD_REQUEST:
+            fields = [BadRequest.FieldViolation(field=at, description=why) for at, why in refusal.at_fault]
+            return BadRequest(field_violations=fields)
+        case Detail.PRECONDITION_FAILURE:
+            kind = refusal.reason.value
+            found = [
+                PreconditionFailure.Violation(type=kind, subject=at, description=why) for at, why in refusal.at_fault
+            ]
+            return PreconditionFailure(violations=found)
+        case Detail.RETRY_INFO:
+            delay = Duration()
+            delay.FromMilliseconds(refusal.retry_ms or 0)
+            return RetryInfo(retry_delay=delay)
 
 
 def from_status(status: Status) -> Refusal | None:
     """The refusal that a status carries; None if it carries none, or one of a later release."""
-    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 
-    info, bad_request = ErrorInfo(), BadRequest()
+    info, bad_request, precondition, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
     for detail in status.details:
-        detail.Unpack(info)
-        detail.Unpack(bad_request)
+        for message in (info, bad_request, precondition, retry):
+            detail.Unpack(message)
     if info.domain != ERROR_DOMAIN or info.reason not in Reason.__members__:
         return None
-    violations = bad_request.field_violations
+    fields = [Violation(found.field, found.description) for found in bad_request.field_violations]
+    violations = tuple(fields + [Violation(found.subject, found.description) for found in precondition.violations])
+    field = violations[0].subject if violations else ""
     return Refusal(
         reason=Reason(info.reason),
         message=status.message,
-        field=violations[0].field if violations else "",
+        field=field,
         metadata=dict(info.metadata),
+        violations=() if violations == (Violation(field, status.message),) else violations,
+        retry_after_ms=retry.retry_delay.ToMilliseconds() if retry.HasField("retry_delay") else None,
     )
 
 

@@ -18,11 +18,11 @@ class Backoff:
         self._next_s = first_s
         self._rng = rng or random.Random()
 
-    def next_s(self) -> float:
-        """The delay before the next try, in seconds."""
+    def next_s(self, at_least_s: float = 0.0) -> float:
+        """The delay before the next try, in seconds. ``at_least_s``, what was asked for, counts up to ``longest_s``."""
         delay_s = self._next_s * self._rng.uniform(0.5, 1.0)
         self._next_s = min(self._next_s * self._growth, self._longest_s)
-        return delay_s
+        return max(delay_s, min(at_least_s, self._longest_s) * self._rng.uniform(1.0, 1.5))
 
     def reset(self) -> None:
         """Begin with the shortest delay again."""

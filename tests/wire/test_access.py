@@ -285,6 +285,7 @@ async def test_failures_are_bounded_and_good_credentials_are_not(
         jobs, request = JobServiceStub(coordinator.channel), job_service_pb2.ListJobsRequest()
         reasons = [(await refusal_of(jobs.ListJobs(request, metadata=bearer(UNKNOWN)))).reason for _ in range(4)]
         assert reasons == [Reason.UNAUTHENTICATED] * 2 + [Reason.TOO_MANY_FAILURES] * 2
+        assert (await refusal_of(jobs.ListJobs(request))).retry_ms == 1_000
         await jobs.ListJobs(request, metadata=bearer(NUMBERS[Role.READ]))
         now_s = 1.0
         assert (await refusal_of(jobs.ListJobs(request))).reason is Reason.UNAUTHENTICATED

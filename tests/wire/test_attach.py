@@ -12,7 +12,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from rallypoint import wire
-from rallypoint.errors import Reason
+from rallypoint.errors import Reason, Violation
 from rallypoint.model import (
     AgentPhase,
     Directive,
@@ -92,9 +92,13 @@ async def test_a_failure_stops_the_round_and_is_acknowledged(coordinator: Coordi
 async def test_another_spec_is_refused_with_details(coordinator: Coordinator) -> None:
     await WireAgent(coordinator).attach()
     other = WireAgent(coordinator)
-    await other.send(hello("node-b", job_spec=replace(SPEC, max_nodes=7)))
+    await other.send(hello("node-b", job_spec=replace(SPEC, max_nodes=7, last_call_timeout_ms=500)))
     refusal = await other.refusal()
     assert (refusal.reason, refusal.field) == (Reason.SPEC_MISMATCH, "hello.job_spec.max_nodes")
+    assert refusal.violations == (
+        Violation("hello.job_spec.max_nodes", "the job has max_nodes = 2, this agent says 7"),
+        Violation("hello.job_spec.last_call_timeout", "the job has last_call_timeout_ms = 0, this agent says 500"),
+    )
     # A slow machine makes the other agent a suspect, and then the refusal says until when it holds.
     assert {**refusal.metadata, "held": ""} == {"field": "max_nodes", "job": "2", "agent": "7", "held": ""}
 
@@ -130,7 +134,7 @@ async def test_a_refusal_carries_standard_details(coordinator: Coordinator) -> N
             "WRONG_CLUSTER",
             "hello.cluster_id",
         ),
-        (pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(job_uid="none"))), "UNKNOWN_LIFE", "hello.job_uid"),
+        (pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(job_uid="none"))), "UNKNOWN_LIFE", ""),
         (
             pb.AttachRequest(seq=1, hello=wire.hello_to_proto(hello(highest_version=TOO_FAR))),
             "JOURNAL_BEHIND",
@@ -244,8 +248,8 @@ async def test_an_obituary_is_answered_once_it_counts(coordinator: Coordinator) 
 @pytest.mark.parametrize(
     ("changes", "reason", "field"),
     [
-        ({"job_uid": "unknown"}, "UNKNOWN_LIFE", "job_uid"),
-        ({"lease_id": 10**9}, "UNKNOWN_LEASE", "lease_id"),
+        ({"job_uid": "unknown"}, "UNKNOWN_LIFE", ""),
+        ({"lease_id": 10**9}, "UNKNOWN_LEASE", ""),
         ({"lease_id": 0}, "INVALID_FIELD", "lease_id"),
     ],
 )

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -48,7 +49,7 @@ from support.link_agent import (
 )
 from support.wire_client import hello
 
-BUSY = Refusal(reason=Reason.NODE_NAME_BUSY, message="not yet")
+BUSY = Refusal(reason=Reason.NODE_NAME_BUSY, message="not yet", retry_after_ms=1_000)
 MISMATCH = Refusal(reason=Reason.SPEC_MISMATCH, message="other spec", field="hello.job_spec.min_nodes")
 
 
@@ -222,6 +223,17 @@ def test_any_other_refusal_is_tried_again(coordinator: FakeCoordinator, attach: 
     assert refused.hello_sent_ms is not None
     assert began_ms <= refused.hello_sent_ms <= boot_ms()
     assert coordinator.accept().hello.hello.attach_seq == 2
+
+
+def test_a_refusal_that_says_when_to_come_back_is_heeded(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    attach(coordinator.endpoint, first_backoff_ms=5, longest_backoff_ms=5_000)
+    first = coordinator.accept()
+    refused_ms = boot_ms()
+    first.refuse(replace(BUSY, retry_after_ms=400))
+    coordinator.accept()
+    assert boot_ms() - refused_ms >= 400
 
 
 def test_a_refusal_of_a_stream_that_stood_detaches_first(

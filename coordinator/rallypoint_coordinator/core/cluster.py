@@ -223,7 +223,7 @@ class Cluster:
     def _gone_reported(self, event: GoneReported, stamp: Stamp, out: Output) -> None:
         life = self.lives.get(event.job_uid)
         if life is None or life.facts.job != event.job:
-            out.effects.append(Answer(event.call, lineage.unknown_life(event.job, event.job_uid, "job_uid")))
+            out.effects.append(Answer(event.call, lineage.unknown_life(event.job, event.job_uid)))
             return
         step = Step(life, stamp, self._identity(), out)
         was_news = handlers.gone_reported(step, event.lease_id, event.incarnation, event.message)
@@ -236,7 +236,6 @@ class Cluster:
             refusal = Refusal(
                 reason=Reason.JOB_NOT_FOUND,
                 message=f"there is no job {event.job}",
-                field="name",
                 metadata={"job": event.job},
             )
             out.effects.append(Answer(event.call, refusal))

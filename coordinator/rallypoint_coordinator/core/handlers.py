@@ -152,7 +152,6 @@ def _unknown_lease(step: Step, lease_id: int) -> Refusal:
     return Refusal(
         reason=Reason.UNKNOWN_LEASE,
         message=f"job {step.life.facts.job} knows of no lease {lease_id} of that incarnation",
-        field="lease_id",
         metadata={"job": step.life.facts.job, "lease_id": str(lease_id)},
     )
 

@@ -37,7 +37,7 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
     """
     open_life = current if current is not None and current.facts.outcome is None else None
     if named is not None and named.facts.job != hello.job:
-        return unknown_life(hello.job, hello.job_uid, "hello.job_uid")
+        return unknown_life(hello.job, hello.job_uid)
     if named is not None:
         mismatch = spec_mismatch(named.facts.spec, hello.job_spec) if lost else None
         return mismatch or Enter(named)
@@ -46,7 +46,7 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
     if open_life is not None and _never_ran(hello):
         return Enter(open_life)
     if not lost:
-        return unknown_life(hello.job, hello.job_uid, "hello.job_uid")
+        return unknown_life(hello.job, hello.job_uid)
     if open_life is not None and _has_round(open_life):
         return _taken_name(hello, open_life)
     return Revive(open_life)
@@ -96,11 +96,10 @@ def _has_round(life: Life) -> bool:
     return life.facts.round is not None or bool(claims)
 
 
-def unknown_life(job: str, uid: str, field: str) -> Refusal:
+def unknown_life(job: str, uid: str) -> Refusal:
     return Refusal(
         reason=Reason.UNKNOWN_LIFE,
         message=f"job {job} has no life {uid} here",
-        field=field,
         metadata={"job": job, "job_uid": uid},
     )
 
@@ -114,6 +113,5 @@ def _taken_name(hello: Hello, current: Life) -> Refusal:
             f"the records of life {hello.job_uid} of job {hello.job} are lost, and life {uid} of that name {doing}"
             " meanwhile: this agent's workers end, so that the job does not run twice"
         ),
-        field="hello.job_uid",
         metadata={"job": hello.job, "job_uid": hello.job_uid, "current": uid},
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
-from rallypoint.errors import Reason, Refusal
+from rallypoint.errors import Reason, Refusal, Violation
 from rallypoint.model import Capability, Hello, JobSpec, JobState
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
 
@@ -117,17 +118,17 @@ def offered_before(facts: Facts, hello: Hello) -> int:
 
 
 def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> Refusal:
-    suspect = is_suspect(life.facts.spec, presence, now_ms)
     holder = f"another agent (incarnation {member.incarnation}, {presence.peer or 'not attached'})"
-    if suspect:
-        message = f"node name {member.node}: {holder} is not known to be gone yet"
-    else:
+    metadata = {"node": member.node, "incarnation": member.incarnation}
+    if not is_suspect(life.facts.spec, presence, now_ms):
         message = f"node name {member.node} is in use by {holder}: give this one another --node-name"
+        return Refusal(reason=Reason.NODE_NAME_IN_USE, message=message, field="hello.node", metadata=metadata)
+    left_ms = max(life.watch.leases.of(member.lease_id) - now_ms, 0)
+    # Not what to wait for: an obituary may come any moment.
     return Refusal(
-        reason=Reason.NODE_NAME_BUSY if suspect else Reason.NODE_NAME_IN_USE,
-        message=message,
-        field="" if suspect else "hello.node",
-        metadata={"node": member.node, "incarnation": member.incarnation},
+        reason=Reason.NODE_NAME_BUSY,
+        message=f"node name {member.node}: {holder} is not known to be gone yet",
+        metadata={**metadata, "lease_ends_in_ms": str(left_ms)},
     )
 
 
@@ -144,27 +145,42 @@ class Difference(NamedTuple):
     ours: object
     theirs: object
 
+    @property
+    def path(self) -> str:
+        """In the Hello."""
+        return f"hello.job_spec.{self.field.removesuffix('_ms')}"
 
-def first_difference(ours: JobSpec, theirs: JobSpec) -> Difference | None:
-    """The first field in which two JobSpecs differ."""
+    @property
+    def told(self) -> str:
+        return f"the job has {self.field} = {self.ours}, this agent says {self.theirs}"
+
+
+def differences(ours: JobSpec, theirs: JobSpec) -> Iterator[Difference]:
+    """The fields in which two JobSpecs differ, in their order."""
     for spec_field in fields(JobSpec):
         name = spec_field.name
         job_value, agent_value = getattr(ours, name), getattr(theirs, name)
         if job_value != agent_value:
-            return Difference(name, job_value, agent_value)
-    return None
+            yield Difference(name, job_value, agent_value)
+
+
+def first_difference(ours: JobSpec, theirs: JobSpec) -> Difference | None:
+    return next(differences(ours, theirs), None)
 
 
 def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:
-    """Names the first field in which two JobSpecs differ, with both values."""
-    found = first_difference(ours, theirs)
-    if found is None:
+    """Says in which field two JobSpecs differ first, with both values; every one that differs is a violation."""
+    found = list(differences(ours, theirs))
+    if not found:
         return None
+    violations = tuple(Violation(difference.path, difference.told) for difference in found)
+    first = found[0]
     return Refusal(
         reason=Reason.SPEC_MISMATCH,
-        message=f"the job has {found.field} = {found.ours}, this agent says {found.theirs}",
-        field=f"hello.job_spec.{found.field.removesuffix('_ms')}",
-        metadata={"field": found.field, "job": str(found.ours), "agent": str(found.theirs)},
+        message=first.told,
+        field=first.path,
+        metadata={"field": first.field, "job": str(first.ours), "agent": str(first.theirs)},
+        violations=violations,
     )
 
 

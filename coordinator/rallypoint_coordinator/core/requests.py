@@ -45,6 +45,7 @@ def restart(step: Step, by: str, reason: str) -> bool | Refusal:
         return Refusal(
             reason=Reason.NO_ROUND_RUNS,
             message=f"job {facts.job} is {facts.state}: there is no round to restart",
+            field=f"jobs/{facts.job}",
             metadata={"job": facts.job, "state": facts.state},
         )
     step.record(RestartAsked(by=by, reason=reason))
@@ -68,7 +69,6 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
         return Refusal(
             reason=Reason.NODE_NOT_FOUND,
             message=f"job {facts.job} has no node {node} now",
-            field="name",
             metadata={"job": facts.job, "node": node},
         )
     if facts.state is JobState.RECOVERING:
@@ -103,5 +103,6 @@ def _decided(step: Step) -> Refusal:
     return Refusal(
         reason=Reason.JOB_DECIDED,
         message=f"job {facts.job} has ended: {facts.state}",
+        field=f"jobs/{facts.job}",
         metadata={"job": facts.job, "state": facts.state},
     )

@@ -103,9 +103,16 @@ def _refuse(reads: list[_Read], refusal: Refusal) -> None:
             read.answer.set_exception(RefusedError(refusal))
 
 
-def _limit_reached(limit: int, what: str) -> RefusedError:
+READ_RETRY_MS = 100
+"""So long a reader is asked to wait when too many do: a turn takes a few milliseconds."""
+
+
+def _limit_reached(limit: int, what: str, retry_after_ms: int | None = None) -> RefusedError:
     message = f"{limit} {what}, which is the limit; try again later"
-    return RefusedError(Refusal(reason=Reason.LIMIT_REACHED, message=message, metadata={"limit": str(limit)}))
+    metadata = {"limit": str(limit)}
+    return RefusedError(
+        Refusal(reason=Reason.LIMIT_REACHED, message=message, metadata=metadata, retry_after_ms=retry_after_ms)
+    )
 
 
 async def _ignore(serving: bool) -> None:
@@ -198,7 +205,7 @@ class Driver:
         self._check_serving()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if not self._inbox.put_read(_Read(query, answer)):
-            raise _limit_reached(self._options.reads_max, "reads wait")
+            raise _limit_reached(self._options.reads_max, "reads wait", READ_RETRY_MS)
         return await answer
 
     def _check_serving(self) -> None:
@@ -225,9 +232,9 @@ class Driver:
                 while not self._stop.is_set():
                     await self._turn()
             except _StateLost as lost:
-                await self._suspend(lost)
                 lasted_s = (self._clock.monotonic_ms() - began_ms) / 1000
                 delay_s = first_s if lasted_s > most_s else min(2 * delay_s, most_s)
+                await self._suspend(lost, delay_s)
                 await self._sleep(delay_s)
 
     async def wait_serving(self) -> None:
@@ -286,11 +293,12 @@ class Driver:
         self._serving.set()
         await self._on_serving(True)
 
-    async def _suspend(self, lost: _StateLost) -> None:
-        """Stop acting: whatever the cluster in memory says may be wrong."""
+    async def _suspend(self, lost: _StateLost, delay_s: float) -> None:
+        """Stop acting for so long: whatever the cluster in memory says may be wrong."""
         log.error("%s; serving nobody until the journal has been read again and written to", lost)
         message = f"the coordinator is recovering: {lost}; try again in a moment"
-        self._meanwhile = replace(STARTING, reason=lost.reason, message=message)
+        retry_after_ms = round(delay_s * 1000)
+        self._meanwhile = replace(STARTING, reason=lost.reason, message=message, retry_after_ms=retry_after_ms)
         self._serving.clear()
         self._disarm()
         await self._on_serving(False)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -244,9 +245,7 @@ def _certificate_names(auth_context: Any) -> tuple[str, ...]:
 
 def _too_many_failures(wait_s: float) -> Refusal:
     message = f"too many calls without good credentials from your address: try again in {wait_s:.0f} s"
-    return Refusal(
-        reason=Reason.TOO_MANY_FAILURES, message=message, metadata={"retry_after_ms": str(round(wait_s * 1000))}
-    )
+    return Refusal(reason=Reason.TOO_MANY_FAILURES, message=message, retry_after_ms=math.ceil(wait_s * 1000))
 
 
 def _too_many_calls(most: int) -> Refusal:

@@ -158,7 +158,8 @@ class _Attacher:
             case Refused(refusal, hello_sent_ms):
                 self._mailbox.put(AttachRefused(in_flags(refusal), hello_sent_ms))
                 self._turn += 1
-                await self._until(lambda: False, None if refusal.final else self._backoff.next_s())
+                at_least_s = (refusal.retry_ms or 0) / 1000
+                await self._until(lambda: False, None if refusal.final else self._backoff.next_s(at_least_s))
             case Broken(why):
                 endpoint = self._endpoint()
                 self._turn += 1

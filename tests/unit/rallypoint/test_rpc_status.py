@@ -4,11 +4,11 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallypoint.errors import CODES, Reason, Refusal
+from rallypoint.errors import RULES, Detail, Reason, Refusal, Violation
 from rallypoint.rpc_status import DETAILS_KEY, from_status, refusal_from_rpc_error, to_status
 from unit.strategies import texts
 
@@ -18,6 +18,8 @@ refusals = st.builds(
     message=texts,
     field=texts,
     metadata=st.dictionaries(texts, texts, max_size=3),
+    violations=st.lists(st.builds(Violation, texts, texts), max_size=3).map(tuple),
+    retry_after_ms=st.none() | st.integers(0, 10**9),
 )
 
 
@@ -29,17 +31,57 @@ class FailedCall(grpc.RpcError):
         return self._trailing_metadata
 
 
+def what_counts(refusal: Refusal) -> tuple[object, ...]:
+    """All that its rule puts on the wire."""
+    details = refusal.rule.details
+    at_fault = refusal.at_fault if {Detail.BAD_REQUEST, Detail.PRECONDITION_FAILURE} & {*details} else None
+    retry_ms = refusal.retry_ms if Detail.RETRY_INFO in details else None
+    return refusal.reason, refusal.message, refusal.metadata, at_fault, retry_ms
+
+
 @given(refusals)
 def test_a_refusal_survives_the_wire(refusal: Refusal) -> None:
     data = to_status(refusal).SerializeToString()
-    assert from_status(status_pb2.Status.FromString(data)) == refusal
-    assert refusal_from_rpc_error(FailedCall([("other", "x"), (DETAILS_KEY, data)])) == refusal
+    received = from_status(status_pb2.Status.FromString(data))
+    assert received is not None
+    assert what_counts(received) == what_counts(refusal)
+    assert refusal_from_rpc_error(FailedCall([("other", "x"), (DETAILS_KEY, data)])) == received
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_status_has_the_details_of_its_rule(reason: Reason) -> None:
+    status = to_status(Refusal(reason=reason, message="no", field="jobs/train"))
+    kinds = [detail.type_url.rpartition(".")[2] for detail in status.details]
+    assert kinds == ["ErrorInfo", *RULES[reason].details]
+
+
+def test_each_violation_is_told() -> None:
+    violations = (Violation("hello.job_spec.min_nodes", "2, not 3"), Violation("hello.job_spec.max_nodes", "4, not 3"))
+    status = to_status(Refusal(reason=Reason.SPEC_MISMATCH, message="2, not 3", violations=violations))
+    failure = error_details_pb2.PreconditionFailure()
+    assert status.details[1].Unpack(failure)
+    assert [(found.type, found.subject, found.description) for found in failure.violations] == [
+        ("SPEC_MISMATCH", *violation) for violation in violations
+    ]
+
+
+def test_the_delay_is_that_of_whoever_knows_better() -> None:
+    for known_ms, told_ms in [(None, RULES[Reason.RECOVERING].retry_after_ms), (1_234, 1_234), (0, 0)]:
+        status = to_status(Refusal(reason=Reason.RECOVERING, message="wait", retry_after_ms=known_ms))
+        received = from_status(status)
+        assert received is not None
+        assert received.retry_ms == told_ms
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_only_who_may_ask_again_is_told_when(reason: Reason) -> None:
+    assert not RULES[reason].final or Detail.RETRY_INFO not in RULES[reason].details
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_the_status_has_the_code_of_the_reason(reason: Reason) -> None:
     status = to_status(Refusal(reason=reason, message="no"))
-    assert code_pb2.Code.Name(status.code) == CODES[reason]
+    assert code_pb2.Code.Name(status.code) == RULES[reason].code
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from rallypoint.commands import exits
 from rallypoint.commands.connection import Connection
 from rallypoint.commands.problems import explain
-from rallypoint.errors import CODES, Reason, Refusal
+from rallypoint.errors import RULES, Reason, Refusal
 from rallypoint.rpc_status import DETAILS_KEY, to_status
 from rallypoint.security.client import NO_SECURITY
 
@@ -55,7 +55,7 @@ def test_every_refusal_has_a_line_and_a_status(reason: Reason, connection: Conne
     line, status = explain(Failed(grpc.StatusCode[refusal.code], trailing=trailing), connection)
     assert line.startswith(f"{reason.value}: this is not \\x1b[1mpossible")
     assert line.isprintable()
-    assert status == STATUS_OF_CODE[CODES[reason]]
+    assert status == STATUS_OF_CODE[RULES[reason].code]
 
 
 @pytest.mark.parametrize(

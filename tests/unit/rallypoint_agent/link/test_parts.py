@@ -60,6 +60,16 @@ def test_backoff_doubles_up_to_the_longest_with_jitter_downwards() -> None:
     assert backoff.next_s() <= 0.1
 
 
+def test_a_backoff_waits_as_long_as_it_was_asked_to_within_its_bound() -> None:
+    asked = {
+        told_s: [Backoff(0.1, 5.0, rng=random.Random(seed)).next_s(told_s) for seed in range(50)]
+        for told_s in (0, 2, 900)
+    }
+    assert 0.05 <= min(asked[0]) <= max(asked[0]) <= 0.1
+    assert 2.0 <= min(asked[2]) < max(asked[2]) <= 3.0
+    assert 5.0 <= min(asked[900]) <= max(asked[900]) <= 7.5
+
+
 def test_backoff_may_grow_more_slowly() -> None:
     backoff = Backoff(1.0, 1.2, growth=1.1, rng=random.Random(1))
     for most in (1.0, 1.1, 1.2, 1.2):

@@ -106,7 +106,10 @@ class TestMembership:
         other = a.reborn()
         assert effects_of(other.attach(), RefuseStream)[0].refusal.reason is Reason.NODE_NAME_IN_USE
         a.break_stream()
-        assert effects_of(other.attach(), RefuseStream)[0].refusal.reason is Reason.NODE_NAME_BUSY
+        busy = effects_of(other.attach(), RefuseStream)[0].refusal
+        assert busy.reason is Reason.NODE_NAME_BUSY
+        left_ms = PAIR.lease_ttl_ms + PAIR.lease_ttl_ms // 1000 + 1_000
+        assert busy.metadata["lease_ends_in_ms"] == str(left_ms)
 
     def test_workers_of_a_lost_lease_must_end_before_the_agent_may_come_back(self, script: Script) -> None:
         _, b = script.running("ab", PAIR)

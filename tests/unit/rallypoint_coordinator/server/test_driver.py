@@ -247,6 +247,7 @@ async def test_what_was_not_committed_never_happened(
         end = await closing(outbox)
         assert end.refusal is not None
         assert end.refusal.reason is (Reason.FENCED if answer is fence else Reason.RECOVERING)
+        assert end.refusal.retry_after_ms in (1, 2), "until the journal is tried again"
         driver.close_stream(stream)
         await driver.wait_serving()
         assert await driver.read(facts) is None
