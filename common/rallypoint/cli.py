@@ -67,7 +67,11 @@ def usage(commands: Mapping[str, EntryPoint]) -> str:
 
 
 def version(argv: Sequence[str]) -> int:
-    """Print the release."""
+    """Print the release; what else is asked for costs an import more."""
+    if argv:
+        from rallypoint.commands import entry
+
+        return entry.version(argv)
     from rallypoint import __version__
 
     print(f"rallypoint {__version__}")

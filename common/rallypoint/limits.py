@@ -10,6 +10,13 @@ DAY_MS = 24 * 3_600_000
 DURATION_MS_MAX = 365 * DAY_MS
 """Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
 
+JOB_NAME_LENGTH = 128
+NODE_NAME_LENGTH = 253
+LABELS_MAX = 32
+"""Of one node."""
+LABEL_KEY_BYTES = 63
+LABEL_VALUE_BYTES = 256
+
 LOCAL_WORLD_SIZE_MAX = 4096
 FAILURES_MAX = 16
 """So many failures of a round an agent reports: the earliest."""

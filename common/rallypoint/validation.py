@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 from google.protobuf.duration_pb2 import Duration
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.limits import DURATION_MS_MAX, FAILURES_MAX, INT32_MAX, LEAVE_MESSAGE_BYTES, LOCAL_WORLD_SIZE_MAX
+from rallypoint.limits import (
+    DURATION_MS_MAX,
+    FAILURES_MAX,
+    INT32_MAX,
+    JOB_NAME_LENGTH,
+    LABEL_KEY_BYTES,
+    LABEL_VALUE_BYTES,
+    LABELS_MAX,
+    LEAVE_MESSAGE_BYTES,
+    LOCAL_WORLD_SIZE_MAX,
+    NODE_NAME_LENGTH,
+)
 from rallypoint.model import (
     FENCE_MARGIN_MS,
     HEARTBEATS_PER_LEASE,
@@ -177,8 +188,9 @@ def _is_duration(duration: Duration) -> bool:
 
 
 def _are_labels(labels: Mapping[str, str]) -> bool:
-    return len(labels) <= 32 and all(
-        len(key.encode()) <= 63 and len(value.encode()) <= 256 for key, value in labels.items()
+    return len(labels) <= LABELS_MAX and all(
+        len(key.encode()) <= LABEL_KEY_BYTES and len(value.encode()) <= LABEL_VALUE_BYTES
+        for key, value in labels.items()
     )
 
 
@@ -195,10 +207,12 @@ OPAQUE_ID = _text(128)
 DURATION = Rule("be a duration of 0 or more", _is_duration)
 
 JOB_NAME = _matching(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}",
-    "be 1 to 128 characters of [A-Za-z0-9._-], starting with a letter or digit",
+    rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{JOB_NAME_LENGTH - 1}}}",
+    f"be 1 to {JOB_NAME_LENGTH} characters of [A-Za-z0-9._-], starting with a letter or digit",
 )
-NODE_NAME = _matching(r"[A-Za-z0-9._-]{1,253}", "be 1 to 253 characters of [A-Za-z0-9._-]")
+NODE_NAME = _matching(
+    rf"[A-Za-z0-9._-]{{1,{NODE_NAME_LENGTH}}}", f"be 1 to {NODE_NAME_LENGTH} characters of [A-Za-z0-9._-]"
+)
 INCARNATION = _matching(r"[A-Za-z0-9-]{8,64}", "be 8 to 64 characters of [A-Za-z0-9-]")
 EXIT_CODES = Rule("have at most 64 entries, each 1 to 255", _are_exit_codes)
 HOST = _matching(r"[!-~]{1,253}", "be a host name or address of at most 253 bytes")
@@ -227,7 +241,8 @@ _NODE_SPEC: Shape = {
     "node_rank": WhenSet(NOT_NEGATIVE),
     "labels": Always(
         Rule(
-            "have at most 32 entries, with keys of at most 63 and values of at most 256 bytes",
+            f"have at most {LABELS_MAX} entries, with keys of at most {LABEL_KEY_BYTES} and values of at most"
+            f" {LABEL_VALUE_BYTES} bytes",
             _are_labels,
         )
     ),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rallypoint import __version__
 from rallypoint.commands import connection, entry, exits
 from rallypoint.model import AgentPhase, Observed, WorkerFailure
 from rallypoint.security.server_tls import ServerCertificate
@@ -83,6 +84,31 @@ async def test_jobs(shell: Shell) -> None:
     assert (words[:2], words[3:7]) == (["train", "RUNNING"], ["0", "0/0", "2", "4"])
     assert [job["name"] for job in (await shell(entry.jobs, "-o", "json")).json["jobs"]] == ["jobs/train"]
     del agents
+
+
+async def test_cluster(shell: Shell) -> None:
+    agents = await running_pair(shell.coordinator)
+    said = await shell(entry.cluster)
+    assert (said.status, said.err) == (exits.OK, "")
+    told = dict(line.split(maxsplit=1) for line in said.out.splitlines() if line.strip())
+    assert told["state"] == "SERVING"
+    assert told["jobs"] == "1: 1 RUNNING"
+    assert told["agents"] == "2, with 2 streams open"
+    assert told["coordinator"].startswith(f"{__version__}, protocol 1, up for ")
+    assert told["listens"] == f"on    {shell.coordinator.address}"
+    assert told["limits"].split() == ["message_bytes", "4,194,304"]
+    assert told["retained_time"] == "30 days"
+    shown = (await shell(entry.cluster, "-o", "json")).json["cluster"]
+    assert shown["counts"]["jobs"] == [{"state": "JOB_STATE_RUNNING", "count": "1"}]
+    del agents
+
+
+async def test_versions_of_both(shell: Shell) -> None:
+    said = await shell(entry.version)
+    assert (said.status, said.err) == (exits.OK, "")
+    assert said.out == f"rallypoint {__version__}\ncoordinator {__version__}, protocol 1\n"
+    shown = (await shell(entry.version, "-o", "json")).json
+    assert (shown["client_version"], shown["cluster"]["coordinator_version"]) == (__version__, __version__)
 
 
 async def test_lists_are_whole(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

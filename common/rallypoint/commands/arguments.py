@@ -17,14 +17,22 @@ TIMEOUT_DEFAULT = "10s"
 
 
 def parser_of(
-    name: str, description: str, *positional: tuple[str, str], environ: Mapping[str, str] = os.environ
+    name: str,
+    description: str,
+    *positional: tuple[str, str],
+    needs_coordinator: bool = True,
+    environ: Mapping[str, str] = os.environ,
 ) -> argparse.ArgumentParser:
-    """The command's parser. ``positional``: names of its arguments, in order, with their help."""
+    """The command's parser. ``positional``: names of its arguments, in order, with their help.
+
+    Without ``needs_coordinator`` there is one only if it is given on the command line; else it is None.
+    """
     parser = argparse.ArgumentParser(prog=f"rallypoint {name}", description=description, allow_abbrev=False)
     for metavar, what in positional:
         kind = _job if metavar == "JOB" else _text
         parser.add_argument(metavar.lower(), metavar=metavar, type=kind, help=what)
-    _add_connection(parser, environ)
+    _add_coordinator(parser, environ if needs_coordinator else None)
+    _add_connection(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -42,16 +50,17 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_connection(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
-    # argparse reads a default that is a text as if it had been given.
-    parser.add_argument(
-        "--coordinator",
-        metavar="HOST:PORT[,HOST:PORT]",
-        type=_endpoints,
-        default=environ.get(COORDINATOR_VARIABLE) or COORDINATOR_DEFAULT,
-        help=f"the coordinator, of several the first that answers; or {COORDINATOR_VARIABLE}"
-        f" (default: {COORDINATOR_DEFAULT})",
-    )
+def _add_coordinator(parser: argparse.ArgumentParser, environ: Mapping[str, str] | None) -> None:
+    default, what = None, "ask this coordinator as well, of several the first that answers"
+    if environ is not None:
+        # argparse reads a default that is a text as if it had been given.
+        default = environ.get(COORDINATOR_VARIABLE) or COORDINATOR_DEFAULT
+        what = f"the coordinator, of several the first that answers; or {COORDINATOR_VARIABLE}"
+        what = f"{what} (default: {COORDINATOR_DEFAULT})"
+    parser.add_argument("--coordinator", metavar="HOST:PORT[,HOST:PORT]", type=_endpoints, default=default, help=what)
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> None:
     for flag in SECURITY_FLAGS:
         parser.add_argument(f"--{flag.name}", metavar="FILE", default="", help=f"{flag.help}; or {flag.variable}")
     parser.add_argument("--insecure", action="store_true", help="let a token go to another machine in plain text")

@@ -10,6 +10,7 @@ import grpc
 
 from rallypoint.endpoints import target
 from rallypoint.security.client import ClientSecurity, call_metadata, open_channel
+from rallypoint.v1.cluster_service_pb2_grpc import ClusterServiceStub
 from rallypoint.v1.job_service_pb2_grpc import JobServiceStub
 
 PAGE_SIZE = 1000
@@ -54,9 +55,10 @@ class Connection:
         self.security = security
         self.timeout_s = timeout_s
         self.jobs = JobServiceStub(channel)
+        self.cluster = ClusterServiceStub(channel)
 
     def ask(self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> Answer:
-        """One call, with one answer. ``method``: of :attr:`jobs`."""
+        """One call, with one answer. ``method``: of :attr:`jobs` or :attr:`cluster`."""
         return method(request, timeout=self.timeout_s, metadata=call_metadata(self.security))
 
     def follow(self, method: grpc.UnaryStreamMultiCallable[Request, Answer], request: Request) -> Iterator[Answer]:

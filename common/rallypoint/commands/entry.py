@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from rallypoint import __version__
 from rallypoint.commands import exits
 from rallypoint.commands.arguments import add_reason, parser_of
 
@@ -70,6 +72,38 @@ def nodes(argv: Sequence[str]) -> int:
     return run(parser_of("nodes", description, _JOB), argv, act)
 
 
+def cluster(argv: Sequence[str]) -> int:
+    """Say how the coordinator is."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.cluster import show_cluster
+
+        show_cluster(session)
+
+    description = "Say who the coordinator is, whether it serves, how much it holds, and what it allows."
+    return run(parser_of("cluster", description), argv, act)
+
+
+def version(argv: Sequence[str]) -> int:
+    """Print the release; with --coordinator also that coordinator's."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.cluster import show_versions
+
+        show_versions(session)
+
+    description = "Print the release that is installed here and, with --coordinator, the coordinator's."
+    parser = parser_of("version", description, needs_coordinator=False)
+    arguments = _parse(parser, argv)
+    if isinstance(arguments, int):
+        return arguments
+    if arguments.coordinator is not None:
+        return _ask(parser.prog, arguments, act)
+    as_json = arguments.output == "json"
+    print(json.dumps({"client_version": __version__}, indent=2) if as_json else f"rallypoint {__version__}")
+    return exits.OK
+
+
 def cancel(argv: Sequence[str]) -> int:
     """End a job."""
 
@@ -112,13 +146,22 @@ def drain(argv: Sequence[str]) -> int:
 
 
 def run(parser: ArgumentParser, argv: Sequence[str], act: Callable[[Session], None]) -> int:
-    """Read the arguments, and act on them. Only then is gRPC imported."""
+    """Read the arguments, and act on them."""
+    arguments = _parse(parser, argv)
+    return arguments if isinstance(arguments, int) else _ask(parser.prog, arguments, act)
+
+
+def _parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace | int:
+    """The arguments; or the exit status, if they are wrong or ask for help."""
     try:
-        arguments = parser.parse_args(argv)
+        return parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed what there is to say
         return stop.code if isinstance(stop.code, int) else exits.USAGE
-    # Else it may write lines of its own.
+
+
+def _ask(prog: str, arguments: Namespace, act: Callable[[Session], None]) -> int:
+    """Act. Only now is gRPC imported, which may write lines of its own unless told not to."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from rallypoint.commands.session import run_session
 
-    return run_session(parser.prog, arguments, act)
+    return run_session(prog, arguments, act)

@@ -18,9 +18,9 @@ Paint = Callable[[str], str]
 _GREEN, _YELLOW, _RED = "32", "33", "31"
 
 _COLOURS: Mapping[str, str] = {
-    **dict.fromkeys(("RUNNING", "SUCCEEDED", "PARTICIPANT"), _GREEN),
-    **dict.fromkeys(("GATHERING", "STOPPING", "RECOVERING", "CANCELLED", "STANDBY"), _YELLOW),
-    **dict.fromkeys(("FAILED", "GONE", "LOST", "QUARANTINED"), _RED),
+    **dict.fromkeys(("RUNNING", "SUCCEEDED", "PARTICIPANT", "SERVING"), _GREEN),
+    **dict.fromkeys(("GATHERING", "STOPPING", "RECOVERING", "CANCELLED", "STANDBY", "SHUTTING_DOWN"), _YELLOW),
+    **dict.fromkeys(("FAILED", "GONE", "LOST", "QUARANTINED", "FENCED"), _RED),
 }
 
 
@@ -65,13 +65,15 @@ class Output:
 
     def show(self, messages: Sequence[Message], text: Callable[[Paint], str]) -> None:
         """As JSON the fields of all messages in one object, else the text."""
+        fields: dict[str, Any] = {}
         if self._as_json:
-            fields: dict[str, Any] = {}
             for message in messages:
                 fields.update(json_of(message))
-            self._write(json.dumps(fields, indent=2))
-        else:
-            self._write(text(self._paint))
+        self.show_fields(fields, text)
+
+    def show_fields(self, fields: Mapping[str, Any], text: Callable[[Paint], str]) -> None:
+        """What is no message, or not that alone."""
+        self._write(json.dumps(fields, indent=2) if self._as_json else text(self._paint))
 
     def show_next(self, message: Message, text: Callable[[Paint], str]) -> None:
         """One of several that come as time goes by: as JSON each on a line of its own."""

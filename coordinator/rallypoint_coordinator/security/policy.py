@@ -48,6 +48,7 @@ def _rule(subject: Subject, *roles: Role) -> Rule:
 _ANYONE = Rule(None, Subject.NOTHING)
 
 _AGENTS = "/rallypoint.v1.AgentService/"
+_CLUSTER = "/rallypoint.v1.ClusterService/"
 _JOBS = "/rallypoint.v1.JobService/"
 _HEALTH = "/grpc.health.v1.Health/"
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/"
@@ -55,6 +56,7 @@ _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/"
 POLICY: Mapping[str, Rule] = {
     f"{_AGENTS}Attach": _rule(Subject.HELLO, Role.AGENT),
     f"{_AGENTS}ReportGone": _rule(Subject.JOB, Role.AGENT),
+    f"{_CLUSTER}GetCluster": _rule(Subject.ALL_JOBS, Role.READ, Role.OPERATOR),
     f"{_JOBS}GetJob": _rule(Subject.NAME, *Role),
     f"{_JOBS}ListJobs": _rule(Subject.ALL_JOBS, Role.READ, Role.OPERATOR),
     f"{_JOBS}ListNodes": _rule(Subject.PARENT, *Role),

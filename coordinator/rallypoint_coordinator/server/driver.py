@@ -171,6 +171,14 @@ class Driver:
         """Who is told of what is durable. They are told by the driver that records are."""
         return self._watches
 
+    @property
+    def options(self) -> DriverOptions:
+        return self._options
+
+    @property
+    def stream_count(self) -> int:
+        return self._outlets.stream_count
+
     def open_stream(self) -> tuple[int, Outbox]:
         """Number a stream. Whoever opens it must close it. Raises RefusedError if it cannot be served now."""
         self._check_serving()

@@ -88,6 +88,10 @@ class Guard(grpc.aio.ServerInterceptor):
         self._open: set[_OpenCall] = set()
 
     @property
+    def calls_per_peer(self) -> int:
+        return self._calls_per_peer
+
+    @property
     def open_calls(self) -> int:
         return len(self._open)
 

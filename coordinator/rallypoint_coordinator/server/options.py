@@ -16,6 +16,10 @@ RETAIN_DAYS_DEFAULT = 30
 SNAPSHOT_EVERY_DEFAULT = 10_000
 CALLS_PER_PEER_DEFAULT = 4_096
 
+MESSAGE_BYTES_MAX = 4 << 20
+METADATA_BYTES_MAX = 8 << 10
+"""Of a call's headers together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

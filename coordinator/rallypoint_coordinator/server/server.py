@@ -13,25 +13,25 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.v1 import agent_service_pb2, job_service_pb2
+from rallypoint.v1 import agent_service_pb2, cluster_service_pb2, job_service_pb2
 from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from rallypoint.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from rallypoint_coordinator.server.agent_servicer import AgentService
+from rallypoint_coordinator.server.cluster_servicer import ClusterService
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
 from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.health import Health
 from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
 from rallypoint_coordinator.server.journal_watch import watch_journal
 from rallypoint_coordinator.server.listen import listen
-from rallypoint_coordinator.server.options import Address
+from rallypoint_coordinator.server.options import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, Address
 from rallypoint_coordinator.store.journal import Journal
 
 SERVICES = (
     agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name,
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     job_service_pb2.DESCRIPTOR.services_by_name["JobService"].full_name,
 )
-
-MESSAGE_BYTES_MAX = 4 << 20
-METADATA_BYTES_MAX = 8 << 10
 
 STREAMS_END_S = 5.0
 """At shutdown, a stream whose peer does not read is cut off after this time."""
@@ -85,9 +85,11 @@ class Server:
         self._health = Health(SERVICES)
         self._driver = Driver(journal, options=driver_options, on_serving=self._health.set_serving)
         self._server = grpc.aio.server(interceptors=[self._guard], options=list(OPTIONS))
+        self._cluster_service = ClusterService(self._driver, self._guard)
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         add_AgentServiceServicer_to_server(AgentService(self._driver), self._server)
+        add_ClusterServiceServicer_to_server(self._cluster_service, self._server)
         add_job_service(JobService(self._driver), self._server)
         add_HealthServicer_to_server(self._health.servicer, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -98,6 +100,7 @@ class Server:
         The address comes first: who cannot have it should leave no trace in the journal.
         """
         bound = listen(self._server, address, self._credentials)
+        self._cluster_service.listens(bound)
         self._running = asyncio.create_task(self._driver.run())
         await self._driver_serves(self._running)
         self._watching = asyncio.create_task(watch_journal(self._journal, self._driver))

@@ -148,6 +148,10 @@ class Watches:
 
     # --- for servicers
 
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
     def begin(self, life: Life, epoch: int, stamp: Stamp) -> Watch:
         """Watch this life from now on, and first of all be told what it is. For a query, at the stamp's revision."""
         feed = self._feed(life)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import entry_points
 
 import pytest
 
-from rallypoint import cli
+from rallypoint import __version__, cli
 from rallypoint.commands import entry
 
-NAMES = ("cancel", "drain", "jobs", "nodes", "restart", "status")
+NAMES = ("cancel", "cluster", "drain", "events", "jobs", "nodes", "restart", "status")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,3 +34,19 @@ def test_wrong_usage_costs_no_grpc() -> None:
         "sys.exit(any(name.startswith(('grpc', 'google')) for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("argv", [[], ["--timeout", "3s"]])
+def test_our_own_version_costs_no_coordinator(
+    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RALLYPOINT_COORDINATOR", "nobody.invalid:1")
+    assert cli.main(["version", *argv]) == 0
+    assert capsys.readouterr().out == f"rallypoint {__version__}\n"
+    assert cli.main(["version", "-o", "json", *argv]) == 0
+    assert json.loads(capsys.readouterr().out) == {"client_version": __version__}
+
+
+def test_version_says_what_is_wrong_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version", "--frobnicate"]) == 2
+    assert "--frobnicate" in capsys.readouterr().err
