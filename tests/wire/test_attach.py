@@ -10,6 +10,8 @@ import grpc
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rallypoint import wire
 from rallypoint.errors import Reason, Violation
@@ -20,6 +22,7 @@ from rallypoint.model import (
     Observed,
     Stop,
     Version,
+    Welcome,
     WorkerFailure,
 )
 from rallypoint.rpc_status import DETAILS_KEY
@@ -27,6 +30,7 @@ from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1 import job_service_pb2
 from rallypoint_coordinator.server.agent_servicer import AgentService
 from rallypoint_coordinator.server.peers import peer_address
+from support.held_journal import HeldJournal
 from support.wire_client import SPEC, Coordinator, WireAgent, hello, ready, refusal_of, running_coordinator
 
 TOO_FAR = Version(2_000_000, 1)
@@ -213,6 +217,27 @@ async def test_half_closing_ends_the_stream(coordinator: Coordinator) -> None:
     await agent.attach()
     await agent.done_writing()
     assert await agent.end() is grpc.StatusCode.OK
+
+
+async def test_half_closing_does_not_cost_the_answer_to_the_hello() -> None:
+    """A driver that is busy finds the stream half closed already."""
+    journal = HeldJournal()
+    async with running_coordinator(journal) as coordinator:
+        await WireAgent(coordinator).attach()
+        journal.is_free.clear()
+        agents = [WireAgent(coordinator) for _ in range(3)]
+        await agents[0].send(hello(job="another"))
+        await agents[1].send(hello(job="a-third"))
+        await agents[2].send(hello("node-b", job_spec=replace(SPEC, max_nodes=7)))
+        for agent in agents:
+            await agent.done_writing()
+        # The half-closes are read before what is asked after them is answered.
+        health: Any = HealthStub(coordinator.channel)
+        await health.Check(health_pb2.HealthCheckRequest())
+        journal.is_free.set()
+        for agent in agents[:2]:
+            await agent.receive(Welcome)
+        assert (await agents[2].refusal()).reason is Reason.SPEC_MISMATCH
 
 
 async def test_a_stream_without_a_hello_is_ended() -> None:

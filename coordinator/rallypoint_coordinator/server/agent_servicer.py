@@ -115,7 +115,7 @@ async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -
         while True:
             request = await context.read()
             if not isinstance(request, pb.AttachRequest):
-                outbox.end()
+                await outbox.answered()  # who has no more to say than a Hello is still told what it leads to
                 return
             seq += 1
             event = to_event(request, stream, seq)

@@ -24,7 +24,7 @@ class Outbox:
     closing nothing is added any more.
     """
 
-    __slots__ = ("_ack", "_changed", "_closing", "_directive", "_lease_stale", "_welcome")
+    __slots__ = ("_ack", "_answered", "_changed", "_closing", "_directive", "_lease_stale", "_welcome")
 
     def __init__(self) -> None:
         self._welcome: Welcome | None = None
@@ -33,10 +33,16 @@ class Outbox:
         self._lease_stale: LeaseStale | None = None
         self._closing: Closing | None = None
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    async def answered(self) -> None:
+        """Wait until the Hello is: by a Welcome, or by the stream's end."""
+        await self._answered.wait()
 
     def welcome(self, welcome: Welcome) -> None:
         if self._closing is None:
             self._welcome = welcome
+            self._answered.set()
             self._changed.set()
 
     def directive(self, directive: Directive) -> None:
@@ -60,6 +66,7 @@ class Outbox:
         """Write what waits, then end the stream with OK."""
         if self._closing is None:
             self._closing = Closing()
+            self._answered.set()
             self._changed.set()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -67,6 +74,7 @@ class Outbox:
         if self._closing is None:
             self._welcome = self._directive = self._ack = None
             self._closing = Closing(refusal)
+            self._answered.set()
             self._changed.set()
 
     async def next(self) -> CoordinatorMessage | Closing:
