@@ -71,9 +71,11 @@ class AgentServiceStub:
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
                                               not retry; the agent exits with status 4.
-    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
-    code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
-    within 10 s has failed as well. While there is a lease, come back several times before it is over.
+    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint", and where docs/errors.md says so a
+    google.rpc.RetryInfo: its delay is the least that the backoff waits then, up to a heartbeat interval. One that carries
+    no ErrorInfo, whatever its code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An
+    attach that is not answered within 10 s has failed as well. While there is a lease, come back several times before it
+    is over.
 
     The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
     or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
@@ -91,6 +93,9 @@ class AgentServiceStub:
     a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
     UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
     had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+    Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
+    (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
+    (RECOVERING, FENCED, SHUTTING_DOWN).
     """
 
 @_typing.type_check_only
@@ -136,9 +141,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
       CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
       NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
                                               not retry; the agent exits with status 4.
-    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
-    code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
-    within 10 s has failed as well. While there is a lease, come back several times before it is over.
+    Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint", and where docs/errors.md says so a
+    google.rpc.RetryInfo: its delay is the least that the backoff waits then, up to a heartbeat interval. One that carries
+    no ErrorInfo, whatever its code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An
+    attach that is not answered within 10 s has failed as well. While there is a lease, come back several times before it
+    is over.
 
     The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
     or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
@@ -156,6 +163,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
     UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
     had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+    Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
+    (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
+    (RECOVERING, FENCED, SHUTTING_DOWN).
     """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -204,9 +214,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
           CANCELLED, INTERNAL                     retry with backoff: gRPC's own answers to a join storm.
           NOT_FOUND           UNKNOWN_LIFE        the Hello named a life of the job that this coordinator does not know. Do
                                                   not retry; the agent exits with status 4.
-        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint". One that does not, whatever its
-        code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An attach that is not answered
-        within 10 s has failed as well. While there is a lease, come back several times before it is over.
+        Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint", and where docs/errors.md says so a
+        google.rpc.RetryInfo: its delay is the least that the backoff waits then, up to a heartbeat interval. One that carries
+        no ErrorInfo, whatever its code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An
+        attach that is not answered within 10 s has failed as well. While there is a lease, come back several times before it
+        is over.
 
         The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
         or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream
@@ -230,6 +242,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
         UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
         had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+        Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
+        (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
+        (RECOVERING, FENCED, SHUTTING_DOWN).
         """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

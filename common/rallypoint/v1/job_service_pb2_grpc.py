@@ -30,6 +30,12 @@ class JobServiceStub(object):
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     def __init__(self, channel):
@@ -90,6 +96,12 @@ class JobServiceServicer(object):
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     def GetJob(self, request, context):
@@ -136,7 +148,7 @@ class JobServiceServicer(object):
         UNAVAILABLE, and when the stream breaks, resume with the newest token.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
         token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
-        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,8 +187,8 @@ class JobServiceServicer(object):
         without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
         Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
         there now: another one started on that node may join.
-        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
-        INVALID_ARGUMENT (INVALID_FIELD).
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
+        job), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +255,12 @@ class JobService(object):
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     @staticmethod

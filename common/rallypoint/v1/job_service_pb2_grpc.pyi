@@ -31,6 +31,12 @@ class JobServiceStub:
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     @_typing.overload
@@ -64,7 +70,7 @@ class JobServiceStub:
     UNAVAILABLE, and when the stream breaks, resume with the newest token.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
     token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
-    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
     """
     ListJobEvents: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]
     """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
@@ -87,8 +93,8 @@ class JobServiceStub:
     without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
     Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
     there now: another one started on that node may join.
-    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
-    INVALID_ARGUMENT (INVALID_FIELD).
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
+    job), INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 @_typing.type_check_only
@@ -97,6 +103,12 @@ class JobServiceAsyncStub(JobServiceStub):
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -127,7 +139,7 @@ class JobServiceAsyncStub(JobServiceStub):
     UNAVAILABLE, and when the stream breaks, resume with the newest token.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
     token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
-    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+    of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
     """
     ListJobEvents: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]  # type: ignore[assignment]
     """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
@@ -150,8 +162,8 @@ class JobServiceAsyncStub(JobServiceStub):
     without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
     Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
     there now: another one started on that node may join.
-    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
-    INVALID_ARGUMENT (INVALID_FIELD).
+    Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
+    job), INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -159,6 +171,12 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     soft: what the coordinator saw last, at observe_time, and forgets when it restarts.
 
     Resource names: jobs/{job}, jobs/{job}/nodes/{node}, jobs/{job}/workers/{rank}. They name the job's newest life.
+
+    Every error of the coordinator's own carries a google.rpc.ErrorInfo with domain "rallypoint" and one of these reasons;
+    docs/errors.md has each of them, what to do about it, and what other details come with it. Any method ends with
+    UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
+    those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
+    SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
     """
 
     @_abc_1.abstractmethod
@@ -217,7 +235,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         UNAVAILABLE, and when the stream breaks, resume with the newest token.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
         token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
-        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: try again later).
+        of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
         """
 
     @_abc_1.abstractmethod
@@ -264,8 +282,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         without it. Spends no restart. On return the request is durable; the node is NODE_STATE_LEFT once it has gone.
         Idempotent, also once the node has gone or the job has ended; retry on UNAVAILABLE. It holds for the agent that is
         there now: another one started on that node may join.
-        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING),
-        INVALID_ARGUMENT (INVALID_FIELD).
+        Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
+        job), INVALID_ARGUMENT (INVALID_FIELD).
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
