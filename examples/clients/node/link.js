@@ -4,7 +4,7 @@
 
 const { EventEmitter } = require("node:events");
 const { bootMs } = require("./clock");
-const { grpc, AgentService, connect, reasonOf, fromNs, toMs, NO_VERSION, isNewer } = require("./protocol");
+const { grpc, AgentService, connect, reasonOf, retryMsOf, fromNs, toMs, NO_VERSION, isNewer } = require("./protocol");
 const { isRefused } = require("./reach");
 
 const HELLO_TIMEOUT_MS = 10_000;
@@ -167,7 +167,7 @@ class Link extends EventEmitter {
     if (reason && !RETRYABLE.has(status.code)) return this.#refuse(`${reason}: ${status.details}`);
     if (reason === "RECOVERING") this.emit("silent", sentMs);
     else if (!reason && !wasAttached) await this.#knock();
-    this.#attachLater();
+    this.#attachLater(retryMsOf(status));
   }
 
   // Not before the probe is over was nobody there; so what counts is when it began.
@@ -176,14 +176,15 @@ class Link extends EventEmitter {
     if (await isRefused(this.address)) this.emit("silent", beganMs);
   }
 
-  // After a random time, so that the agents of a job do not come back in one instant. Once there is a lease, a few
-  // times before it is over.
-  #attachLater() {
+  // After a random time, so that the agents of a job do not come back in one instant, and not before what was asked for.
+  // Once there is a lease, a few times before it is over.
+  #attachLater(askedMs = 0) {
     if (this.closed) return;
     const most = this.welcome ? toMs(this.welcome.heartbeat_interval) : LONGEST_RETRY_MS;
     const longest = Math.min(FIRST_RETRY_MS * 2 ** this.failures++, most, LONGEST_RETRY_MS);
     const again = () => (this.#mayAttach() ? this.attach() : this.#attachLater());
-    this.retryTimer = setTimeout(again, longest * (0.5 + Math.random() / 2));
+    const leastMs = Math.min(askedMs, most) * (1 + Math.random() / 2);
+    this.retryTimer = setTimeout(again, Math.max(longest * (0.5 + Math.random() / 2), leastMs));
   }
 
   // An agent that has lost its lease must have no worker when it asks for another one.

@@ -18,7 +18,7 @@ const definition = protoLoader.loadSync(["rallypoint/v1/agent_service.proto", "r
 });
 const { AgentService, JobService } = grpc.loadPackageDefinition(definition).rallypoint.v1;
 
-// The two messages of googleapis that tell why a call was refused.
+// The messages of googleapis that tell why a call was refused, and when to come back.
 const rpc = protoLoader.fromJSON(
   {
     nested: {
@@ -31,6 +31,8 @@ const rpc = protoLoader.fromJSON(
         },
       },
       ErrorInfo: { fields: { reason: { type: "string", id: 1 }, domain: { type: "string", id: 2 } } },
+      Duration: { fields: { seconds: { type: "int64", id: 1 }, nanos: { type: "int32", id: 2 } } },
+      RetryInfo: { fields: { retry_delay: { type: "Duration", id: 1 } } },
     },
   },
   OPTIONS,
@@ -54,11 +56,19 @@ function call(stub, method, request) {
 
 // The google.rpc.ErrorInfo reason that a status carries; "" if it was not the coordinator that ended the call.
 function reasonOf(status) {
-  const [bytes] = status.metadata?.get("grpc-status-details-bin") ?? [];
-  if (bytes === undefined) return "";
-  const found = rpc.Status.deserialize(bytes).details.find((any) => any.type_url.endsWith("/google.rpc.ErrorInfo"));
-  const info = found && rpc.ErrorInfo.deserialize(found.value);
+  const info = detailOf(status, "ErrorInfo");
   return info?.domain === "rallypoint" ? info.reason : "";
+}
+
+// How long to wait at least before asking again, by the google.rpc.RetryInfo that a status carries; 0 without one.
+const retryMsOf = (status) => toMs(detailOf(status, "RetryInfo")?.retry_delay);
+
+// One of the details of a status, by its kind; undefined if it has none.
+function detailOf(status, kind) {
+  const [bytes] = status.metadata?.get("grpc-status-details-bin") ?? [];
+  if (bytes === undefined) return undefined;
+  const found = rpc.Status.deserialize(bytes).details.find((any) => any.type_url.endsWith(`/google.rpc.${kind}`));
+  return found && rpc[kind].deserialize(found.value);
 }
 
 const NO_VERSION = { epoch: "0", revision: "0" };
@@ -77,4 +87,17 @@ const toMs = (moment, unset = 0) => (moment ? Number(moment.seconds) * 1000 + mo
 // A Duration of nanoseconds, which is what process.hrtime.bigint() counts.
 const fromNs = (ns) => ({ seconds: String(ns / 1_000_000_000n), nanos: Number(ns % 1_000_000_000n) });
 
-module.exports = { grpc, AgentService, JobService, connect, call, reasonOf, NO_VERSION, isNewer, fromMs, toMs, fromNs };
+module.exports = {
+  grpc,
+  AgentService,
+  JobService,
+  connect,
+  call,
+  reasonOf,
+  retryMsOf,
+  NO_VERSION,
+  isNewer,
+  fromMs,
+  toMs,
+  fromNs,
+};
