@@ -198,7 +198,7 @@ def test_a_refusal_ends_it() -> None:
     agent = agent_with(healthy, lambda link, _: link.put(AttachRefused(refusal)))
     assert agent.run().is_failed()
     assert agent.finish is not None
-    assert (agent.finish.kind, agent.finish.message) == (FinishKind.REFUSED, "max_nodes differs")
+    assert (agent.finish.kind, agent.finish.message) == (FinishKind.REFUSED, "refused: max_nodes differs")
     assert "start" not in agent.calls
 
 
