@@ -261,6 +261,35 @@ def beat(script: Script, agents: Sequence[Agent], for_ms: int) -> None:
             agent.heartbeat()
 
 
+def changes_story() -> Script:
+    """Rounds end for several causes, by clocks that are known and by none; the last end is not followed by a round."""
+    script = Script()
+    a, b = (script.agent(node, SPEC) for node in "ab")
+    for agent in (a, b):
+        agent.clock_ms, agent.lag_ms = 90_000, 7
+        agent.attach()
+    script.advance(SPEC.last_call_timeout_ms)
+    for agent in (a, b):
+        agent.run()
+    script.advance(2_000)
+    b.fail(exit_code=-9, fail_clock_ms=b.shown(-40))
+    script.advance(1_500)
+    a.clear()
+    for agent in (a, b):
+        agent.run()
+    script.waited_ms = 30
+    script.ask(Request.RESTART)
+    script.advance(700)
+    for agent in (a, b):
+        agent.clear()
+    for agent in (a, b):
+        agent.run()
+    b.obituary()
+    script.advance(900)
+    a.clear()
+    return script
+
+
 STORIES = {
     "every-record": story,
     "recovery": recovery_story,
@@ -268,6 +297,7 @@ STORIES = {
     "drained": drained_story,
     "revoked-lives-on": revoked_lives_on_story,
     "offered-before": offered_before_story,
+    "round-changes": changes_story,
 }
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from rallypoint.commands import exits
+from rallypoint.commands.restarts import PHASES
 from rallypoint.v1 import types_pb2
 from support.cluster import ProcessCluster
 
@@ -49,6 +52,7 @@ def test_a_job_is_seen_restarted_drained_and_cancelled(cluster: ProcessCluster) 
     cluster.wait_for_round("job", 1)
     b = cluster.agent("node-b", *argv, cluster.worker("wait.py"))
     cluster.wait_for_round("job", 2)
+    added_up(cluster, "RESTART_ASKED", "NODE_JOINED")
     assert rallypoint(cluster, "drain", "job", "node-b").returncode == exits.OK
     assert b.wait() == 0
     cluster.wait_for_round("job", 3)
@@ -58,6 +62,36 @@ def test_a_job_is_seen_restarted_drained_and_cancelled(cluster: ProcessCluster) 
     line = rallypoint(cluster, "jobs").stdout.splitlines()[-1]
     assert line.split()[:2] == ["job", "CANCELLED"]
     assert line.endswith("cancelled by 127.0.0.1: enough")
+
+
+def test_what_a_failure_took_is_told_phase_by_phase(cluster: ProcessCluster) -> None:
+    argv = ("--rdzv-id", "job", "--nnodes", "2", "--max-restarts", "1", "--last-call-timeout", "0")
+    for node in ("node-a", "node-b"):
+        cluster.agent(node, *argv, cluster.worker("wait.py"))
+    workers = cluster.wait_for_round("job", 0)
+    os.kill(workers[1].pid, signal.SIGKILL)
+    cluster.wait_for_round("job", 1)
+    added_up(cluster, "WORKER_FAILED")
+    status = rallypoint(cluster, "status", "job").stdout
+    assert re.search(r"^last round    round 0 ended \S+ ago: restart 1 of 1: rank 1 on ", status, re.MULTILINE)
+    (coordinator,) = (process for process in cluster.processes if process.name == "coordinator")
+    assert "WORKERS_RUN: round 1 runs: 2 workers on 2 nodes" in coordinator.output
+
+
+def added_up(cluster: ProcessCluster, *causes: str) -> None:
+    """How the rounds so far ended: each phase is known, and all of them follow one another."""
+    changes = json.loads(rallypoint(cluster, "status", "job", "-o", "json").stdout)["round_changes"]
+    assert [change["cause"] for change in changes] == list(causes)
+    for number, change in enumerate(changes):
+        assert (int(change["round"]), int(change["next_round"])) == (number, number + 1)
+        took_s = [float(change[phase].removesuffix("s")) for phase in PHASES]
+        assert min(took_s) >= 0
+        began, ended = (datetime.fromisoformat(change[name]) for name in ("begin_time", "end_time"))
+        assert (ended - began).total_seconds() == pytest.approx(sum(took_s[:3]))
+    lines = rallypoint(cluster, "status", "job").stdout.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.split()[2:7] == list(map(str.upper, PHASES)))
+    rows = lines[header + 1 : header + 1 + len(causes)]
+    assert [line.split()[8] for line in rows] == [f"{cause}:" for cause in causes]
 
 
 def start(*argv: str, stdout: int) -> subprocess.Popen[str]:

@@ -35,6 +35,7 @@ class Operators:
         self._network = setting.network
         self._oracle = setting.oracles.operators
         self._journal = setting.oracles.journal
+        self._phases = setting.oracles.phases
         self._options = setting.options
         self._workload = setting.workload
         self._host = host
@@ -70,6 +71,7 @@ class Operators:
     def _seen(self, answer: GetJobResponse | Refusal) -> None:
         if isinstance(answer, GetJobResponse):
             self._oracle.seen(answer.job, self._journal.revision)
+            self._phases.shown(answer)
 
     # --- to ask for something
 

@@ -6,6 +6,7 @@ For every job another cluster is stepped with what concerns that job, with the s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.effects import Answer, Effect, Explain, Output
@@ -109,4 +110,4 @@ class AloneOracle:
 
 def _later(stamp: Stamp, records: int) -> Stamp:
     """After what other jobs decided in the same step."""
-    return Stamp(at_ms=stamp.at_ms, wall_ms=stamp.wall_ms, revision=stamp.revision + records)
+    return replace(stamp, revision=stamp.revision + records)

@@ -21,6 +21,8 @@ class WorkerOracle:
         self.exits_ms: dict[tuple[str, int, str], int] = {}
         """When an incarnation's worker failed in a round of a life, in virtual time. Of two histories each may have a
         round of one number, but an agent runs each number once."""
+        self.last_start_ms: dict[tuple[str, int], int] = {}
+        """When the last node started its workers of a round of a life."""
         self.stuck_groups: set[tuple[str, str, int]] = set()
         """Life, incarnation and round of those that their agents were told SIGKILL does not end."""
         self.excused: dict[tuple[str, str], int] = {}
@@ -49,6 +51,7 @@ class WorkerOracle:
         if group.round <= last:
             raise Violation("A2", f"{group.incarnation} starts round {group.round} after round {last}")
         self._last_round[group.incarnation] = group.round
+        self.last_start_ms[group.job_uid, group.round] = self._world.now_ms
         self._live.setdefault(group.job_uid, []).append(group)
 
     def excuse(self, uid: str, incarnation: str, round_: int) -> None:

@@ -11,6 +11,7 @@ from simulation.oracle_alone import AloneOracle
 from simulation.oracle_journal import JournalOracle
 from simulation.oracle_leases import LeaseOracle
 from simulation.oracle_operators import OperatorOracle
+from simulation.oracle_phases import PhaseOracle
 from simulation.oracle_policies import PolicyOracle
 from simulation.oracle_watches import WatchOracle
 from simulation.oracle_wire import WireOracle
@@ -25,6 +26,7 @@ class Oracles:
         self.leases = LeaseOracle(world)
         self.workers = WorkerOracle(world, self.leases)
         self.journal = JournalOracle(options, self.workers)
+        self.phases = PhaseOracle(world, self.workers)
         self.policies = PolicyOracle(self.workers)
         self.operators = OperatorOracle()
         self.alone = AloneOracle([job.name for job in options.jobs])
@@ -42,5 +44,6 @@ class Oracles:
     def durable(self, entry: Entry, revision: int) -> None:
         """Each record, once, when it is durable."""
         self.journal.durable(entry, revision)
+        self.phases.durable(entry, revision)
         self.policies.durable(entry, revision)
         self.operators.durable(entry)

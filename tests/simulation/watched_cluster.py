@@ -80,5 +80,6 @@ class WatchedCluster(Cluster):
             try:
                 if life is not None:
                     invariants.check(life)
+                    self._oracles.phases.stepped(life)
             except InvariantViolation as error:
                 raise Violation(error.invariant, str(error)) from error

@@ -213,12 +213,21 @@ class Script:
         self.by_stream: dict[int, Agent] = {}
         self.next_deadline_ms: int | None = None
         self.losses = 0
+        self.disk_ms = 0
+        """How long it takes until records are durable; the clock stands still meanwhile."""
+        self.waited_ms = 0
+        """How long each event has waited for its step."""
         self._streams = itertools.count(1)
         self.keep(self.cluster.start(self.stamp, "cluster-1"))
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(at_ms=self.now_ms, wall_ms=1_700_000_000_000 + self.now_ms, revision=len(self.journal))
+        return Stamp(
+            at_ms=self.now_ms,
+            wall_ms=1_700_000_000_000 + self.now_ms,
+            revision=len(self.journal),
+            waited_ms=self.waited_ms,
+        )
 
     @property
     def life(self) -> Life:
@@ -258,6 +267,7 @@ class Script:
 
     def keep(self, out: Output) -> None:
         self.journal.extend(out.records)
+        self.cluster.committed(len(self.journal), self.stamp.wall_ms + self.disk_ms)
         self.next_deadline_ms = out.next_deadline_ms
         for effect in out.effects:
             self._deliver(effect)

@@ -16,6 +16,7 @@ from rallypoint.model import (
     Version,
     WorkerStatus,
 )
+from rallypoint_coordinator.core.changes import instants_of, phases_of
 from rallypoint_coordinator.core.effects import EndStream, Output, RefuseStream, SendAck, SendLeaseStale
 from rallypoint_coordinator.core.events import AgentObserved, OperatorAsked, Request
 from rallypoint_coordinator.core.explain import as_of
@@ -162,6 +163,9 @@ class CoordinatorStage:
             OperatorAsked(call=1, job=JOB, request=request, by="ops", reason="upkeep", node=command.word(2))
         )
 
+    def disk(self, command: Command) -> None:
+        self.script.disk_ms = duration_ms(command.word(1))
+
     def show(self, command: Command) -> None:
         life = self.script.life
         members = ", ".join(
@@ -171,6 +175,15 @@ class CoordinatorStage:
             f"at {seconds(self.script.now_ms)}: {life.facts.state}, {as_of(life, self.script.now_ms)[0]}",
             f"restarts spent: {life.facts.restart_count} of {life.facts.spec.max_restarts}; members: {members}",
         ]
+
+    def phases(self, command: Command) -> None:
+        """How the newest round ended, or all did, and how long each phase of the way to the next took."""
+        life = self.script.life
+        for change in life.facts.changes[0 if command.word(1) == "all" else -1 :]:
+            took = phases_of(instants_of(change, life.watch.sightings))
+            told = ", ".join(f"{name.removesuffix('_ms')} {_told(ms)}" for name, ms in took._asdict().items())
+            self.script.lines.append(f"round {change.round}, {change.cause}: {told}")
+            self.script.lines.append(f"  {change.message}")
 
     # --- agents
 
@@ -244,6 +257,10 @@ class CoordinatorStage:
         agent.report(AgentPhase(command.word(2)), **changes)
 
 
+def _told(ms: int | None) -> str:
+    return "?" if ms is None else seconds(ms)
+
+
 _SCENE: Mapping[str, Callable[[CoordinatorStage, Command], None]] = {
     "job": CoordinatorStage.job,
     "running": CoordinatorStage.running,
@@ -252,6 +269,8 @@ _SCENE: Mapping[str, Callable[[CoordinatorStage, Command], None]] = {
     "lose": CoordinatorStage.lose,
     "operator": CoordinatorStage.operator,
     "show": CoordinatorStage.show,
+    "phases": CoordinatorStage.phases,
+    "disk": CoordinatorStage.disk,
 }
 
 VERBS: Mapping[str, Verb] = {

@@ -11,8 +11,18 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rallypoint import wire
+from rallypoint.commands.restarts import PHASES
 from rallypoint.errors import Reason
-from rallypoint.model import AgentPhase, ClockReading, NodeSpec, Observed, WorkerFailure, WorkerState, WorkerStatus
+from rallypoint.model import (
+    AgentPhase,
+    ClockReading,
+    Directive,
+    NodeSpec,
+    Observed,
+    WorkerFailure,
+    WorkerState,
+    WorkerStatus,
+)
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.server.server import SERVICES
@@ -158,6 +168,30 @@ async def test_no_workers_before_the_first_round(coordinator: Coordinator) -> No
     await WireAgent(coordinator).attach()
     answer = await coordinator.jobs.ListWorkers(pb.ListWorkersRequest(parent="jobs/train"))
     assert (list(answer.workers), answer.next_page_token) == ([], "")
+
+
+async def test_a_restart_says_what_each_phase_took(coordinator: Coordinator) -> None:
+    agents = await running_round(coordinator)
+    request = pb.GetJobRequest(name="jobs/train")
+    assert not (await coordinator.jobs.GetJob(request)).round_changes
+    await coordinator.jobs.RestartJob(pb.RestartJobRequest(name="jobs/train", reason="a test"))
+    (ending,) = (await coordinator.jobs.GetJob(request)).round_changes
+    assert (ending.round, ending.cause, ending.restart_spent) == (0, "RESTART_ASKED", False)
+    assert ending.message == "restarted by 127.0.0.1: a test"
+    assert [phase for phase in PHASES if ending.HasField(phase)] == ["detect", "decide"]
+    for agent in agents:
+        await agent.receive(Directive)
+        await agent.send(ready(0, offer_id=2, version=agent.version))
+    for agent in agents:
+        await agent.run()
+        await agent.send(Observed(phase=AgentPhase.RUNNING, round=1, version=agent.version))
+        await agent.acked(agent.seq)
+    (change,) = (await coordinator.jobs.GetJob(request)).round_changes
+    assert (change.round, change.next_round) == (0, 1)
+    assert all(change.HasField(phase) for phase in PHASES)
+    took_ms = [getattr(change, phase).ToMilliseconds() for phase in PHASES]
+    assert change.end_time.ToMilliseconds() - change.begin_time.ToMilliseconds() == sum(took_ms[:3])
+    assert min(took_ms) >= 0
 
 
 async def pages(method: Any, request: Any, items: str) -> list[list[str]]:

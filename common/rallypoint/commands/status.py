@@ -9,6 +9,7 @@ import grpc
 from rallypoint.commands.jobs import job_state, restart_limit
 from rallypoint.commands.nodes import ask_nodes, ask_workers, is_well, nodes_text
 from rallypoint.commands.output import Paint, plain
+from rallypoint.commands.restarts import last_end, restart_lines
 from rallypoint.commands.session import Session
 from rallypoint.commands.watching import watch, will_pass
 from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, moment, one_line
@@ -34,7 +35,7 @@ _WITHOUT_ROUND = (
 def show_status(session: Session) -> None:
     answer, nodes, workers = _ask(session)
     session.output.show(
-        [answer, nodes, workers], lambda paint: status_text(answer.job, nodes.nodes, workers.workers, paint)
+        [answer, nodes, workers], lambda paint: status_text(answer, nodes.nodes, workers.workers, paint)
     )
 
 
@@ -54,7 +55,7 @@ def _show_change(session: Session, last: str) -> str:
     """Something was decided, or time has passed. Returns what there is to see, in short."""
     answer, nodes, workers = _ask(session)
     if session.output.redraws:
-        session.output.redraw(lambda paint: status_text(answer.job, nodes.nodes, workers.workers, paint))
+        session.output.redraw(lambda paint: status_text(answer, nodes.nodes, workers.workers, paint))
         return ""
     if summary(answer.job) != last:
         session.output.show_next(answer, lambda paint: summary(answer.job, paint))
@@ -73,9 +74,13 @@ def _ask(session: Session) -> tuple[pb.GetJobResponse, pb.ListNodesResponse, pb.
     return answer, ask_nodes(session), ask_workers(session)
 
 
-def status_text(job: pb.Job, nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint = plain) -> str:
-    """What the job is and why, then its nodes."""
-    lines = [_field(label, text) for label, text in _facts(job, paint)]
+def status_text(
+    answer: pb.GetJobResponse, nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint = plain
+) -> str:
+    """What the job is and why, what its restarts took, then its nodes."""
+    lines = [_field(label, text) for label, text in _facts(answer, paint)]
+    if answer.round_changes:
+        lines += ["", *restart_lines(answer, paint)]
     if nodes:
         lines += ["", *_nodes(nodes, workers, paint)]
     return "\n".join(lines)
@@ -86,13 +91,16 @@ def _field(label: str, text: str) -> str:
     return f"{label:<{_INDENT}}{text}".replace("\n", f"\n{'':<{_INDENT}}")
 
 
-def _facts(job: pb.Job, paint: Paint) -> Iterator[tuple[str, str]]:
+def _facts(answer: pb.GetJobResponse, paint: Paint) -> Iterator[tuple[str, str]]:
     """Labels and texts. A text may have several lines."""
+    job = answer.job
     yield "job", f"{last_part(job.name)}, uid {one_line(job.uid)}, began {moment(job.create_time)}"
     since = age(job.state_time, job.observe_time)
     yield "state", f"{paint(job_state(job))} for {since}, since {moment(job.state_time)}"
     yield "why", ": ".join(filter(None, (one_line(job.reason), one_line(job.message))))
     yield "round", _round(job)
+    if ended := last_end(answer):
+        yield "last round", ended
     yield "restarts", f"{job.restart_count} used of {restart_limit(job) or 'any number'}"
     yield "nodes", _membership(job)
     if failure := _last_failure(job):

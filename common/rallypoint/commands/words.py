@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rallypoint.texts import signal_name
@@ -33,7 +35,16 @@ def age(earlier: Timestamp, now: Timestamp) -> str:
     """How long ago, roughly: ``0.4s``, ``12m5s``, ``3h7m``, ``5d2h``. "" of what is not set."""
     if not earlier.seconds:
         return ""
-    seconds = max((_nanos(now) - _nanos(earlier)) / _NANOS, 0.0)
+    return _roughly(max((_nanos(now) - _nanos(earlier)) / _NANOS, 0.0))
+
+
+def lasted(spans: Iterable[Duration]) -> str:
+    """How long all of them took together: ``0ms``, ``240ms``, ``1.2s``, ``12m5s``."""
+    nanos = sum(span.seconds * _NANOS + span.nanos for span in spans)
+    return f"{nanos // 1_000_000}ms" if nanos < _NANOS else _roughly(nanos / _NANOS)
+
+
+def _roughly(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f}s"
     minutes, whole_seconds = divmod(int(seconds), 60)

@@ -22,65 +22,68 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from rallypoint.v1 import types_pb2 as rallypoint_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frallypoint/v1/job_service.proto\x12\rrallypoint.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xe6\x04\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\x05round\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rrestart_count\x18\x07 \x01(\x05\x12$\n\x04spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12\x12\n\nworld_size\x18\t \x01(\x05\x12\x19\n\x11participant_count\x18\n \x01(\x05\x12\x14\n\x0cmember_count\x18\x0b \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x0c \x01(\x05\x12)\n\x08\x65ndpoint\x18\r \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x32\n\x0clast_failure\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\'\n\x07version\x18\x10 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cobserve_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_round\"\x86\x04\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.NodeState\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x10\n\x08lease_id\x18\x04 \x01(\x03\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12\x17\n\ngroup_rank\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x61ttached\x18\x07 \x01(\x08\x12\x0f\n\x07suspect\x18\x08 \x01(\x08\x12(\n\x05phase\x18\t \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x15\n\ragent_version\x18\r \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x0e \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x30\n\x0cobserve_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funkillable_pids\x18\x10 \x03(\x03\x42\r\n\x0b_group_rank\"\xc9\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\nlocal_rank\x18\x03 \x01(\x05\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\x03\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x30\n\x0cobserve_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x62lame\x18\x0b \x01(\x0e\x32\x14.rallypoint.v1.Blame\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatusB\x0c\n\n_exit_code\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.rallypoint.v1.Job\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.rallypoint.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x10ListNodesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.rallypoint.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.rallypoint.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x03\n\x08JobEvent\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x0f\n\x07job_uid\x18\x04 \x01(\t\x12)\n\x04kind\x18\x05 \x01(\x0e\x32\x1b.rallypoint.v1.JobEventKind\x12\x0f\n\x07message\x18\x06 \x01(\t\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\x12\x12\n\x05round\x18\n \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nnode_count\x18\x0b \x01(\x05\x12\x12\n\nworld_size\x18\x0c \x01(\x05\x12\x15\n\rrestart_spent\x18\r \x01(\x08\x12-\n\x07\x63ulprit\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\x14\n\x0crequested_by\x18\x10 \x01(\tB\x08\n\x06_round\"5\n\x0fWatchJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x10WatchJobResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12$\n\x08snapshot\x18\x03 \x01(\x0b\x32\x12.rallypoint.v1.Job\x12\'\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x17.rallypoint.v1.JobEvent\"\xa9\x01\n\x14ListJobEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x05kinds\x18\x04 \x03(\x0e\x32\x1b.rallypoint.v1.JobEventKind\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.rallypoint.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"0\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x43\x61ncelJobResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\"1\n\x11RestartJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12RestartJobResponse\"0\n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x44rainNodeResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08*\xd0\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_STANDBY\x10\x01\x12\x1a\n\x16NODE_STATE_PARTICIPANT\x10\x02\x12\x18\n\x14NODE_STATE_SUCCEEDED\x10\x03\x12\x13\n\x0fNODE_STATE_LEFT\x10\x04\x12\x13\n\x0fNODE_STATE_GONE\x10\x05\x12\x13\n\x0fNODE_STATE_LOST\x10\x06\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x07*\xe7\x04\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_EVENT_KIND_JOB_CREATED\x10\x01\x12\x1e\n\x1aJOB_EVENT_KIND_NODE_JOINED\x10\x02\x12\x1c\n\x18JOB_EVENT_KIND_NODE_GONE\x10\x03\x12\x1e\n\x1aJOB_EVENT_KIND_ROUND_BEGAN\x10\x04\x12!\n\x1dJOB_EVENT_KIND_NODE_SUCCEEDED\x10\x05\x12!\n\x1dJOB_EVENT_KIND_ROUND_STOPPING\x10\x06\x12\x1e\n\x1aJOB_EVENT_KIND_ROUND_ENDED\x10\x07\x12\x1e\n\x1aJOB_EVENT_KIND_JOB_DECIDED\x10\x08\x12\x1f\n\x1bJOB_EVENT_KIND_CANCEL_ASKED\x10\t\x12 \n\x1cJOB_EVENT_KIND_RESTART_ASKED\x10\n\x12\x1e\n\x1aJOB_EVENT_KIND_DRAIN_ASKED\x10\x0b\x12#\n\x1fJOB_EVENT_KIND_NODE_QUARANTINED\x10\x0c\x12\"\n\x1eJOB_EVENT_KIND_NODE_READMITTED\x10\r\x12!\n\x1dJOB_EVENT_KIND_RECOVERY_BEGAN\x10\x0e\x12 \n\x1cJOB_EVENT_KIND_ROUND_ADOPTED\x10\x0f\x12!\n\x1dJOB_EVENT_KIND_RECOVERY_ENDED\x10\x10\x12\x1f\n\x1bJOB_EVENT_KIND_NODE_REVOKED\x10\x11\x32\xe4\x05\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.rallypoint.v1.GetJobRequest\x1a\x1d.rallypoint.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.rallypoint.v1.ListJobsRequest\x1a\x1f.rallypoint.v1.ListJobsResponse\x12N\n\tListNodes\x12\x1f.rallypoint.v1.ListNodesRequest\x1a .rallypoint.v1.ListNodesResponse\x12T\n\x0bListWorkers\x12!.rallypoint.v1.ListWorkersRequest\x1a\".rallypoint.v1.ListWorkersResponse\x12M\n\x08WatchJob\x12\x1e.rallypoint.v1.WatchJobRequest\x1a\x1f.rallypoint.v1.WatchJobResponse0\x01\x12Z\n\rListJobEvents\x12#.rallypoint.v1.ListJobEventsRequest\x1a$.rallypoint.v1.ListJobEventsResponse\x12N\n\tCancelJob\x12\x1f.rallypoint.v1.CancelJobRequest\x1a .rallypoint.v1.CancelJobResponse\x12Q\n\nRestartJob\x12 .rallypoint.v1.RestartJobRequest\x1a!.rallypoint.v1.RestartJobResponse\x12N\n\tDrainNode\x12\x1f.rallypoint.v1.DrainNodeRequest\x1a .rallypoint.v1.DrainNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frallypoint/v1/job_service.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\xe6\x04\n\x03Job\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x12\n\x05round\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rrestart_count\x18\x07 \x01(\x05\x12$\n\x04spec\x18\x08 \x01(\x0b\x32\x16.rallypoint.v1.JobSpec\x12\x12\n\nworld_size\x18\t \x01(\x05\x12\x19\n\x11participant_count\x18\n \x01(\x05\x12\x14\n\x0cmember_count\x18\x0b \x01(\x05\x12\x17\n\x0fsucceeded_count\x18\x0c \x01(\x05\x12)\n\x08\x65ndpoint\x18\r \x01(\x0b\x32\x17.rallypoint.v1.Endpoint\x12\x32\n\x0clast_failure\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\'\n\x07version\x18\x10 \x01(\x0b\x32\x16.rallypoint.v1.Version\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cobserve_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_round\"\xb5\x03\n\x0bRoundChange\x12\r\n\x05round\x18\x01 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rrestart_spent\x18\x04 \x01(\x08\x12\x17\n\nnext_round\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06\x64\x65tect\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ide\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08teardown\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nrendezvous\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05spawn\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\r\n\x0b_next_round\"\x86\x04\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.rallypoint.v1.NodeState\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x10\n\x08lease_id\x18\x04 \x01(\x03\x12%\n\x04spec\x18\x05 \x01(\x0b\x32\x17.rallypoint.v1.NodeSpec\x12\x17\n\ngroup_rank\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08\x61ttached\x18\x07 \x01(\x08\x12\x0f\n\x07suspect\x18\x08 \x01(\x08\x12(\n\x05phase\x18\t \x01(\x0e\x32\x19.rallypoint.v1.AgentPhase\x12\x32\n\x0eheartbeat_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatus\x12\x15\n\ragent_version\x18\r \x01(\t\x12/\n\x0c\x63\x61pabilities\x18\x0e \x03(\x0e\x32\x19.rallypoint.v1.Capability\x12\x30\n\x0cobserve_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funkillable_pids\x18\x10 \x03(\x03\x42\r\n\x0b_group_rank\"\xc9\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\x12\n\nlocal_rank\x18\x03 \x01(\x05\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\r\n\x05round\x18\x05 \x01(\x03\x12\x0c\n\x04role\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\x03\x12)\n\x05state\x18\x08 \x01(\x0e\x32\x1a.rallypoint.v1.WorkerState\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x30\n\x0cobserve_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x05\x62lame\x18\x0b \x01(\x0e\x32\x14.rallypoint.v1.Blame\x12/\n\x08watchdog\x18\x0c \x01(\x0b\x32\x1d.rallypoint.v1.WatchdogStatusB\x0c\n\n_exit_code\"\x1d\n\rGetJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"d\n\x0eGetJobResponse\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.rallypoint.v1.Job\x12\x31\n\rround_changes\x18\x02 \x03(\x0b\x32\x1a.rallypoint.v1.RoundChange\"8\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x10ListJobsResponse\x12 \n\x04jobs\x18\x01 \x03(\x0b\x32\x12.rallypoint.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x10ListNodesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.rallypoint.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x12ListWorkersRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.rallypoint.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x03\n\x08JobEvent\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x0f\n\x07job_uid\x18\x04 \x01(\t\x12)\n\x04kind\x18\x05 \x01(\x0e\x32\x1b.rallypoint.v1.JobEventKind\x12\x0f\n\x07message\x18\x06 \x01(\t\x12&\n\x05state\x18\x07 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04node\x18\t \x01(\t\x12\x12\n\x05round\x18\n \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nnode_count\x18\x0b \x01(\x05\x12\x12\n\nworld_size\x18\x0c \x01(\x05\x12\x15\n\rrestart_spent\x18\r \x01(\x08\x12-\n\x07\x63ulprit\x18\x0e \x01(\x0b\x32\x1c.rallypoint.v1.WorkerFailure\x12\'\n\x07outcome\x18\x0f \x01(\x0b\x32\x16.rallypoint.v1.Outcome\x12\x14\n\x0crequested_by\x18\x10 \x01(\tB\x08\n\x06_round\"5\n\x0fWatchJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x89\x01\n\x10WatchJobResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12$\n\x08snapshot\x18\x03 \x01(\x0b\x32\x12.rallypoint.v1.Job\x12\'\n\x06\x65vents\x18\x04 \x03(\x0b\x32\x17.rallypoint.v1.JobEvent\"\xa9\x01\n\x14ListJobEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x05kinds\x18\x04 \x03(\x0e\x32\x1b.rallypoint.v1.JobEventKind\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x15ListJobEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.rallypoint.v1.JobEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x11\n\ttruncated\x18\x04 \x01(\x08\"0\n\x10\x43\x61ncelJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x43\x61ncelJobResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08\"1\n\x11RestartJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x14\n\x12RestartJobResponse\"0\n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"%\n\x11\x44rainNodeResponse\x12\x10\n\x08was_news\x18\x01 \x01(\x08*\xd0\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12NODE_STATE_STANDBY\x10\x01\x12\x1a\n\x16NODE_STATE_PARTICIPANT\x10\x02\x12\x18\n\x14NODE_STATE_SUCCEEDED\x10\x03\x12\x13\n\x0fNODE_STATE_LEFT\x10\x04\x12\x13\n\x0fNODE_STATE_GONE\x10\x05\x12\x13\n\x0fNODE_STATE_LOST\x10\x06\x12\x1a\n\x16NODE_STATE_QUARANTINED\x10\x07*\xe7\x04\n\x0cJobEventKind\x12\x1e\n\x1aJOB_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aJOB_EVENT_KIND_JOB_CREATED\x10\x01\x12\x1e\n\x1aJOB_EVENT_KIND_NODE_JOINED\x10\x02\x12\x1c\n\x18JOB_EVENT_KIND_NODE_GONE\x10\x03\x12\x1e\n\x1aJOB_EVENT_KIND_ROUND_BEGAN\x10\x04\x12!\n\x1dJOB_EVENT_KIND_NODE_SUCCEEDED\x10\x05\x12!\n\x1dJOB_EVENT_KIND_ROUND_STOPPING\x10\x06\x12\x1e\n\x1aJOB_EVENT_KIND_ROUND_ENDED\x10\x07\x12\x1e\n\x1aJOB_EVENT_KIND_JOB_DECIDED\x10\x08\x12\x1f\n\x1bJOB_EVENT_KIND_CANCEL_ASKED\x10\t\x12 \n\x1cJOB_EVENT_KIND_RESTART_ASKED\x10\n\x12\x1e\n\x1aJOB_EVENT_KIND_DRAIN_ASKED\x10\x0b\x12#\n\x1fJOB_EVENT_KIND_NODE_QUARANTINED\x10\x0c\x12\"\n\x1eJOB_EVENT_KIND_NODE_READMITTED\x10\r\x12!\n\x1dJOB_EVENT_KIND_RECOVERY_BEGAN\x10\x0e\x12 \n\x1cJOB_EVENT_KIND_ROUND_ADOPTED\x10\x0f\x12!\n\x1dJOB_EVENT_KIND_RECOVERY_ENDED\x10\x10\x12\x1f\n\x1bJOB_EVENT_KIND_NODE_REVOKED\x10\x11\x32\xe4\x05\n\nJobService\x12\x45\n\x06GetJob\x12\x1c.rallypoint.v1.GetJobRequest\x1a\x1d.rallypoint.v1.GetJobResponse\x12K\n\x08ListJobs\x12\x1e.rallypoint.v1.ListJobsRequest\x1a\x1f.rallypoint.v1.ListJobsResponse\x12N\n\tListNodes\x12\x1f.rallypoint.v1.ListNodesRequest\x1a .rallypoint.v1.ListNodesResponse\x12T\n\x0bListWorkers\x12!.rallypoint.v1.ListWorkersRequest\x1a\".rallypoint.v1.ListWorkersResponse\x12M\n\x08WatchJob\x12\x1e.rallypoint.v1.WatchJobRequest\x1a\x1f.rallypoint.v1.WatchJobResponse0\x01\x12Z\n\rListJobEvents\x12#.rallypoint.v1.ListJobEventsRequest\x1a$.rallypoint.v1.ListJobEventsResponse\x12N\n\tCancelJob\x12\x1f.rallypoint.v1.CancelJobRequest\x1a .rallypoint.v1.CancelJobResponse\x12Q\n\nRestartJob\x12 .rallypoint.v1.RestartJobRequest\x1a!.rallypoint.v1.RestartJobResponse\x12N\n\tDrainNode\x12\x1f.rallypoint.v1.DrainNodeRequest\x1a .rallypoint.v1.DrainNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rallypoint.v1.job_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=3315
-  _globals['_NODESTATE']._serialized_end=3523
-  _globals['_JOBEVENTKIND']._serialized_start=3526
-  _globals['_JOBEVENTKIND']._serialized_end=4141
-  _globals['_JOB']._serialized_start=111
-  _globals['_JOB']._serialized_end=725
-  _globals['_NODE']._serialized_start=728
-  _globals['_NODE']._serialized_end=1246
-  _globals['_WORKER']._serialized_start=1249
-  _globals['_WORKER']._serialized_end=1578
-  _globals['_GETJOBREQUEST']._serialized_start=1580
-  _globals['_GETJOBREQUEST']._serialized_end=1609
-  _globals['_GETJOBRESPONSE']._serialized_start=1611
-  _globals['_GETJOBRESPONSE']._serialized_end=1660
-  _globals['_LISTJOBSREQUEST']._serialized_start=1662
-  _globals['_LISTJOBSREQUEST']._serialized_end=1718
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1720
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1797
-  _globals['_LISTNODESREQUEST']._serialized_start=1799
-  _globals['_LISTNODESREQUEST']._serialized_end=1872
-  _globals['_LISTNODESRESPONSE']._serialized_start=1874
-  _globals['_LISTNODESRESPONSE']._serialized_end=1954
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1956
-  _globals['_LISTWORKERSREQUEST']._serialized_end=2031
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=2033
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2119
-  _globals['_JOBEVENT']._serialized_start=2122
-  _globals['_JOBEVENT']._serialized_end=2561
-  _globals['_WATCHJOBREQUEST']._serialized_start=2563
-  _globals['_WATCHJOBREQUEST']._serialized_end=2616
-  _globals['_WATCHJOBRESPONSE']._serialized_start=2619
-  _globals['_WATCHJOBRESPONSE']._serialized_end=2756
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=2759
-  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=2928
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=2931
-  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=3061
-  _globals['_CANCELJOBREQUEST']._serialized_start=3063
-  _globals['_CANCELJOBREQUEST']._serialized_end=3111
-  _globals['_CANCELJOBRESPONSE']._serialized_start=3113
-  _globals['_CANCELJOBRESPONSE']._serialized_end=3150
-  _globals['_RESTARTJOBREQUEST']._serialized_start=3152
-  _globals['_RESTARTJOBREQUEST']._serialized_end=3201
-  _globals['_RESTARTJOBRESPONSE']._serialized_start=3203
-  _globals['_RESTARTJOBRESPONSE']._serialized_end=3223
-  _globals['_DRAINNODEREQUEST']._serialized_start=3225
-  _globals['_DRAINNODEREQUEST']._serialized_end=3273
-  _globals['_DRAINNODERESPONSE']._serialized_start=3275
-  _globals['_DRAINNODERESPONSE']._serialized_end=3312
-  _globals['_JOBSERVICE']._serialized_start=4144
-  _globals['_JOBSERVICE']._serialized_end=4884
+  _globals['_NODESTATE']._serialized_start=3838
+  _globals['_NODESTATE']._serialized_end=4046
+  _globals['_JOBEVENTKIND']._serialized_start=4049
+  _globals['_JOBEVENTKIND']._serialized_end=4664
+  _globals['_JOB']._serialized_start=143
+  _globals['_JOB']._serialized_end=757
+  _globals['_ROUNDCHANGE']._serialized_start=760
+  _globals['_ROUNDCHANGE']._serialized_end=1197
+  _globals['_NODE']._serialized_start=1200
+  _globals['_NODE']._serialized_end=1718
+  _globals['_WORKER']._serialized_start=1721
+  _globals['_WORKER']._serialized_end=2050
+  _globals['_GETJOBREQUEST']._serialized_start=2052
+  _globals['_GETJOBREQUEST']._serialized_end=2081
+  _globals['_GETJOBRESPONSE']._serialized_start=2083
+  _globals['_GETJOBRESPONSE']._serialized_end=2183
+  _globals['_LISTJOBSREQUEST']._serialized_start=2185
+  _globals['_LISTJOBSREQUEST']._serialized_end=2241
+  _globals['_LISTJOBSRESPONSE']._serialized_start=2243
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2320
+  _globals['_LISTNODESREQUEST']._serialized_start=2322
+  _globals['_LISTNODESREQUEST']._serialized_end=2395
+  _globals['_LISTNODESRESPONSE']._serialized_start=2397
+  _globals['_LISTNODESRESPONSE']._serialized_end=2477
+  _globals['_LISTWORKERSREQUEST']._serialized_start=2479
+  _globals['_LISTWORKERSREQUEST']._serialized_end=2554
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=2556
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2642
+  _globals['_JOBEVENT']._serialized_start=2645
+  _globals['_JOBEVENT']._serialized_end=3084
+  _globals['_WATCHJOBREQUEST']._serialized_start=3086
+  _globals['_WATCHJOBREQUEST']._serialized_end=3139
+  _globals['_WATCHJOBRESPONSE']._serialized_start=3142
+  _globals['_WATCHJOBRESPONSE']._serialized_end=3279
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_start=3282
+  _globals['_LISTJOBEVENTSREQUEST']._serialized_end=3451
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_start=3454
+  _globals['_LISTJOBEVENTSRESPONSE']._serialized_end=3584
+  _globals['_CANCELJOBREQUEST']._serialized_start=3586
+  _globals['_CANCELJOBREQUEST']._serialized_end=3634
+  _globals['_CANCELJOBRESPONSE']._serialized_start=3636
+  _globals['_CANCELJOBRESPONSE']._serialized_end=3673
+  _globals['_RESTARTJOBREQUEST']._serialized_start=3675
+  _globals['_RESTARTJOBREQUEST']._serialized_end=3724
+  _globals['_RESTARTJOBRESPONSE']._serialized_start=3726
+  _globals['_RESTARTJOBRESPONSE']._serialized_end=3746
+  _globals['_DRAINNODEREQUEST']._serialized_start=3748
+  _globals['_DRAINNODEREQUEST']._serialized_end=3796
+  _globals['_DRAINNODERESPONSE']._serialized_start=3798
+  _globals['_DRAINNODERESPONSE']._serialized_end=3835
+  _globals['_JOBSERVICE']._serialized_start=4667
+  _globals['_JOBSERVICE']._serialized_end=5407
 # @@protoc_insertion_point(module_scope)

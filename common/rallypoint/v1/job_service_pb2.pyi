@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -274,6 +275,99 @@ class Job(_message.Message):
 Global___Job: _TypeAlias = Job  # noqa: Y015
 
 @_typing.final
+class RoundChange(_message.Message):
+    """The end of one round and the way to the next: a restart, whether a failure caused it or something that costs nothing. Its
+    phases follow one another without a gap, so those that are set, in a row, add up to the time from the first's beginning
+    to the last's end. All by the coordinator's wall clock; none is negative, even if that clock is set back meanwhile.
+
+    A phase that is not set is not over, or is not known: an agent need not say when its workers failed, and a coordinator that
+    restarted since then does not know when all workers ran. It also takes what was decided before that to have been durable
+    at once, which moves some milliseconds from one phase to the next.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RESTART_SPENT_FIELD_NUMBER: _builtins.int
+    NEXT_ROUND_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    DETECT_FIELD_NUMBER: _builtins.int
+    DECIDE_FIELD_NUMBER: _builtins.int
+    TEARDOWN_FIELD_NUMBER: _builtins.int
+    RENDEZVOUS_FIELD_NUMBER: _builtins.int
+    SPAWN_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """The round that ended, or is being ended."""
+    cause: _builtins.str
+    """What stopped it, a word of JobEvent.reason for ROUND_STOPPING: WORKER_FAILED, NODE_JOINED and so on."""
+    message: _builtins.str
+    """Why, as a sentence: what stopped it, and once it has ended what that was judged to be. Cut at 512 bytes."""
+    restart_spent: _builtins.bool
+    """Whether its end spent one of the job's restarts."""
+    next_round: _builtins.int
+    """The round that followed. Not set while there is none, or if the job was decided instead."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first phase began that is known."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of its participants was gone. Not set while it is being ended."""
+
+    @_builtins.property
+    def detect(self) -> _duration_pb2.Duration:
+        """From when what stops the round happened until the coordinator heard of it. A worker's failure happened when the
+        first worker ended, by its agent's clock as corrected by the coordinator; the loss of a node when it was heard last,
+        or, if an obituary came, when the stream of its agent broke; a start that took too long when the round began. What is
+        announced (a node joins or leaves, an operator asks) took no time: 0.
+        """
+
+    @_builtins.property
+    def decide(self) -> _duration_pb2.Duration:
+        """From then until it was durable that the round ends. Includes JobSpec.scale_up_delay."""
+
+    @_builtins.property
+    def teardown(self) -> _duration_pb2.Duration:
+        """From then until the last participant was gone: by its own report, an obituary, or the end of its lease."""
+
+    @_builtins.property
+    def rendezvous(self) -> _duration_pb2.Duration:
+        """From then until the next round was durable: the time until there were enough nodes, each with a port."""
+
+    @_builtins.property
+    def spawn(self) -> _duration_pb2.Duration:
+        """Soft. From then until the last participant of the next round reported that all its workers run."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        message: _builtins.str = ...,
+        restart_spent: _builtins.bool = ...,
+        next_round: _builtins.int | None = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        detect: _duration_pb2.Duration | None = ...,
+        decide: _duration_pb2.Duration | None = ...,
+        teardown: _duration_pb2.Duration | None = ...,
+        rendezvous: _duration_pb2.Duration | None = ...,
+        spawn: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_round", b"_next_round", "begin_time", b"begin_time", "decide", b"decide", "detect", b"detect", "end_time", b"end_time", "next_round", b"next_round", "rendezvous", b"rendezvous", "spawn", b"spawn", "teardown", b"teardown"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_round", b"_next_round", "begin_time", b"begin_time", "cause", b"cause", "decide", b"decide", "detect", b"detect", "end_time", b"end_time", "message", b"message", "next_round", b"next_round", "rendezvous", b"rendezvous", "restart_spent", b"restart_spent", "round", b"round", "spawn", b"spawn", "teardown", b"teardown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next_round: _TypeAlias = _typing.Literal["next_round"]  # noqa: Y015
+    _WhichOneofArgType__next_round: _TypeAlias = _typing.Literal["_next_round", b"_next_round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_round) -> _WhichOneofReturnType__next_round | None: ...
+
+Global___RoundChange: _TypeAlias = RoundChange  # noqa: Y015
+
+@_typing.final
 class Node(_message.Message):
     """One node of a job."""
 
@@ -472,18 +566,26 @@ class GetJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    ROUND_CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> Global___Job:
         """The job."""
+
+    @_builtins.property
+    def round_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoundChange]:
+        """How its newest rounds ended, and how long the way to the next took: at most 16, the newest last. One that a loss of the
+        coordinator's records came into is left out.
+        """
 
     def __init__(
         self,
         *,
         job: Global___Job | None = ...,
+        round_changes: _abc.Iterable[Global___RoundChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "round_changes", b"round_changes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -765,11 +765,19 @@ class RoundStopping(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    HAPPEN_TIME_FIELD_NUMBER: _builtins.int
+    NOTICE_TIME_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     cause: Global___StopCause.ValueType
     message: _builtins.str
     epoch: _builtins.int
     """The coordinator's epoch then: who has seen this or a newer version can no longer begin the round. 0: not kept then."""
+    @_builtins.property
+    def happen_time(self) -> _timestamp_pb2.Timestamp:
+        """When what stops it came about, and when the coordinator could know. Not set: not known, or not kept then."""
+
+    @_builtins.property
+    def notice_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -777,10 +785,12 @@ class RoundStopping(_message.Message):
         cause: Global___StopCause.ValueType = ...,
         message: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        happen_time: _timestamp_pb2.Timestamp | None = ...,
+        notice_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["happen_time", b"happen_time", "notice_time", b"notice_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "message", b"message", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "happen_time", b"happen_time", "message", b"message", "notice_time", b"notice_time", "round", b"round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -968,6 +978,7 @@ class LifeSnapshot(_message.Message):
     CANCELLED_BY_FIELD_NUMBER: _builtins.int
     RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     ROUND_FLOOR_FIELD_NUMBER: _builtins.int
+    ROUND_CHANGES_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     uid: _builtins.str
     state: _types_pb2.JobState.ValueType
@@ -1007,6 +1018,10 @@ class LifeSnapshot(_message.Message):
     def outcome(self) -> _types_pb2.Outcome:
         """Set once the life is decided."""
 
+    @_builtins.property
+    def round_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoundChangeSnapshot]:
+        """How the newest rounds ended, and when the next began: the newest last. Older snapshots have none."""
+
     def __init__(
         self,
         *,
@@ -1027,16 +1042,81 @@ class LifeSnapshot(_message.Message):
         cancelled_by: _builtins.str = ...,
         recovery_epoch: _builtins.int = ...,
         round_floor: _builtins.int | None = ...,
+        round_changes: _abc.Iterable[Global___RoundChangeSnapshot] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "recovery_epoch", b"recovery_epoch", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "recovery_epoch", b"recovery_epoch", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "round_changes", b"round_changes", "round_floor", b"round_floor", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round_floor: _TypeAlias = _typing.Literal["round_floor"]  # noqa: Y015
     _WhichOneofArgType__round_floor: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__round_floor) -> _WhichOneofReturnType__round_floor | None: ...
 
 Global___LifeSnapshot: _TypeAlias = LifeSnapshot  # noqa: Y015
+
+@_typing.final
+class RoundChangeSnapshot(_message.Message):
+    """The end of a round, and when the next began, as far as records tell. Instants that are not set are not known, or are yet
+    to come.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CHARGED_FIELD_NUMBER: _builtins.int
+    HAPPEN_TIME_FIELD_NUMBER: _builtins.int
+    NOTICE_TIME_FIELD_NUMBER: _builtins.int
+    STOP_TIME_FIELD_NUMBER: _builtins.int
+    STOP_REVISION_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_ROUND_FIELD_NUMBER: _builtins.int
+    FORM_TIME_FIELD_NUMBER: _builtins.int
+    FORM_REVISION_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    cause: Global___StopCause.ValueType
+    message: _builtins.str
+    charged: _builtins.bool
+    stop_revision: _builtins.int
+    next_round: _builtins.int
+    """Not set while there is none."""
+    form_revision: _builtins.int
+    @_builtins.property
+    def happen_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def notice_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def stop_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def form_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        cause: Global___StopCause.ValueType = ...,
+        message: _builtins.str = ...,
+        charged: _builtins.bool = ...,
+        happen_time: _timestamp_pb2.Timestamp | None = ...,
+        notice_time: _timestamp_pb2.Timestamp | None = ...,
+        stop_time: _timestamp_pb2.Timestamp | None = ...,
+        stop_revision: _builtins.int = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        next_round: _builtins.int | None = ...,
+        form_time: _timestamp_pb2.Timestamp | None = ...,
+        form_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_next_round", b"_next_round", "end_time", b"end_time", "form_time", b"form_time", "happen_time", b"happen_time", "next_round", b"next_round", "notice_time", b"notice_time", "stop_time", b"stop_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_next_round", b"_next_round", "cause", b"cause", "charged", b"charged", "end_time", b"end_time", "form_revision", b"form_revision", "form_time", b"form_time", "happen_time", b"happen_time", "message", b"message", "next_round", b"next_round", "notice_time", b"notice_time", "round", b"round", "stop_revision", b"stop_revision", "stop_time", b"stop_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__next_round: _TypeAlias = _typing.Literal["next_round"]  # noqa: Y015
+    _WhichOneofArgType__next_round: _TypeAlias = _typing.Literal["_next_round", b"_next_round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_round) -> _WhichOneofReturnType__next_round | None: ...
+
+Global___RoundChangeSnapshot: _TypeAlias = RoundChangeSnapshot  # noqa: Y015
 
 @_typing.final
 class MemberSnapshot(_message.Message):

@@ -6,6 +6,7 @@ deterministic, and costs O(1) for everything but a re-formation.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
@@ -56,6 +57,7 @@ class Cluster:
     def __init__(self) -> None:
         self._directory = Directory()
         self._streams: dict[int, Binding] = {}
+        self._timed: deque[tuple[int, Life]] = deque()
 
     @property
     def cluster_id(self) -> str:
@@ -117,6 +119,12 @@ class Cluster:
             rearm(life, stamp.at_ms)
             self._finish(Step(life, stamp, self._identity(), out))
         return self._with_deadline(out)
+
+    def committed(self, revision: int, wall_ms: int) -> None:
+        """The records up to this one are durable now. Of interest to who reads alone."""
+        while self._timed and self._timed[0][0] <= revision:
+            own, life = self._timed.popleft()
+            life.watch.sightings.became_durable(own, wall_ms)
 
     # --- steps
 
@@ -254,6 +262,7 @@ class Cluster:
     def _finish(self, step: Step) -> None:
         """Settle the life and note when it must be looked at again."""
         settle(step)
+        self._timed.extend((revision, step.life) for revision in step.timed_revisions)
         uid = step.life.facts.uid
         self._directory.note_decided(uid)
         next_ms = handlers.next_deadline_ms(step.life)

@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Explain:
-    """The reason for a job's state changed: log it."""
+    """The reason for a job's state changed, or all workers of its round have begun to run: log it."""
 
     job: str
     job_uid: str

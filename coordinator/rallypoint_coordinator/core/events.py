@@ -18,12 +18,19 @@ class Stamp:
     """When and where a step is taken.
 
     ``at_ms`` is the coordinator's monotonic clock, ``wall_ms`` its wall clock (for people), ``revision`` that of the
-    last record decided so far: the step's own records get the ones that follow.
+    last record decided so far: the step's own records get the ones that follow. ``waited_ms``: for how long the event
+    has waited for the step.
     """
 
     at_ms: int
     wall_ms: int
     revision: int
+    waited_ms: int = 0
+
+    @property
+    def arrived_ms(self) -> int:
+        """When the event came in."""
+        return self.at_ms - self.waited_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,3 +89,4 @@ def _form(step: Step) -> None:
     )
     life.watch.ready.discard(chosen[0].lease_id)
     starts.await_starts(life, step.stamp.at_ms)
+    life.watch.is_spawning = True

@@ -97,7 +97,7 @@ def stream_closed(step: Step, lease_id: int, stream: int) -> None:
     """A stream ended. It proves nothing: the member becomes suspect until it attaches again or its lease runs out."""
     presence = step.life.presences.get(lease_id)
     if presence is not None and presence.stream == stream:
-        presence.stream = None
+        presence.stream, presence.closed_at_ms = None, step.stamp.arrived_ms
         step.life.watch.ready.discard(lease_id)
 
 
@@ -108,13 +108,13 @@ def member_gone(step: Step, member: Member, reason: GoneReason, message: str) ->
     if member.revoked:
         reason = GoneReason.REVOKED
     step.record(MemberGone(node=member.node, lease_id=lease_id, reason=reason, message=message))
-    life.presences.pop(lease_id, None)
+    presence = life.presences.pop(lease_id, None)
     life.watch.leases.clear(lease_id)
     life.watch.heard.pop(lease_id, None)
     life.watch.ready.discard(lease_id)
     life.watch.expected.discard(lease_id)
     life.watch.quarantined.discard(lease_id)
-    react(step, Trigger.GONE, member, None)
+    react(step, Trigger.GONE, member, presence)
 
 
 def time_advanced(step: Step) -> None:

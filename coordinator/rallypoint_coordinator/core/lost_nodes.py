@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from rallypoint_coordinator.core.changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.directives import place_of
+from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.records import GoneReason
-from rallypoint_coordinator.core.state import Course, Life, Member, Round
+from rallypoint_coordinator.core.state import Course, Life, Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 
 
@@ -15,6 +17,22 @@ def note_loss(step: Step, member: Member) -> None:
     step.life.watch.course.lost.add(member.node)
     if step.life.facts.spec.rejoin_wait_ms:
         step.life.watch.awaited[member.node] = None
+
+
+def onset_of_loss(member: Member, presence: Presence | None, stamp: Stamp) -> Onset:
+    """When contact with a member that is gone was lost; who said goodbye was not lost.
+
+    The kernel ends the stream of an agent that dies, and the obituary follows. A machine that dies ends nothing: it was
+    heard last before.
+    """
+    if member.gone is GoneReason.LEFT:
+        return arrived(stamp)
+    happened_ms = None
+    if presence is not None and member.gone is GoneReason.OBITUARY:
+        happened_ms = presence.closed_at_ms if presence.stream is None and presence.closed_at_ms else None
+    elif presence is not None and presence.heard_wall_ms:
+        happened_ms = presence.heard_at_ms
+    return arrived_late(stamp, happened_ms)
 
 
 def lost_in(current: Round, life: Life) -> list[str]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from rallypoint.model import AgentPhase, JobState
+from rallypoint.model import AgentPhase, JobState, WorkerFailure
+from rallypoint.texts import counted
 from rallypoint_coordinator.core import quarantine, recovery, scaling, starts
 from rallypoint_coordinator.core.causes import describe
+from rallypoint_coordinator.core.changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.directives import place_of
-from rallypoint_coordinator.core.lost_nodes import note_loss
+from rallypoint_coordinator.core.effects import Explain
+from rallypoint_coordinator.core.lost_nodes import note_loss, onset_of_loss
 from rallypoint_coordinator.core.records import GoneReason, NodeSucceeded, StopCause
-from rallypoint_coordinator.core.state import Member, Presence
+from rallypoint_coordinator.core.state import Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 from rallypoint_coordinator.core.stopping import is_clear_of, stop_round
 
@@ -50,12 +53,28 @@ def _running_observed(step: Step, member: Member, presence: Presence | None) -> 
     _note_failures(step, member, presence)
     own = next((failure for failure in report.failures if not failure.after_stop), None)
     if own is not None:
-        stop_round(step, StopCause.WORKER_FAILED, describe(own))
+        stop_round(step, StopCause.WORKER_FAILED, describe(own), _onset_of_failure(step, presence, own))
     elif report.phase is AgentPhase.SUCCEEDED:
         step.record(NodeSucceeded(round=facts.round.number, node=member.node))
     elif report.phase is not AgentPhase.RUNNING:
         cause, why = _FENCED if report.fenced else _WITHOUT_FAILURE[report.phase]
-        stop_round(step, cause, f"{member.node} {why}")
+        onset = arrived(step.stamp) if cause is StopCause.NODE_LEFT else arrived_late(step.stamp, None)
+        stop_round(step, cause, f"{member.node} {why}", onset)
+    if facts.state is JobState.RUNNING and starts.have_all_started(step.life):
+        _tell_that_all_run(step, facts.round)
+
+
+def _onset_of_failure(step: Step, presence: Presence, failure: WorkerFailure) -> Onset:
+    span = presence.clock.span(failure.fail_clock_ms, step.stamp.at_ms)
+    return arrived_late(step.stamp, None if span.error_ms is None else span.likely_ms)
+
+
+def _tell_that_all_run(step: Step, current: Round) -> None:
+    """It is no decision, so it has no record."""
+    facts, stamp = step.life.facts, step.stamp
+    step.life.watch.sightings.all_run(current.number, stamp.wall_ms - stamp.waited_ms)
+    size = f"{counted(current.world_size, 'worker')} on {counted(len(current.places), 'node')}"
+    step.effect(Explain(facts.job, facts.uid, "WORKERS_RUN", f"round {current.number} runs: {size}"))
 
 
 _FENCED = (StopCause.NODE_LOST, "lost contact until its lease ran out, and ends its workers")
@@ -76,7 +95,8 @@ def _running_gone(step: Step, member: Member, presence: Presence | None) -> None
     left_by_itself = member.gone is GoneReason.LEFT
     cause = StopCause.NODE_LEFT if left_by_itself else StopCause.NODE_LOST
     verb = "left" if left_by_itself else "is gone"
-    stop_round(step, cause, f"{member.node} {verb}: {member.gone_message}")
+    onset = onset_of_loss(member, presence, step.stamp)
+    stop_round(step, cause, f"{member.node} {verb}: {member.gone_message}", onset)
 
 
 def _stopping_observed(step: Step, member: Member, presence: Presence | None) -> None:

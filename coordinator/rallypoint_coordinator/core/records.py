@@ -164,12 +164,18 @@ class NodeSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundStopping:
-    """A round is being ended, by the first cause seen. ``epoch``: the coordinator's; 0: not kept then."""
+    """A round is being ended, by the first cause seen. ``epoch``: the coordinator's; 0: not kept then.
+
+    ``happened_wall_ms`` and ``noticed_wall_ms``: when what stops it came about, and when the coordinator could know;
+    0: not known.
+    """
 
     round: int
     cause: StopCause
     message: str
     epoch: int = 0
+    happened_wall_ms: int = 0
+    noticed_wall_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

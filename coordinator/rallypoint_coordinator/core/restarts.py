@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rallypoint.model import Blame, JobSpec, JobState, Outcome, WorkerFailure
 from rallypoint_coordinator.core.causes import Cause, first_cause, labelled, told
+from rallypoint_coordinator.core.changes import RE_FORMING
 from rallypoint_coordinator.core.failures import TimedFailure
 from rallypoint_coordinator.core.records import StopCause
 
@@ -52,9 +53,9 @@ def judge(
         others = labelled(found, wall_offset_ms, blames_none=True)
         return _spent(restart_count, spec, stop_message, others)
     if cause is not StopCause.WORKER_FAILED:
-        return _free(f"re-forming: {stop_message}", found, wall_offset_ms)
+        return _free(f"{RE_FORMING}{stop_message}", found, wall_offset_ms)
     if lost and failures and all(each.failure.node not in lost and _could_be_an_echo(each) for each in failures):
-        message = f"re-forming: {lost[0]} was lost, and what failed elsewhere may be its echo"
+        message = f"{RE_FORMING}{lost[0]} was lost, and what failed elsewhere may be its echo"
         return _free(message, found, wall_offset_ms)
     all_failures = labelled(found, wall_offset_ms)
     culprit, others = (all_failures[0], all_failures[1:]) if all_failures else (None, ())

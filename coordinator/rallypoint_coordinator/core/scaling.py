@@ -17,6 +17,7 @@ def arrival(facts: Facts, watch: Watch, now_ms: int) -> None:
     spec = facts.spec
     if not has_room(facts) or spec.scale_up is ScaleUp.ON_RESTART or watch.scale_up_at_ms is not None:
         return
+    watch.arrival_ms = now_ms
     delay_ms = spec.scale_up_delay_ms if spec.scale_up is ScaleUp.AFTER else 0
     watch.scale_up_at_ms = now_ms + delay_ms
 

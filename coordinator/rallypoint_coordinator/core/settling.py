@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from rallypoint.model import JobState
 from rallypoint_coordinator.core import lost_nodes, recovery, rendezvous, scaling, starts
+from rallypoint_coordinator.core.changes import Onset, arrived_late
 from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.gathering import gather, gather_anew
 from rallypoint_coordinator.core.reactions import Trigger, react
@@ -47,7 +48,7 @@ def _run(step: Step) -> bool:
         return True
     joined = scaling.due(facts, watch, step.stamp.at_ms)
     if joined is not None:
-        stop_round(step, StopCause.NODE_JOINED, joined)
+        stop_round(step, StopCause.NODE_JOINED, joined, Onset(watch.arrival_ms, watch.arrival_ms))
         return True
     if late := starts.overdue(step.life, step.stamp.at_ms):
         _give_up_starting(step, late)
@@ -66,7 +67,7 @@ def _give_up_starting(step: Step, late: list[int]) -> None:
     nodes = ", ".join(life.presences[lease_id].node for lease_id in late[:NAMED_MAX])
     more = f" and {len(late) - NAMED_MAX} more" if len(late) > NAMED_MAX else ""
     why = f"{nodes}{more} did not start the workers within {seconds:g} s"
-    stop_round(step, StopCause.START_TIMEOUT, why)
+    stop_round(step, StopCause.START_TIMEOUT, why, starts.onset_of_delay(life))
     revoke(step, [lease_id for lease_id in late if lease_id in life.watch.remaining], why)
 
 
@@ -109,7 +110,7 @@ def _stop_adopted(step: Step, missing: str) -> None:
     if facts.cancelled_by:
         stop_round(step, StopCause.CANCELLED, f"cancelled by {facts.cancelled_by}")
     elif missing:
-        stop_round(step, StopCause.NODE_LOST, missing)
+        stop_round(step, StopCause.NODE_LOST, missing, arrived_late(step.stamp, None))
 
 
 def _rest(step: Step) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rallypoint.model import AgentPhase, Observed, WorkerState
+from rallypoint_coordinator.core.changes import Onset
 from rallypoint_coordinator.core.state import Life, Round
 
 
@@ -11,7 +12,7 @@ def await_starts(life: Life, now_ms: int) -> None:
     current = life.facts.round
     assert current is not None
     leases = {place.seat.lease_id for node, place in current.places.items() if node not in current.succeeded}
-    life.watch.starting = leases & life.presences.keys()
+    life.watch.starting, life.watch.is_spawning = leases & life.presences.keys(), False
     deadline_ms = now_ms + life.facts.spec.start_timeout_ms
     life.watch.start_deadline_ms = deadline_ms if life.watch.starting else None
 
@@ -29,7 +30,22 @@ def note_report(life: Life, lease_id: int, report: Observed) -> None:
 def forget(life: Life) -> None:
     """The round does not run any more."""
     life.watch.starting.clear()
-    life.watch.start_deadline_ms = None
+    life.watch.start_deadline_ms, life.watch.is_spawning = None, False
+
+
+def have_all_started(life: Life) -> bool:
+    """Whether the last participant of a new round has just started its workers: true once."""
+    if life.watch.starting or not life.watch.is_spawning:
+        return False
+    life.watch.is_spawning = False
+    return True
+
+
+def onset_of_delay(life: Life) -> Onset:
+    """That the workers were not started in time: from when they were waited for until that time was over."""
+    deadline_ms = life.watch.start_deadline_ms
+    assert deadline_ms is not None
+    return Onset(deadline_ms - life.facts.spec.start_timeout_ms, deadline_ms)
 
 
 def has_started(current: Round, report: Observed) -> bool:

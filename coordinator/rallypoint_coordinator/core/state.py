@@ -20,6 +20,7 @@ from rallypoint.model import (
     Version,
     WorkerFailure,
 )
+from rallypoint_coordinator.core.changes import Changes, Sightings
 from rallypoint_coordinator.core.claims import Claims
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
@@ -117,6 +118,8 @@ class Facts:
     """From which epoch on its agents have directives of this journal alone; 0: they have no others."""
     round_floor: int = NO_ROUND
     """A round that agents held when the records were lost."""
+    changes: Changes = ()
+    """How its newest rounds ended, and when the next began."""
 
     @property
     def next_round(self) -> int:
@@ -142,6 +145,8 @@ class Presence:
     peer: str = ""
     heard_at_ms: int = 0
     heard_wall_ms: int = 0
+    closed_at_ms: int = 0
+    """While no stream is open: when the last one ended; 0: there was none in this epoch."""
     observed: Observed = field(default_factory=Observed)
     """Without its failures: they are kept in the Watch. While the life is recovered they are here, in short."""
     clock: AgentClock = field(default_factory=AgentClock)
@@ -182,8 +187,12 @@ class Watch:
     """Until when they are waited for."""
     scale_up_at_ms: int | None = None
     """RUNNING: when nodes that arrived are taken in."""
+    arrival_ms: int = 0
+    """When the first of them was ready."""
     starting: set[int] = field(default_factory=set)
     """RUNNING: participants that have yet to start their workers."""
+    is_spawning: bool = False
+    """RUNNING: whether the last of them starts the round; else the coordinator asks anew what ran before."""
     start_deadline_ms: int | None = None
     quarantined: set[int] = field(default_factory=set)
     """Members that take part in no round, as some of their processes cannot be ended."""
@@ -202,6 +211,7 @@ class Watch:
     headline: str = ""
     message: str = ""
     """The headline and how far it has come."""
+    sightings: Sightings = field(default_factory=Sightings)
     leases: Deadlines[int] = field(default_factory=Deadlines)
     heard: dict[int, None] = field(default_factory=dict)
     """Live leases, who was silent for longest first."""

@@ -9,7 +9,7 @@ from rallypoint_coordinator.core.directives import directive_for
 from rallypoint_coordinator.core.effects import Effect, Output, SendDirective
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.evolve import evolve
-from rallypoint_coordinator.core.records import Entry, LifeRecord
+from rallypoint_coordinator.core.records import Entry, LifeRecord, RoundFormed, RoundStopping
 from rallypoint_coordinator.core.state import Life, Member, Presence
 
 
@@ -32,6 +32,8 @@ class Step:
     out: Output
     told_revision: int = field(init=False)
     """What every member had been told when the step began."""
+    timed_revisions: list[int] = field(default_factory=list)
+    """Records of which it is of interest when they are durable."""
 
     def __post_init__(self) -> None:
         self.told_revision = self.life.facts.directive_revision
@@ -41,6 +43,8 @@ class Step:
         facts = self.life.facts
         revision = self.stamp.revision + len(self.out.records) + 1
         evolve(facts, record, revision=revision, wall_ms=self.stamp.wall_ms)
+        if isinstance(record, RoundStopping | RoundFormed):
+            self.timed_revisions.append(revision)
         self.out.records.append(Entry(job=facts.job, job_uid=facts.uid, wall_ms=self.stamp.wall_ms, record=record))
         return revision
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rallypoint.model import KILL_PATIENCE_MS, Observed
 from rallypoint_coordinator.core import lost_nodes, quarantine, recovery, starts
+from rallypoint_coordinator.core.changes import Onset, arrived
 from rallypoint_coordinator.core.gathering import gather_anew
 from rallypoint_coordinator.core.records import JobDecided, RoundEnded, RoundStopping, StopCause
 from rallypoint_coordinator.core.restarts import Verdict, judge
@@ -18,12 +19,26 @@ REMAINS_WAIT_MS = 10_000
 """So long after the last participant is gone may what workers started run on, where an agent does not kill trees."""
 
 
-def stop_round(step: Step, cause: StopCause, message: str) -> None:
-    """End the round: from now on the life waits until every participant is gone."""
-    life = step.life
+def stop_round(step: Step, cause: StopCause, message: str, onset: Onset | None = None) -> None:
+    """End the round: from now on the life waits until every participant is gone.
+
+    ``onset``: of what ends it; None: the event that is stepped does.
+    """
+    life, stamp = step.life, step.stamp
     current = life.facts.round
     assert current is not None
-    step.record(RoundStopping(round=current.number, cause=cause, message=message, epoch=step.identity.epoch))
+    happened_ms, noticed_ms = onset or arrived(stamp)
+    wall_offset_ms = stamp.wall_ms - stamp.at_ms
+    step.record(
+        RoundStopping(
+            round=current.number,
+            cause=cause,
+            message=message,
+            epoch=step.identity.epoch,
+            happened_wall_ms=0 if happened_ms is None else happened_ms + wall_offset_ms,
+            noticed_wall_ms=noticed_ms + wall_offset_ms,
+        )
+    )
     starts.forget(life)
     await_participants(life, step.stamp.at_ms)
     quarantine.expel_those_stuck(step)

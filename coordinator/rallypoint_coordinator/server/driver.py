@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, assert_never
+from typing import Any, NamedTuple, TypeVar, assert_never
 
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint_coordinator.core.cluster import Cluster
@@ -75,6 +75,13 @@ class DriverOptions:
 class _Read:
     query: Query[Any]
     answer: asyncio.Future[Any]
+
+
+class _Arrival(NamedTuple):
+    """An event, and when it came in."""
+
+    event: Event
+    at_ms: int
 
 
 class _StateLost(Exception):
@@ -146,7 +153,7 @@ class Driver:
         self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
         self._outlets = Outlets()
         self._watches = Watches(self._options.watches)
-        self._inbox: Inbox[Event, _Read] = Inbox(self._options.events_max, self._options.reads_max)
+        self._inbox: Inbox[_Arrival, _Read] = Inbox(self._options.events_max, self._options.reads_max)
         self._cluster = new_cluster()
         self._revision = 0
         self._durable_revision = 0
@@ -189,11 +196,11 @@ class Driver:
     def close_stream(self, stream: int) -> None:
         """The stream has ended, however it did. Never waits."""
         self._outlets.close_stream(stream)
-        self._inbox.put_urgent(StreamClosed(stream=stream))
+        self._inbox.put_urgent(self._arrival(StreamClosed(stream=stream)))
 
     async def submit(self, event: Event) -> None:
         """Bring an event; waits while too many others do."""
-        await self._inbox.put(event)
+        await self._inbox.put(self._arrival(event))
 
     async def ask(self, event_for: Callable[[int], Event]) -> bool:
         """Bring the event of a waiting call, made from the call's number, and wait for its answer.
@@ -203,7 +210,7 @@ class Driver:
         self._check_serving()
         call, answer = self._outlets.open_call()
         try:
-            await self._inbox.put(event_for(call))
+            await self._inbox.put(self._arrival(event_for(call)))
             return await answer
         finally:
             self._outlets.close_call(call)
@@ -215,6 +222,9 @@ class Driver:
         if not self._inbox.put_read(_Read(query, answer)):
             raise _limit_reached(self._options.reads_max, "reads wait", READ_RETRY_MS)
         return await answer
+
+    def _arrival(self, event: Event) -> _Arrival:
+        return _Arrival(event, self._clock.monotonic_ms())
 
     def _check_serving(self) -> None:
         refusal = self.refusal
@@ -325,9 +335,9 @@ class Driver:
         try:
             if self._doubt:
                 raise _StateLost(self._doubt)
-            outputs = [self._step(event) for event in events]
+            outputs = [self._step(event, at_ms) for event, at_ms in events]
             if self._is_due():
-                outputs.append(self._step(TimeAdvanced()))
+                outputs.append(self._step(TimeAdvanced(), self._clock.monotonic_ms()))
             snapshot_is_due = self._snapshots.is_due(self._revision)
             if snapshot_is_due:
                 outputs.append(self._retain())
@@ -341,8 +351,11 @@ class Driver:
             self._snapshots.begin(self._durable_revision, self._cluster.snapshot())
         await asyncio.sleep(0)  # the journal may never make us wait, and others want to run
 
-    def _step(self, event: Event) -> Output:
-        return self._decide(type(event).__name__, lambda stamp: self._cluster.step(event, stamp))
+    def _step(self, event: Event, arrived_ms: int) -> Output:
+        def ask(stamp: Stamp) -> Output:
+            return self._cluster.step(event, replace(stamp, waited_ms=max(stamp.at_ms - arrived_ms, 0)))
+
+        return self._decide(type(event).__name__, ask)
 
     def _retain(self) -> Output:
         return self._decide("retention", lambda stamp: self._cluster.retain(self._options.retention, stamp))
@@ -382,6 +395,7 @@ class Driver:
             case Committed(revision):
                 self._watches.publish(batch.entries, batch.records, self._durable_revision)
                 self._durable_revision = revision
+                self._cluster.committed(revision, self._clock.wall_ms())
             case Fenced(actual):
                 # The other one decides: an agent must not take our recovery for a promise that nobody does.
                 raise _StateLost(f"another coordinator has written the journal up to revision {actual}", Reason.FENCED)

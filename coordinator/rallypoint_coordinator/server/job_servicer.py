@@ -140,7 +140,8 @@ def get_job(request: pb.GetJobRequest) -> Query[pb.GetJobResponse]:
     job = parse_job(request.name, "name")
 
     def query(cluster: Cluster, stamp: Stamp) -> pb.GetJobResponse:
-        return pb.GetJobResponse(job=views.job(_life(cluster, job), cluster.epoch, stamp))
+        life = _life(cluster, job)
+        return pb.GetJobResponse(job=views.job(life, cluster.epoch, stamp), round_changes=views.round_changes(life))
 
     return query
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from heapq import nsmallest
 from typing import NamedTuple
 
+from google.protobuf.duration_pb2 import Duration
+
 from rallypoint import wire
 from rallypoint.model import Blame, WorkerFailure, WorkerState, WorkerStatus
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
-from rallypoint.wire.scalars import instant_to_proto
+from rallypoint.wire.scalars import duration_to_proto, instant_to_proto
 from rallypoint.wire.types import (
     AGENT_PHASES,
     BLAMES,
@@ -21,6 +23,7 @@ from rallypoint.wire.types import (
     round_to_proto,
 )
 from rallypoint_coordinator.core import explain
+from rallypoint_coordinator.core.changes import RoundChange, Sightings, instants_of, phases_of
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
@@ -82,6 +85,34 @@ def _with_time_left(life: Life, stamp: Stamp) -> str:
         return message
     left_s = max(-(-(until_ms - stamp.at_ms) // 1000), 0)
     return f"{message}, {left_s} s left"
+
+
+def round_changes(life: Life) -> Iterator[pb.RoundChange]:
+    """How the newest rounds ended. Bounded."""
+    return (_round_change(change, life.watch.sightings) for change in life.facts.changes)
+
+
+def _round_change(change: RoundChange, seen: Sightings) -> pb.RoundChange:
+    instants = instants_of(change, seen)
+    phases = phases_of(instants)
+    return pb.RoundChange(
+        round=change.round,
+        cause=change.cause.value,
+        message=change.message,
+        restart_spent=change.charged,
+        next_round=round_to_proto(change.next_round),
+        begin_time=instant_to_proto(next(filter(None, instants))),
+        end_time=instant_to_proto(instants.all_gone_ms),
+        detect=_lasted(phases.detect_ms),
+        decide=_lasted(phases.decide_ms),
+        teardown=_lasted(phases.teardown_ms),
+        rendezvous=_lasted(phases.rendezvous_ms),
+        spawn=_lasted(phases.spawn_ms),
+    )
+
+
+def _lasted(ms: int | None) -> Duration | None:
+    return None if ms is None else duration_to_proto(ms)
 
 
 # --- Nodes

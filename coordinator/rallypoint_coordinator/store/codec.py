@@ -273,7 +273,12 @@ def _read_succeeded(message: pb.NodeSucceeded) -> NodeSucceeded:
 
 def _write_stopping(record: RoundStopping) -> pb.RoundStopping:
     return pb.RoundStopping(
-        round=record.round, cause=STOP_CAUSES.number(record.cause), message=record.message, epoch=record.epoch
+        round=record.round,
+        cause=STOP_CAUSES.number(record.cause),
+        message=record.message,
+        epoch=record.epoch,
+        happen_time=instant_to_proto(record.happened_wall_ms),
+        notice_time=instant_to_proto(record.noticed_wall_ms),
     )
 
 
@@ -283,6 +288,8 @@ def _read_stopping(message: pb.RoundStopping) -> RoundStopping:
         cause=known(STOP_CAUSES.member(message.cause), "StopCause", message.cause),
         message=message.message,
         epoch=message.epoch,
+        happened_wall_ms=instant_from_proto(message.happen_time),
+        noticed_wall_ms=instant_from_proto(message.notice_time),
     )
 
 

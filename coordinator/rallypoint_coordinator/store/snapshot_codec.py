@@ -9,6 +9,7 @@ from rallypoint.model import NO_ROUND
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.wire.scalars import instant_from_proto, instant_to_proto
 from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
+from rallypoint_coordinator.core.changes import RoundChange
 from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
@@ -83,6 +84,7 @@ def _life_to_proto(facts: Facts) -> pb.LifeSnapshot:
         cancelled_by=facts.cancelled_by,
         recovery_epoch=facts.recovery_epoch,
         round_floor=round_to_proto(facts.round_floor),
+        round_changes=[_change_to_proto(change) for change in facts.changes],
     )
 
 
@@ -105,6 +107,41 @@ def _life_from_proto(message: pb.LifeSnapshot) -> Facts:
         cancelled_by=message.cancelled_by,
         recovery_epoch=message.recovery_epoch,
         round_floor=message.round_floor if message.HasField("round_floor") else NO_ROUND,
+        changes=tuple(_change_from_proto(change) for change in message.round_changes),
+    )
+
+
+def _change_to_proto(change: RoundChange) -> pb.RoundChangeSnapshot:
+    return pb.RoundChangeSnapshot(
+        round=change.round,
+        cause=STOP_CAUSES.number(change.cause),
+        message=change.message,
+        charged=change.charged,
+        happen_time=instant_to_proto(change.happened_wall_ms),
+        notice_time=instant_to_proto(change.noticed_wall_ms),
+        stop_time=instant_to_proto(change.stopped_wall_ms),
+        stop_revision=change.stop_revision,
+        end_time=instant_to_proto(change.ended_wall_ms),
+        next_round=round_to_proto(change.next_round),
+        form_time=instant_to_proto(change.formed_wall_ms),
+        form_revision=change.form_revision,
+    )
+
+
+def _change_from_proto(message: pb.RoundChangeSnapshot) -> RoundChange:
+    return RoundChange(
+        round=message.round,
+        cause=known(STOP_CAUSES.member(message.cause), "StopCause", message.cause),
+        message=message.message,
+        charged=message.charged,
+        happened_wall_ms=instant_from_proto(message.happen_time),
+        noticed_wall_ms=instant_from_proto(message.notice_time),
+        stopped_wall_ms=instant_from_proto(message.stop_time),
+        stop_revision=message.stop_revision,
+        ended_wall_ms=instant_from_proto(message.end_time),
+        next_round=message.next_round if message.HasField("next_round") else NO_ROUND,
+        formed_wall_ms=instant_from_proto(message.form_time),
+        form_revision=message.form_revision,
     )
 
 

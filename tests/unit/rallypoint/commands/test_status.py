@@ -56,6 +56,10 @@ def running_job() -> pb.Job:
     return job
 
 
+def answer(job: pb.Job, *changes: pb.RoundChange) -> pb.GetJobResponse:
+    return pb.GetJobResponse(job=job, round_changes=changes)
+
+
 def failure(**changes: object) -> types_pb2.WorkerFailure:
     usual = types_pb2.WorkerFailure(
         node="node-b",
@@ -91,7 +95,7 @@ def workers() -> list[pb.Worker]:
 
 
 def test_a_job_that_waits() -> None:
-    assert status_text(waiting_job(), [], []).splitlines() == [
+    assert status_text(answer(waiting_job()), [], []).splitlines() == [
         "job           train, uid 5f3c, began 2027-01-15 07:58:20Z",
         "state         GATHERING for 1m40s, since 2027-01-15 07:58:20Z",
         "why           WAITING_FOR_NODES: waiting: 0 of 2 nodes, 41 s left",
@@ -107,7 +111,7 @@ def test_a_job_that_runs_after_a_failure() -> None:
         node("node-b", suspect=True, heartbeat_time=ago(31)),
         node("node-c", pb.NODE_STATE_STANDBY),
     ]
-    assert status_text(running_job(), nodes, workers()).splitlines() == [
+    assert status_text(answer(running_job()), nodes, workers()).splitlines() == [
         "job           train, uid 5f3c, began 2027-01-15 07:58:20Z",
         "state         RUNNING for 25s, since 2027-01-15 07:59:35Z",
         "why           ROUND_RUNS: round 1 runs, restart 1 of 3: 2 nodes, 4 workers",
@@ -128,7 +132,31 @@ def test_a_job_that_runs_after_a_failure() -> None:
 def test_a_round_that_is_over_meets_nowhere(state: types_pb2.JobState.ValueType) -> None:
     job = running_job()
     job.state = state
-    assert "round         1 was the last: 2 nodes, 4 workers" in status_text(job, [], []).splitlines()
+    assert "round         1 was the last: 2 nodes, 4 workers" in status_text(answer(job), [], []).splitlines()
+
+
+def test_how_the_last_round_ended_and_what_the_way_to_this_one_took() -> None:
+    change = pb.RoundChange(
+        round=0,
+        cause="NODE_JOINED",
+        message="node-b joined",
+        next_round=1,
+        end_time=ago(30),
+        detect=Duration(),
+        decide=Duration(nanos=2_000_000),
+        teardown=Duration(seconds=4),
+        rendezvous=Duration(),
+        spawn=Duration(seconds=1),
+    )
+    lines = status_text(answer(running_job(), change), [node("node-a")], []).splitlines()
+    assert lines[4] == "last round    round 0 ended 30s ago: node-b joined"
+    table = lines.index("")
+    assert lines[table + 1 : table + 4] == [
+        "ROUND  ENDED  DETECT  DECIDE  TEARDOWN  RENDEZVOUS  SPAWN  TOTAL  WHY",
+        "0      30s    0ms     2ms     4.0s      0ms         1.0s   5.0s   NODE_JOINED: node-b joined",
+        "",
+    ]
+    assert lines[table + 4].startswith("NODE ")
 
 
 def test_an_outcome_names_its_culprit_and_who_else_may_have_been_first() -> None:
@@ -137,7 +165,7 @@ def test_an_outcome_names_its_culprit_and_who_else_may_have_been_first() -> None
     traceback = "".join(f"line {number}\n" for number in range(14))
     culprit = failure(message="\x1b[2Jbad", traceback=traceback)
     job.outcome.CopyFrom(types_pb2.Outcome(culprit=culprit, candidates=[failure(rank=7, node="node-z")]))
-    lines = status_text(job, [], []).splitlines()
+    lines = status_text(answer(job), [], []).splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith("last failure"))
     assert lines[start:] == [
         "last failure  rank 3 (local rank 1) on node-b exited with -9 (SIGKILL), 32s ago",
@@ -153,26 +181,26 @@ def test_an_outcome_names_its_culprit_and_who_else_may_have_been_first() -> None
 def test_a_message_that_says_no_more_than_the_exit_code_is_left_out(exit_code: int, message: str) -> None:
     job = running_job()
     job.last_failure.exit_code, job.last_failure.message = exit_code, message
-    assert status_text(job, [], []).splitlines()[-1].startswith("last failure  rank 3")
+    assert status_text(answer(job), [], []).splitlines()[-1].startswith("last failure  rank 3")
 
 
 def test_no_bound_of_restarts_is_no_number() -> None:
     job = running_job()
     job.spec.max_restarts = INT32_MAX
-    assert "restarts      1 used of any number" in status_text(job, [], [])
+    assert "restarts      1 used of any number" in status_text(answer(job), [], [])
 
 
 def test_of_many_nodes_those_are_shown_that_are_not_well() -> None:
     nodes = [node(f"node-{number:02}") for number in range(NODES_SHOWN + 1)]
-    lines = status_text(running_job(), nodes, []).splitlines()
+    lines = status_text(answer(running_job()), nodes, []).splitlines()
     assert lines[-2:] == ["", f"and {NODES_SHOWN + 1} nodes more: see rallypoint nodes"]
     nodes[3].state = pb.NODE_STATE_LOST
     nodes[5].attached = False
-    shown = status_text(running_job(), nodes, []).splitlines()[-4:]
+    shown = status_text(answer(running_job()), nodes, []).splitlines()[-4:]
     assert [line.split()[0] for line in shown] == ["NODE", "node-03", "node-05", "and"]
     assert shown[2].endswith("not attached")
     assert shown[3] == f"and {NODES_SHOWN - 1} nodes more: see rallypoint nodes"
 
 
 def test_the_state_has_a_colour_where_colours_are_wanted() -> None:
-    assert "state         \x1b[32mRUNNING\x1b[0m for" in status_text(running_job(), [], [], in_colour)
+    assert "state         \x1b[32mRUNNING\x1b[0m for" in status_text(answer(running_job()), [], [], in_colour)

@@ -78,7 +78,13 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
     ),
     records.NodeSucceeded: st.builds(records.NodeSucceeded, round=ids, node=texts),
     records.RoundStopping: st.builds(
-        records.RoundStopping, round=ids, cause=st.sampled_from(StopCause), message=texts, epoch=ids
+        records.RoundStopping,
+        round=ids,
+        cause=st.sampled_from(StopCause),
+        message=texts,
+        epoch=ids,
+        happened_wall_ms=instants_ms,
+        noticed_wall_ms=instants_ms,
     ),
     records.RoundEnded: st.builds(
         records.RoundEnded, round=ids, charged=st.booleans(), culprit=st.none() | failures, message=texts

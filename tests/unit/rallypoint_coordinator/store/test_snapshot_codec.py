@@ -11,6 +11,7 @@ from rallypoint.model import JobState
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.core import records
+from rallypoint_coordinator.core.changes import RoundChange
 from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import GoneReason, StopCause
@@ -56,6 +57,23 @@ def members(draw: st.DrawFn, node: str) -> Member:
         )
     )
     return Member(node=node, **rest)
+
+
+round_changes = st.builds(
+    RoundChange,
+    round=ids,
+    cause=st.sampled_from(StopCause),
+    message=texts,
+    charged=st.booleans(),
+    happened_wall_ms=instants_ms,
+    noticed_wall_ms=instants_ms,
+    stopped_wall_ms=instants_ms,
+    stop_revision=ids,
+    ended_wall_ms=instants_ms,
+    next_round=round_numbers,
+    formed_wall_ms=instants_ms,
+    form_revision=ids,
+)
 
 
 @st.composite
@@ -105,6 +123,7 @@ def lives(draw: st.DrawFn, uid: str) -> Facts:
         revision=draw(ids),
         recovery_epoch=draw(ids),
         round_floor=draw(round_numbers),
+        changes=tuple(draw(st.lists(round_changes, max_size=2))),
     )
 
 
