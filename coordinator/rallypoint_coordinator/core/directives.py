@@ -75,7 +75,8 @@ def describe_quarantine(member: Member) -> str:
 def _waiting(facts: Facts) -> str:
     low, high = facts.spec.min_nodes, facts.spec.max_nodes
     wanted = f"{low}" if low == high else f"{low} to {high}"
-    return f"waiting for nodes: {facts.live_count} joined, {wanted} wanted"
+    joined = facts.live_count - len(facts.unavailable)
+    return f"waiting for nodes: {joined} joined, {wanted} wanted"
 
 
 def _running(facts: Facts, current: Round, place: Place) -> str:

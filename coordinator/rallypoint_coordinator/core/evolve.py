@@ -129,6 +129,7 @@ def _next_state(facts: Facts, record: LifeRecord) -> JobState | None:
 def _member_joined(facts: Facts, record: MemberJoined, revision: int) -> None:
     earlier = facts.members.pop(record.node, None)
     facts.gone_nodes.pop(record.node, None)
+    facts.unavailable.discard(record.node)
     facts.members[record.node] = Member(
         node=record.node,
         incarnation=record.incarnation,
@@ -158,6 +159,7 @@ def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
     member.gone = record.reason
     member.gone_message = record.message
     facts.gone_nodes[record.node] = None
+    facts.unavailable.discard(record.node)
     if len(facts.gone_nodes) > GONE_NODES_MAX:
         forgotten = next(iter(facts.gone_nodes))
         del facts.gone_nodes[forgotten]
@@ -258,6 +260,7 @@ def _node_drained(facts: Facts, record: NodeDrained, revision: int) -> None:
     member = _live_member(facts, record)
     member.drained_by = record.told or record.by
     member.directive_revision = revision
+    facts.unavailable.add(record.node)
 
 
 def _node_expelled(facts: Facts, record: NodeExpelled, revision: int) -> None:
@@ -265,12 +268,15 @@ def _node_expelled(facts: Facts, record: NodeExpelled, revision: int) -> None:
     member = _live_member(facts, record)
     member.unkillable_pids = record.pids
     member.directive_revision = revision
+    facts.unavailable.add(record.node)
 
 
 def _node_readmitted(facts: Facts, record: NodeReadmitted, revision: int) -> None:
     member = _live_member(facts, record)
     member.unkillable_pids = ()
     member.directive_revision = revision
+    if not member.is_unavailable:
+        facts.unavailable.discard(record.node)
 
 
 def _job_decided(facts: Facts, record: JobDecided, revision: int) -> None:

@@ -44,6 +44,8 @@ def _leases(life: Life) -> None:
     gone = {member.node for member in facts.members.values() if member.gone is not None}
     present = {lease_id: presence.node for lease_id, presence in life.presences.items()}
     _demand(live == present, "C2", facts, f"live leases {live}, presences {present}")
+    unavailable = {member.node for member in facts.members.values() if member.is_unavailable}
+    _demand(unavailable == facts.unavailable, "C2", facts, f"unavailable {unavailable}, noted {facts.unavailable}")
     _demand(gone == facts.gone_nodes.keys(), "C2", facts, f"gone {gone}, noted {list(facts.gone_nodes)}")
     keyed = all(node == member.node for node, member in facts.members.items())
     _demand(keyed, "C2", facts, "a member is filed under another node")

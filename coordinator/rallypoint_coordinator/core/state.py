@@ -51,6 +51,11 @@ class Member:
     gone: GoneReason | None = None
     gone_message: str = ""
 
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether it lives, but is to leave, or is quarantined."""
+        return self.gone is None and bool(self.drained_by or self.unkillable_pids)
+
 
 @dataclass(slots=True, kw_only=True)
 class Round:
@@ -120,6 +125,11 @@ class Facts:
     """A round that agents held when the records were lost."""
     changes: Changes = ()
     """How its newest rounds ended, and when the next began."""
+    unavailable: set[str] = field(init=False, repr=False, compare=False)
+    """Follows from the members: those that live, and take part in no further round as it is. Only counted."""
+
+    def __post_init__(self) -> None:
+        self.unavailable = {node for node, member in self.members.items() if member.is_unavailable}
 
     @property
     def next_round(self) -> int:

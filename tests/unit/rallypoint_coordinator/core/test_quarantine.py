@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from rallypoint.model import AgentPhase, Hold, JobSpec, JobState
+from rallypoint.model import AgentPhase, Hold, JobSpec, JobState, Observed
 from rallypoint.v1 import job_service_pb2
 from rallypoint_coordinator.core import invariants
 from rallypoint_coordinator.core.effects import SendLeaseStale, SendWelcome
@@ -33,6 +35,18 @@ def expelled(script: Script) -> tuple[Agent, Agent]:
     a.run()
     assert script.life.facts.round_number == 1
     return a, b
+
+
+def test_it_is_not_counted_among_those_that_wait_until_it_is_readmitted(script: Script) -> None:
+    a, b = script.running("ab", replace(SPEC, min_nodes=2))
+    a.fail()
+    stuck(b, 7)
+    assert a.directive is not None
+    assert a.directive.message == "waiting for nodes: 1 joined, 2 wanted"
+    script.agent("c", replace(SPEC, min_nodes=2)).attach(observed=Observed())
+    assert script.life.facts.unavailable == {"b"}
+    b.report(AgentPhase.READY, offer=None)
+    assert script.life.facts.unavailable == set()
 
 
 class TestExpelling:

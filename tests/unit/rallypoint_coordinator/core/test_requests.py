@@ -159,6 +159,17 @@ class TestDrain:
         a.clear()
         assert a.assignment.world_size == 1
 
+    def test_a_drained_node_is_not_counted_among_those_that_wait(self, script: Script) -> None:
+        a, b = script.running("ab", replace(PAIR, min_nodes=2))
+        script.ask(Request.DRAIN, "b")
+        b.clear()
+        a.clear()
+        assert a.directive is not None
+        assert a.directive.message == "waiting for nodes: 1 joined, 2 wanted"
+        script.restart()
+        a.attach()
+        assert a.directive.message == "waiting for nodes: 1 joined, 2 wanted"
+
     def test_a_drained_node_is_not_waited_for(self, script: Script) -> None:
         spec = replace(PAIR, max_nodes=3, last_call_timeout_ms=30_000)
         agents = script.attached("abc", spec)
