@@ -1,9 +1,12 @@
-"""Numbers that more than one part must agree on. Imports nothing, so that it costs nobody anything."""
+"""Values that more than one part must agree on. Imports nothing, so that it costs nobody anything."""
 
 from __future__ import annotations
 
 PORT_DEFAULT = 29_400
 """Where a coordinator listens unless told otherwise."""
+
+TOKEN_PREFIX = "rpt_"
+"""With which a token begins, so that one is known where it does not belong."""
 
 INT32_MAX = 2**31 - 1
 DAY_MS = 24 * 3_600_000

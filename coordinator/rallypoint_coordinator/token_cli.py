@@ -26,6 +26,10 @@ EXIT_USAGE = 2
 
 SAYING = "the token, which is shown this once, and the line for the coordinator's --token-file:"
 
+EXISTS = (
+    "there is a file already, whose token may be in use: it is left as it is; choose another name, or remove it first"
+)
+
 
 def command(argv: Sequence[str]) -> int:
     """Print a fresh token and its line. Exit status: 0, 1 if --out cannot be written, 2 for wrong usage."""
@@ -45,6 +49,8 @@ def command(argv: Sequence[str]) -> int:
     else:
         try:
             _write(arguments.out, token)
+        except FileExistsError:
+            return _fail(f"--out {arguments.out}: {EXISTS}", EXIT_FAILED)
         except OSError as error:
             return _fail(f"--out {arguments.out}: {error.strerror}", EXIT_FAILED)
     print(line)

@@ -258,7 +258,7 @@ async def test_nobody_is_there(shell: Shell, name: str) -> None:
     arguments = {"jobs": [], "drain": ["train", "node-a"]}.get(name, ["train"])
     answer = await shell(BY_NAME[name], *arguments, at=where)
     assert (answer.status, answer.out) == (exits.UNREACHABLE, "")
-    assert answer.err.startswith(f"rallypoint {name}: no coordinator answers at {where}: is it running")
+    assert answer.err.startswith(f"rallypoint {name}: no coordinator answers at {where}: start one there")
     assert answer.err.count("\n") == 1
 
 

@@ -65,11 +65,14 @@ def _failed(code: str, details: str, connection: Connection) -> str:
     where = connection.target
     if code == "UNAVAILABLE":
         advice = advice_on(details, connection.security)
-        advice = advice or "is it running, and is --coordinator (or RALLYPOINT_COORDINATOR) its address?"
+        advice = advice or "start one there (rallypoint coordinator), or give its address: --coordinator HOST:PORT"
         return f"no coordinator answers at {where}: {advice} ({details})"
     if code == "DEADLINE_EXCEEDED":
         wait = f"{connection.timeout_s:g} s"
-        return f"no answer from {where} within {wait}: is it a coordinator's address? --timeout waits longer"
+        advice = (
+            "is it a coordinator's address (--coordinator), and can it be reached from here? --timeout waits longer"
+        )
+        return f"no answer from {where} within {wait}: {advice}"
     if code == "UNIMPLEMENTED":
         return (
             f"what answers at {where} is no coordinator, or one of an earlier release that cannot do this ({details})"

@@ -9,6 +9,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rallypoint.limits import TOKEN_PREFIX
+
 if TYPE_CHECKING:
     import grpc
     import grpc.aio
@@ -98,6 +100,11 @@ def call_metadata(security: ClientSecurity) -> Metadata:
 def _token(security: ClientSecurity) -> str:
     if not security.token_file:
         return _checked(os.environ.get(TOKEN_VARIABLE) or _hidden.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE)
+    if security.token_file.startswith(TOKEN_PREFIX) and not Path(security.token_file).exists():
+        raise CredentialsError(
+            "--token-file takes the path of a file, and this is a token itself: put it into a file that nobody else may"
+            f" read, or into {TOKEN_VARIABLE}"
+        )
     data = _read(security.token_file)[: _TOKEN_BYTES_MAX + 1]
     token = _checked(data.decode("ascii", "replace").strip(), security.token_file)
     if not token:

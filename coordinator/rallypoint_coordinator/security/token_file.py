@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from rallypoint.limits import TOKEN_PREFIX
 from rallypoint.security.files import WatchedFiles
-from rallypoint_coordinator.security.tokens import FILE_BYTES_MAX, Table, TokenFileError, parse
+from rallypoint_coordinator.security.tokens import FILE_BYTES_MAX, TOKEN_ITSELF, Table, TokenFileError, parse
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ class TokenFile:
         return True
 
     def _read(self) -> Table:
+        if self._path.name.startswith(TOKEN_PREFIX) and not self._path.exists():
+            # Nor is it shown.
+            raise TokenFileError(f"--token-file takes the path of a file, and this is {TOKEN_ITSELF}")
         try:
             (data,) = self._file.read()
             if len(data) > FILE_BYTES_MAX:

@@ -20,15 +20,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rallypoint.limits import TOKEN_PREFIX
 from rallypoint_coordinator.security.policy import Role
 
-PREFIX = "rpt_"
 SECRET_BYTES = 32
 FILE_BYTES_MAX = 4 << 20
 
 ANY_JOB = "*"
 
-_TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
+TOKEN_ITSELF = "a token itself: only its hash belongs into the file, in the line that rallypoint token new prints"
+
+_TOKEN = re.compile(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
@@ -71,7 +73,7 @@ def token_of(secret: bytes) -> str:
     """The token of SECRET_BYTES random bytes."""
     import base64
 
-    return PREFIX + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(secret).rstrip(b"=").decode()
 
 
 def digest(token: str) -> str:
@@ -104,6 +106,8 @@ def parse(text: str) -> Table:
 
 
 def _credential(words: list[str]) -> tuple[Grant, str]:
+    if words[0].startswith(TOKEN_PREFIX):
+        raise TokenFileError(f"this is {TOKEN_ITSELF}")
     if len(words) != 4:
         raise TokenFileError(f"a line has four words, NAME ROLES JOB CREDENTIAL, and this has {len(words)}")
     name, roles, job, credential = words
@@ -127,8 +131,8 @@ def _add(grant: Grant, credential: str, tokens: dict[str, Grant], certificates: 
         where, key = tokens, hashed[1]
     elif certified := _CERTIFICATE.fullmatch(credential):
         where, key = certificates, certified[1]
-    elif credential.startswith(PREFIX):
-        raise TokenFileError("this is the token itself: only its hash belongs here, as rallypoint token new prints it")
+    elif credential.startswith(TOKEN_PREFIX):
+        raise TokenFileError(f"this is {TOKEN_ITSELF}")
     else:
         raise TokenFileError("the credential must be sha256: with 64 hexadecimal digits, or cert: with a name")
     if key in where:

@@ -40,7 +40,10 @@ def test_a_token_that_may_be_in_use_is_not_overwritten(tmp_path: Path, capsys: p
     assert path.read_text() == "mine\n"
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err == f"rallypoint token: --out {path}: File exists\n"
+    assert shown.err == (
+        f"rallypoint token: --out {path}: there is a file already, whose token may be in use: it is left as it is;"
+        " choose another name, or remove it first\n"
+    )
 
 
 @pytest.mark.parametrize(

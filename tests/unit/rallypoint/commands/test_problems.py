@@ -61,7 +61,7 @@ def test_every_refusal_has_a_line_and_a_status(reason: Reason, connection: Conne
 @pytest.mark.parametrize(
     ("code", "details", "said", "status"),
     [
-        ("UNAVAILABLE", "Connection refused", "no coordinator answers at head:29400: is it running", exits.UNREACHABLE),
+        ("UNAVAILABLE", "Connection refused", "no coordinator answers at head:29400: start one", exits.UNREACHABLE),
         ("UNAVAILABLE", "Socket closed", "--tls-ca is missing here (Socket closed)", exits.UNREACHABLE),
         ("DEADLINE_EXCEEDED", "", "no answer from head:29400 within 10 s", exits.UNREACHABLE),
         ("UNIMPLEMENTED", "Method not found!", "no coordinator, or one of an earlier release", exits.REFUSED),

@@ -66,6 +66,14 @@ def test_a_file_that_holds_no_token(text: str | None, tmp_path: Path) -> None:
     assert "line\nline" not in str(caught.value)
 
 
+def test_a_token_in_place_of_the_file_is_named_and_not_shown() -> None:
+    with pytest.raises(
+        CredentialsError, match=r"this is a token itself: put it into a file .*RALLYPOINT_TOKEN"
+    ) as caught:
+        check(ClientSecurity(token_file=token(1)), ["localhost"])
+    assert token(1) not in str(caught.value)
+
+
 def test_paths_may_be_shown_and_written() -> None:
     security = ClientSecurity("t", "ca", "cert", "key")
     assert ClientSecurity.of(json.loads(json.dumps(security))) == security

@@ -61,3 +61,16 @@ def test_at_the_start_it_is_an_error(data: bytes | None, what: str, tmp_path: Pa
     with pytest.raises(TokenFileError, match=what) as caught:
         TokenFile(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_token_in_place_of_the_file_is_named_and_not_shown() -> None:
+    with pytest.raises(TokenFileError, match=r"--token-file takes the path of a file, and this is a token") as caught:
+        TokenFile(Path(token(1)))
+    assert token(1) not in str(caught.value)
+
+
+def test_a_file_that_holds_a_token_alone_is_told_so(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "tokens", [token(1)])
+    with pytest.raises(TokenFileError, match=r"line 1: this is a token itself: .* rallypoint token new") as caught:
+        TokenFile(path)
+    assert token(1) not in str(caught.value)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rallypoint.limits import TOKEN_PREFIX
 from rallypoint_coordinator.security.policy import Role
 from rallypoint_coordinator.security.tokens import (
-    PREFIX,
     SECRET_BYTES,
     Table,
     TokenFileError,
@@ -56,7 +56,7 @@ def test_what_is_no_token_is_nobodys(wrong: str) -> None:
 def test_the_file_has_no_secret_in_it() -> None:
     line = token_line(grant("fleet", Role.AGENT), 1)
     assert token(1) not in line
-    assert token(1).removeprefix(PREFIX) not in line
+    assert token(1).removeprefix(TOKEN_PREFIX) not in line
 
 
 @pytest.mark.parametrize(
