@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto docs fmt recovery reattach bench-watch sim chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench-watch sim chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -39,12 +39,17 @@ check: .venv/.stamp-dev .venv-proto/.stamp ## lint, types, layers, protos, fresh
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/python tools/released.py check
 	tools/proto.sh check
 	$(BIN)/python tools/draw_states.py --check
 	$(BIN)/python tools/draw_errors.py --check
 
 proto: .venv-proto/.stamp ## regenerate common/rallypoint/v1 from protos/
 	tools/proto.sh write
+
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' common/rallypoint/__init__.py)
+release-descriptor: .venv/.stamp-dev ## keep protos/ as what release VERSION=X.Y.Z (by default this tree's) speaks
+	$(BIN)/python tools/released.py write $(VERSION)
 
 recovery: .venv/.stamp-dev .venv/.stamp-demo ## kill one gloo worker, N=20 times over, and count the recoveries
 	PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(N)
