@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from clients.js_agent import JOB, JS_NODE, Fleet
 from rallypoint.v1 import job_service_pb2, types_pb2
 from support import all_reduce
 from support.cluster import ProcessCluster, wait_gone
+from support.fake_coordinator import FakeCoordinator
+from support.later_coordinator import LaterCoordinator
 from support.processes import is_alive, wait_until
 from support.tcp_proxy import TcpProxy
 
@@ -217,3 +220,13 @@ def test_a_coordinator_that_is_gone_for_longer_than_a_lease_ends_no_worker(
     assert fleet.pids(0) == pids
     fleet.end_all_workers()
     assert agent.wait() == 0
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("SUCCEEDED", 0), ("ADDED_LATER", 1)])
+def test_under_a_later_coordinator_it_does_what_it_knows_and_keeps_its_state(
+    cluster: ProcessCluster, node_client: Path, outcome: str, status: int
+) -> None:
+    with contextlib.closing(FakeCoordinator()) as coordinator:
+        agent = Fleet(cluster, node_client).start_js_agent(coordinator="{}:{}".format(*coordinator.endpoint))
+        LaterCoordinator(coordinator).lead(outcome)
+        assert agent.wait() == status

@@ -44,7 +44,7 @@ class FakeStream:
 
     def __init__(self, requests: Iterator[pb.AttachRequest], context: grpc.ServicerContext) -> None:
         self._requests: queue.Queue[pb.AttachRequest | None] = queue.Queue()
-        self._responses: queue.Queue[CoordinatorMessage | Refusal | grpc.StatusCode | None] = queue.Queue()
+        self._responses: queue.Queue[pb.AttachResponse | Refusal | grpc.StatusCode | None] = queue.Queue()
         context.add_callback(self.end)
         threading.Thread(target=self._read, args=(requests,), daemon=True).start()
         self.hello = self.next()
@@ -76,7 +76,10 @@ class FakeStream:
         raise AssertionError("the agent does not stop talking")
 
     def send(self, message: CoordinatorMessage) -> None:
-        self._responses.put(message)
+        self.send_raw(attach_response_to_proto(message))
+
+    def send_raw(self, response: pb.AttachResponse) -> None:
+        self._responses.put(response)
 
     def ack(self, seq: int) -> None:
         self.send(Ack(seq))
@@ -118,7 +121,7 @@ class FakeStream:
             elif isinstance(response, grpc.StatusCode):
                 context.abort(response, "not of our making")
             else:
-                yield attach_response_to_proto(response)
+                yield response
 
 
 class FakeCoordinator(AgentServiceServicer):
