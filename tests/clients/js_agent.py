@@ -33,11 +33,12 @@ class Fleet:
         flags = ("--rdzv-id", JOB, "--nproc-per-node", "1", *self.flags)
         return self.cluster.agent(node, *flags, *self.worker)
 
-    def start_js_agent(self, *flags: str, node: str = JS_NODE, coordinator: str = "") -> Process:
+    def start_js_agent(self, *flags: str, node: str = JS_NODE, coordinator: str = "", **more: str) -> Process:
+        """``more``: of its environment."""
         whose = ("--coordinator", coordinator or self.cluster.address, "--job", JOB, "--node", node)
         argv = ["node", str(self.client / "agent.js"), *whose, *(flags or self.flags), "--"]
         mine = {MARK_VARIABLE: self.cluster.mark, "LOGLEVEL": "INFO", "TMPDIR": str(self.cluster.folder)}
-        folder, env = self.cluster.folder, {**os.environ, **mine}
+        folder, env = self.cluster.folder, {**os.environ, **mine, **more}
         process = Process(node, [*argv, sys.executable, *self.worker], folder, env)
         self.cluster.processes.append(process)
         self.js_agents.append(process)

@@ -68,7 +68,7 @@ def test_four_agents_outlive_failures_a_lost_connection_and_a_coordinator_restar
         # Its connection breaks: it comes back with the lease that it had, and no worker notices.
         before = js_member(cluster)
         assert proxy.cut() == 1
-        js_agent.wait_for(r"lost contact.*\n.*attached\n")
+        js_agent.wait_for(r"lost contact.*\n(.*not attached.*\n)*.*: attached\n")
         now = wait_attached(cluster)
         assert (now.lease_id, now.incarnation) == (before.lease_id, before.incarnation)
         assert fleet.pids(2) == third
@@ -78,7 +78,7 @@ def test_four_agents_outlive_failures_a_lost_connection_and_a_coordinator_restar
         coordinator.signal(signal.SIGKILL)
         coordinator.wait()
         cluster.coordinator_again(*data)
-        js_agent.wait_for(r"(lost contact.*\n.*attached\n[^$]*){2}")
+        js_agent.wait_for(r"(lost contact.*\n(.*not attached.*\n)*.*: attached\n[^$]*){2}")
         assert wait_attached(cluster).lease_id == before.lease_id
         assert fleet.pids(2) == third
         assert cluster.job(JOB).version.epoch == epoch + 1
@@ -216,7 +216,7 @@ def test_a_coordinator_that_is_gone_for_longer_than_a_lease_ends_no_worker(
     agent.wait_for("nobody serves: the lease would be over, but the worker runs on")
     assert is_alive(pids[0])
     cluster.coordinator_again(*data)
-    agent.wait_for(r"runs on\n.*attached\n")
+    agent.wait_for(r"runs on\n(.*not attached.*\n)*.*: attached\n")
     assert fleet.pids(0) == pids
     fleet.end_all_workers()
     assert agent.wait() == 0

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 
-from rallypoint.security.client import NO_SECURITY, ClientSecurity, open_channel
+from rallypoint.security.client import NO_SECURITY, ClientSecurity, call_metadata, open_channel
 from rallypoint.v1 import job_service_pb2, job_service_pb2_grpc, types_pb2
 from support.netns import Network
 from support.processes import MARK_VARIABLE, is_alive, new_mark, pids_with_mark, wait_until
@@ -62,6 +63,16 @@ class Process:
             return wait_until(lambda: re.search(pattern, self.output), timeout, f"{self.name}: no {pattern!r}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output}") from None
+
+
+class _ShowToken(grpc.UnaryUnaryClientInterceptor):
+    """Puts the token on every call."""
+
+    def __init__(self, security: ClientSecurity) -> None:
+        self._metadata = call_metadata(security)
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(client_call_details._replace(metadata=self._metadata), request)
 
 
 class ProcessCluster:
@@ -163,7 +174,7 @@ class ProcessCluster:
     @contextlib.contextmanager
     def _stub(self) -> Iterator[job_service_pb2_grpc.JobServiceStub]:
         with open_channel(self.address, self.security, [("grpc.enable_http_proxy", 0)]) as channel:
-            yield job_service_pb2_grpc.JobServiceStub(channel)
+            yield job_service_pb2_grpc.JobServiceStub(grpc.intercept_channel(channel, _ShowToken(self.security)))
 
     def job(self, name: str) -> job_service_pb2.Job:
         with self._stub() as stub:

@@ -90,9 +90,11 @@ class AgentServiceStub:
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
-    UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
-    had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE, on a status that is not the coordinator's
+    own, and on UNAUTHENTICATED with the newest credentials, until the lease has run out, which says the same. NOT_FOUND
+    (reason UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease
+    that the incarnation never had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone
+    after it.
     Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
     (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
     (RECOVERING, FENCED, SHUTTING_DOWN).
@@ -160,9 +162,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
     what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
     On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
-    UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
-    had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+    a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE, on a status that is not the coordinator's
+    own, and on UNAUTHENTICATED with the newest credentials, until the lease has run out, which says the same. NOT_FOUND
+    (reason UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease
+    that the incarnation never had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone
+    after it.
     Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
     (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
     (RECOVERING, FENCED, SHUTTING_DOWN).
@@ -239,9 +243,11 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         what outlives the agent on its node, or by a later incarnation of the agent on the same node after it has swept it.
 
         On return the fact is durable, and the job re-forms without waiting for the lease to run out. Idempotent: reporting
-        a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE. NOT_FOUND (reason UNKNOWN_LIFE or
-        UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease that the incarnation never
-        had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone after it.
+        a lease that is gone succeeds, also in a decided life. Retry on UNAVAILABLE, on a status that is not the coordinator's
+        own, and on UNAUTHENTICATED with the newest credentials, until the lease has run out, which says the same. NOT_FOUND
+        (reason UNKNOWN_LIFE or UNKNOWN_LEASE) means that there is nothing to report on: stop. UNKNOWN_LEASE is said of a lease
+        that the incarnation never had, and of one that is forgotten: its node has another one since, or 1000 nodes have gone
+        after it.
         Other errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED
         (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED), UNAVAILABLE
         (RECOVERING, FENCED, SHUTTING_DOWN).

@@ -36,6 +36,8 @@ class JobServiceStub(object):
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     def __init__(self, channel):
@@ -102,6 +104,8 @@ class JobServiceServicer(object):
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     def GetJob(self, request, context):
@@ -145,7 +149,7 @@ class JobServiceServicer(object):
         job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
 
         A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
-        UNAVAILABLE, and when the stream breaks, resume with the newest token.
+        UNAVAILABLE, and when the stream breaks or is silent for much longer than 10 s, resume with the newest token.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
         token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
         of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
@@ -156,7 +160,8 @@ class JobServiceServicer(object):
 
     def ListJobEvents(self, request, context):
         """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
-        job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
+        job, and after a restart of the coordinator those since about its last snapshot. Nodes that leave once the job is decided
+        are listed as well, though no watch tells of them. Read-only; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -261,6 +266,8 @@ class JobService(object):
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     @staticmethod

@@ -37,6 +37,8 @@ class JobServiceStub:
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     @_typing.overload
@@ -67,14 +69,15 @@ class JobServiceStub:
     job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
 
     A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
-    UNAVAILABLE, and when the stream breaks, resume with the newest token.
+    UNAVAILABLE, and when the stream breaks or is silent for much longer than 10 s, resume with the newest token.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
     token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
     of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
     """
     ListJobEvents: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]
     """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
-    job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
+    job, and after a restart of the coordinator those since about its last snapshot. Nodes that leave once the job is decided
+    are listed as well, though no watch tells of them. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
@@ -109,6 +112,8 @@ class JobServiceAsyncStub(JobServiceStub):
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -136,14 +141,15 @@ class JobServiceAsyncStub(JobServiceStub):
     job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
 
     A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
-    UNAVAILABLE, and when the stream breaks, resume with the newest token.
+    UNAVAILABLE, and when the stream breaks or is silent for much longer than 10 s, resume with the newest token.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
     token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
     of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
     """
     ListJobEvents: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobEventsRequest, _job_service_pb2.ListJobEventsResponse]  # type: ignore[assignment]
     """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
-    job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
+    job, and after a restart of the coordinator those since about its last snapshot. Nodes that leave once the job is decided
+    are listed as well, though no watch tells of them. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
@@ -177,6 +183,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     UNAUTHENTICATED (UNAUTHENTICATED), PERMISSION_DENIED (PERMISSION_DENIED), ABORTED (CREDENTIALS_CHANGED: call again with
     those of now), RESOURCE_EXHAUSTED (TOO_MANY_FAILURES, LIMIT_REACHED: wait) or UNAVAILABLE (RECOVERING, FENCED,
     SHUTTING_DOWN) where that is so, beside the errors that its own comment lists.
+
+    Where a coordinator asks for credentials, each call carries them, as those of AgentService do.
     """
 
     @_abc_1.abstractmethod
@@ -232,7 +240,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         job that does not exist is not waited for. Events are no state: whoever lost the place starts over without a token.
 
         A reader that is slower than events come is cut off, and may resume; it never slows a decision. Read-only; on
-        UNAVAILABLE, and when the stream breaks, resume with the newest token.
+        UNAVAILABLE, and when the stream breaks or is silent for much longer than 10 s, resume with the newest token.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (WATCH_EXPIRED: what follows the
         token is not all known any more: start over without one), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW: resume with the token
         of the last message, or metadata.resume_token, which is the same; LIMIT_REACHED: too many watches are open).
@@ -245,7 +253,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobEventsResponse, _abc.Awaitable[_job_service_pb2.ListJobEventsResponse]]:
         """Lists what was decided about a job's newest life, oldest first, as far as it is kept: some ten thousand events of a
-        job, and after a restart of the coordinator those since about its last snapshot. Read-only; retry on UNAVAILABLE.
+        job, and after a restart of the coordinator those since about its last snapshot. Nodes that leave once the job is decided
+        are listed as well, though no watch tells of them. Read-only; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
         """
 

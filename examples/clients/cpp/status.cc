@@ -1,10 +1,15 @@
 // Prints a job and its workers: status HOST:PORT JOB
 //
-// Exit status: 0, 1 if the coordinator said no or could not be asked, 2 for a command line that makes no sense.
+// TLS and a token, from the files that RALLYPOINT_TLS_CA, RALLYPOINT_TLS_CERT, RALLYPOINT_TLS_KEY and
+// RALLYPOINT_TOKEN_FILE name. Exit status: 0, 1 if the coordinator said no or could not be asked, 2 for a command line
+// that makes no sense.
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -19,13 +24,45 @@ namespace {
 
 constexpr std::chrono::seconds kTimeout{10};
 
+// What the file holds that this variable names; nothing if it names none.
+std::string FileOf(const char* variable) {
+  const char* path = std::getenv(variable);
+  if (path == nullptr || *path == '\0') return "";
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error(std::string(variable) + ": cannot read " + path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::string Token() {
+  std::string token = FileOf("RALLYPOINT_TOKEN_FILE");
+  token.erase(token.find_last_not_of(" \t\r\n") + 1);
+  return token;
+}
+
+bool IsLoopback(const std::string& address) {
+  const bool is_number = address.find_first_not_of("0123456789.:") == std::string::npos;
+  return (is_number && address.rfind("127.", 0) == 0) || address.rfind("localhost:", 0) == 0;
+}
+
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::string& address, bool has_token) {
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = FileOf("RALLYPOINT_TLS_CA");
+  tls.pem_cert_chain = FileOf("RALLYPOINT_TLS_CERT");
+  tls.pem_private_key = FileOf("RALLYPOINT_TLS_KEY");
+  if (!tls.pem_root_certs.empty()) return grpc::SslCredentials(tls);
+  if (has_token && !IsLoopback(address)) {
+    throw std::runtime_error("the token would go to " + address + " in plain text: set RALLYPOINT_TLS_CA");
+  }
+  return grpc::InsecureChannelCredentials();
+}
+
 class Status {
  public:
-  Status(const std::string& address, const std::string& job) : parent_("jobs/" + job) {
+  Status(const std::string& address, const std::string& job) : parent_("jobs/" + job), token_(Token()) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     stub_ = pb::JobService::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+        grpc::CreateCustomChannel(address, Credentials(address, !token_.empty()), arguments));
   }
 
   void Print() {
@@ -42,6 +79,7 @@ class Status {
                 const Request& request) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kTimeout);
+    if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
     Response response;
     const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
     if (!status.ok()) throw std::runtime_error(status.error_message());
@@ -77,6 +115,7 @@ class Status {
   }
 
   std::string parent_;
+  std::string token_;
   std::unique_ptr<pb::JobService::Stub> stub_;
 };
 

@@ -40,9 +40,10 @@ class Agent {
     this.worker = new Worker();
     this.worker.on("changed", () => this.#pursue());
     this.worker.on("orphaned", () => this.#lostGuard());
-    this.link = new Link(options.coordinator, this.#identity(), () => this.#observed());
+    this.link = new Link(options.coordinator, options.security, this.#identity(), () => this.#observed());
     this.link.on("welcome", () => this.#attached());
     this.link.on("lost", () => this.#say("lost contact with the coordinator"));
+    this.link.on("failed", (sentence) => this.#say(`not attached: ${sentence}`));
     this.link.on("directive", (directive) => this.#directed(directive));
     this.link.on("renewed", (ms) => this.#renewed(ms));
     this.link.on("silent", (ms) => this.#hold(ms));
@@ -204,7 +205,8 @@ class Agent {
     const kill_ms = end_ms - FENCE_MARGIN_MS;
     const term_ms = kill_ms - toMs(fence_grace, DEFAULT_FENCE_GRACE_MS);
     this.fenceMs = term_ms;
-    this.worker.renew({ term_ms, kill_ms, end_ms, address: this.options.coordinator, obituary: this.#obituary() });
+    const { coordinator: address, security } = this.options;
+    this.worker.renew({ term_ms, kill_ms, end_ms, address, security, obituary: this.#obituary() });
   }
 
   // While nobody can have decided that the node is lost, the lease goes on; for as long as the job allows.

@@ -5,8 +5,9 @@
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"];
 
 function workerEnvironment({ inherited, assignment, jobSpec, job, jobUid, role }) {
+  const { RALLYPOINT_TOKEN, ...rest } = inherited; // The token is the agent's alone.
   return {
-    ...inherited,
+    ...rest,
     RANK: assignment.first_rank,
     LOCAL_RANK: 0,
     WORLD_SIZE: assignment.world_size,

@@ -17,7 +17,7 @@ const SHORTEST_RETRY_MS = 200;
 let worker; // The process, while it is there.
 let stopping = false; // It was told to end.
 let killTimer;
-let lease; // {term_ms, kill_ms, end_ms} by bootMs(), and the obituary.
+let lease; // {term_ms, kill_ms, end_ms} by bootMs(); and the obituary, with how the coordinator is reached.
 let agent = "there"; // or "gone", or "left": it ended in order.
 
 const orders = {
@@ -97,15 +97,20 @@ async function leave() {
   process.exit();
 }
 
-// Until it has arrived, or the lease is over and says the same.
-async function sendObituary({ address, obituary, end_ms }) {
-  const { grpc, AgentService, connect, call } = require("./protocol"); // Only now: most guards never need it.
-  const stub = connect(AgentService, address);
+// Until it has arrived, or the lease is over and says the same. The coordinator's own word is final, unless it is not
+// able to answer now, or does not know the token yet that a rotation brings.
+async function sendObituary({ address, security, obituary, end_ms }) {
+  const { grpc, AgentService, connect, call, reasonOf } = require("./protocol"); // Only now: most guards never need it.
+  const { UNAVAILABLE, UNAUTHENTICATED } = grpc.status;
   for (let pause = SHORTEST_RETRY_MS; bootMs() < end_ms; pause *= 2) {
+    let stub;
     try {
+      stub = connect(AgentService, address, security);
       return await call(stub, "ReportGone", obituary);
     } catch (error) {
-      if (error.code !== grpc.status.UNAVAILABLE && error.code !== grpc.status.DEADLINE_EXCEEDED) return;
+      if (reasonOf(error) && error.code !== UNAVAILABLE && error.code !== UNAUTHENTICATED) return;
+    } finally {
+      stub?.close();
     }
     await wait(Math.min(pause, 5000));
   }

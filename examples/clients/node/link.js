@@ -4,21 +4,18 @@
 
 const { EventEmitter } = require("node:events");
 const { bootMs } = require("./clock");
-const { grpc, AgentService, connect, reasonOf, retryMsOf, fromNs, toMs, NO_VERSION, isNewer } = require("./protocol");
+const { AgentService, RETRYABLE, connect, reasonOf, retryMsOf, fromNs, toMs, NO_VERSION, isNewer } = require("./protocol");
 const { isRefused } = require("./reach");
 
 const HELLO_TIMEOUT_MS = 10_000;
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
 
-// After these it attaches again. Any other of the coordinator's own refusals is for good: see the table at Attach.
-const { UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, CANCELLED, INTERNAL } = grpc.status;
-const RETRYABLE = new Set([UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, CANCELLED, INTERNAL]);
-
 // Emits
 //   "welcome", Welcome      attached
 //   "directive", Directive  one that is newer than all before
 //   "lost"                  no longer
+//   "failed", sentence      an attach, which will be tried again
 //   "renewed", ms           by bootMs(): the lease counts from then
 //   "silent", ms            by bootMs(): nobody can have decided anything about the job up to then
 //   "acked", seq            everything up to this message of the current stream has arrived
@@ -26,14 +23,16 @@ const RETRYABLE = new Set([UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, CANCELLED, 
 //   "refused", sentence     for good; it will not attach again
 class Link extends EventEmitter {
   // `identity` is what every Hello says of the agent; `observe` returns its Observed.
-  constructor(address, identity, observe) {
+  constructor(address, security, identity, observe) {
     super();
     this.address = address;
+    this.security = security;
     this.leaseId = "0";
     this.clusterId = "";
     this.jobUid = "";
     this.highestVersion = NO_VERSION;
     this.welcome = undefined;
+    this.renewedMs = -Infinity; // by bootMs()
     this.identity = identity;
     this.observe = observe;
     this.attachSeq = 0;
@@ -44,7 +43,13 @@ class Link extends EventEmitter {
 
   // Begins; again and again until it is refused or closed.
   attach() {
-    this.stub = connect(AgentService, this.address);
+    try {
+      this.stub = connect(AgentService, this.address, this.security);
+    } catch (error) {
+      // Files amid a rotation: nothing is known of the coordinator, so the lease goes on as it does.
+      this.emit("failed", error.message);
+      return this.#attachLater();
+    }
     const stream = this.stub.Attach();
     Object.assign(this, { stream, seq: 0, sent: new Map(), ack: undefined, attached: false, heartbeats: undefined });
     stream.on("data", (response) => stream === this.stream && this.#received(response));
@@ -146,6 +151,7 @@ class Link extends EventEmitter {
     if (sentMs === undefined) return; // Not sent on this stream, or acknowledged already.
     for (const each of this.sent.keys()) if (each <= seq) this.sent.delete(each);
     this.ack = { seq, at: process.hrtime.bigint() };
+    this.renewedMs = sentMs;
     this.emit("renewed", sentMs);
     this.emit("acked", seq);
   }
@@ -164,10 +170,18 @@ class Link extends EventEmitter {
     if (this.closed) return;
     if (wasAttached) this.emit("lost");
     const reason = reasonOf(status);
-    if (reason && !RETRYABLE.has(status.code)) return this.#refuse(`${reason}: ${status.details}`);
+    const sentence = [reason, status.details].filter(Boolean).join(": ");
+    if (reason && !RETRYABLE.has(status.code) && !this.#mayBeRotated(reason)) return this.#refuse(sentence);
+    if (!wasAttached) this.emit("failed", sentence);
     if (reason === "RECOVERING") this.emit("silent", sentMs);
     else if (!reason && !wasAttached) await this.#knock();
     this.#attachLater(retryMsOf(status));
+  }
+
+  // A token that was good once may be so again, when its file is renewed; for as long as the lease may last.
+  #mayBeRotated(reason) {
+    const endMs = this.renewedMs + toMs(this.welcome?.lease_ttl);
+    return reason === "UNAUTHENTICATED" && bootMs() < endMs;
   }
 
   // Not before the probe is over was nobody there; so what counts is when it began.

@@ -4,6 +4,7 @@
 const os = require("node:os");
 const { parseArgs } = require("node:util");
 const { fromMs } = require("./protocol");
+const { FLAGS: SECURITY_FLAGS, USAGE: SECURITY_USAGE, securityOf } = require("./security");
 
 const USAGE = `usage: node agent.js --coordinator HOST:PORT --job NAME [FLAGS] -- COMMAND [ARGUMENT...]
 
@@ -13,6 +14,7 @@ const USAGE = `usage: node agent.js --coordinator HOST:PORT --job NAME [FLAGS] -
   --role NAME               the role of its worker (default: "default")
   --local-addr HOST         where the other nodes reach this one (default: the address that it reaches the
                             coordinator from)
+${SECURITY_USAGE}
 What all agents of the job have to agree on:
   --nnodes MIN[:MAX]        how many nodes a round has (default: 1)
   --max-restarts N          how many restarts the job may spend (default: 0)
@@ -27,6 +29,7 @@ const FLAGS = {
   node: { ...string, default: os.hostname() },
   role: { ...string, default: "" },
   "local-addr": string,
+  ...SECURITY_FLAGS,
   nnodes: { ...string, default: "1" },
   "max-restarts": { ...string, default: "0" },
   "lease-ttl": { ...string, default: "30" },
@@ -40,8 +43,9 @@ function readOptions(args) {
     for (const name of ["coordinator", "job"]) if (!values[name]) throw new Error(`--${name} is missing`);
     if (!/:\d+$/.test(values.coordinator)) throw new Error(`--coordinator: ${values.coordinator} is no HOST:PORT`);
     if (positionals.length === 0) throw new Error("there is no command to run");
-    const { coordinator, job, node, role } = values;
-    return { coordinator, job, node, role, localAddr: values["local-addr"], jobSpec: jobSpecOf(values), argv: positionals };
+    const { coordinator, job, node, role, "local-addr": localAddr } = values;
+    const security = securityOf(values, coordinator);
+    return { coordinator, security, job, node, role, localAddr, jobSpec: jobSpecOf(values), argv: positionals };
   } catch (error) {
     console.error(`agent: ${error.message}\n${USAGE}`);
     return process.exit(2);

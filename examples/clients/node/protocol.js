@@ -4,6 +4,7 @@
 const path = require("node:path");
 const grpc = require("@grpc/grpc-js");
 const protoLoader = require("@grpc/proto-loader");
+const { credentialsOf, interceptorsOf } = require("./security");
 
 const PROTOS = path.join(__dirname, "..", "..", "..", "protos");
 
@@ -38,13 +39,20 @@ const rpc = protoLoader.fromJSON(
   OPTIONS,
 );
 
-// A stub of one of the services, on a connection of its own. Close it.
-function connect(Service, address) {
-  return new Service(address, grpc.credentials.createInsecure(), {
+// A stub of one of the services, on a connection of its own: a new one is not held up by what an earlier one waits for.
+// Close it. Throws if a file of `security` cannot be used.
+function connect(Service, address, security) {
+  return new Service(address, credentialsOf(security), {
     "grpc.enable_http_proxy": 0,
     "grpc.use_local_subchannel_pool": 1,
+    "grpc.keepalive_time_ms": 20_000, // A stream that only reads would not notice that the other side is gone.
+    interceptors: interceptorsOf(security),
   });
 }
+
+// After these the same may be asked again. Any other of the coordinator's own refusals is for good.
+const { UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, CANCELLED, INTERNAL } = grpc.status;
+const RETRYABLE = new Set([UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, CANCELLED, INTERNAL]);
 
 // Calls a unary method, and waits up to 10 s for the answer. Rejects with grpc-js's error, which has `code` and `details`.
 function call(stub, method, request) {
@@ -93,6 +101,7 @@ module.exports = {
   JobService,
   connect,
   call,
+  RETRYABLE,
   reasonOf,
   retryMsOf,
   NO_VERSION,
