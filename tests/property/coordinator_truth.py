@@ -271,6 +271,8 @@ class Truth:
         for entry in entries:
             self.revision += 1
             self._record(entry, self.revision, stamp)
+            if entry.job_uid in self.lives:
+                self.lives[entry.job_uid].revision = self.revision
 
     def _record(self, entry: Entry, revision: int, stamp: Stamp) -> None:
         uid, record = entry.job_uid, entry.record

@@ -41,6 +41,8 @@ class History:
             return True
         if any(seen.epoch < began.epoch and seen.revision >= began.revision for began in self.began):
             return True
+        if named is not None and seen.revision > named.revision:
+            return True
         if named is None or named.outcome is not None:
             return False
         last = named.last.formed.round if named.last is not None else NO_ROUND

@@ -111,6 +111,8 @@ class LifeTruth:
     charged: int = 0
     consumed: dict[str, int] = field(default_factory=dict)
     """Node -> the highest offer of it that a round has used."""
+    revision: int = 0
+    """Of its last record."""
     endpoints: set[Endpoint] = field(default_factory=set)
     cancelled_by: str = ""
     recovering: bool = False

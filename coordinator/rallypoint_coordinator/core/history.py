@@ -139,7 +139,14 @@ class History:
 
 
 def _holds_more(hello: Hello, revision: int, named: Facts | None) -> bool:
-    """Whether the agent has what the journal never gave: its epochs may have the lost ones' numbers, and be longer."""
-    if named is None or named.outcome is not None:
+    """Whether the agent has what the journal never gave: its epochs may have the lost ones' numbers, and be longer.
+
+    A directive's revision is that of a record of its life.
+    """
+    if named is None:
+        return False
+    if hello.highest_version.revision > named.revision:
+        return True
+    if named.outcome is not None:
         return False
     return hello.observed.round >= named.next_round or hello.lease_id > revision

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import NO_VERSION, Hello, JobSpec, NodeSpec, Version
+from rallypoint.model import NO_VERSION, Hello, JobSpec, JobState, NodeSpec, Outcome, Version
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.history import EPOCH_LEAP_MAX, EPOCHS_MAX, FORMER_CLUSTERS_MAX, History, Known, Lost
 from rallypoint_coordinator.core.records import CoordinatorStarted, StateLost
+from rallypoint_coordinator.core.state import Facts
 
 SPEC = JobSpec(lease_ttl_ms=30_000, coordinator_outage_ms=60_000)
 WINDOW_MS = 60_000 + 30_000 + 30 + 1_000
@@ -66,6 +67,17 @@ def test_what_the_journal_has_forgotten(seen: Version, epoch: int | None) -> Non
     """What was shown in an epoch is older than the next one. The epoch is raised only where it has to be."""
     record = StateLost(former_cluster_id="", epoch=epoch) if epoch is not None else None
     assert history().judge(hello("ours", seen), stamp()) == Lost(record)
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome(state=JobState.FAILED, reason="R", message="")])
+@pytest.mark.parametrize(
+    ("seen", "known"), [(Version(3, 44), True), (Version(3, 45), False), (Version(2, 39), True)], ids=str
+)
+def test_what_an_agents_life_never_told_it(seen: Version, known: bool, outcome: Outcome | None) -> None:
+    """The lost epoch may have had this one's number, and have been no longer than it: its own life is."""
+    named = Facts(job="job", uid="uid", spec=SPEC, created_wall_ms=0, revision=44, outcome=outcome)
+    expected = Known() if known else Lost(StateLost(former_cluster_id="", epoch=EPOCH + 1))
+    assert history().judge(hello("ours", seen), stamp(), named) == expected
 
 
 def test_epochs_in_which_nothing_was_decided_are_not_told_apart() -> None:
