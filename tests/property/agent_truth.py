@@ -80,6 +80,7 @@ class AgentTruth:
         self.now_ms = 0
         self.lease = LeaseTruth()
         self.attached = False
+        self.alone_since_ms: int | None = 0
         self.alive: int | None = None
         """The round whose workers, or what they left behind, are there."""
         self.stopping = False
@@ -133,6 +134,10 @@ class AgentTruth:
             return
         was_stale = self.is_stale
         self._learn(event)
+        if self.attached:
+            self.alone_since_ms = None
+        elif self.alone_since_ms is None:
+            self.alone_since_ms = self.now_ms
         if isinstance(event, DirectiveReceived):
             self._directed(event.directive, out.effects)
         for position, effect in enumerate(out.effects):
@@ -327,13 +332,19 @@ class AgentTruth:
         self.finish = finish
 
     def _gives_up(self, finish: Finish, goodbye: bool) -> None:
-        """A4's exception: it was told to end, and says neither that nothing is alive, nor goodbye."""
+        """A4's exception: it was told to end, or left alone, and says neither that nothing is alive, nor goodbye."""
         demand(self.stuck, "A4", f"{finish}, but nothing is stuck")
         demand(not goodbye, "A4", f"goodbye before {finish}")
         demand(all(str(pid) in finish.message for pid in self.stuck), "A4", f"{finish} does not name {self.stuck}")
         told = self.newest is not None and isinstance(self.newest.action, Exit | Drain)
-        demand(told or self.signals or self.ending, "A5", f"{finish}, told {self.newest}")
+        demand(told or self.signals or self.ending or self._is_left_alone, "A5", f"{finish}, told {self.newest}")
         self.finish = finish
+
+    @property
+    def _is_left_alone(self) -> bool:
+        """It was without a coordinator or a lease for as long as an agent without workers would wait."""
+        patience_ms = max(self.spec.join_timeout_ms, self.spec.coordinator_outage_ms)
+        return self.alone_since_ms is not None and self.now_ms - self.alone_since_ms >= patience_ms
 
     # --- after a step
 

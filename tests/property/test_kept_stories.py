@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from property.test_agent import AgentMachine
 from property.test_coordinator import CoordinatorMachine
 from rallypoint.model import AgentPhase, Capability
 from rallypoint_coordinator.core.records import NodeExpelled, NodeReadmitted, RoundAdopted, RoundEnded
@@ -91,4 +92,17 @@ def test_a_round_of_a_lost_history_ends_a_quarantine(machine: CoordinatorMachine
     machine.records_are_lost(0, silent=True)
     attach(machine, "ac")
     assert record_kinds(machine) >= {NodeExpelled, NodeReadmitted, RoundAdopted}
+    machine.teardown()
+
+
+def test_an_agent_that_is_stuck_and_has_no_lease_gives_up_in_the_end() -> None:
+    machine = AgentMachine()
+    machine.begin(spec="no outage", ports=True)
+    machine.a_round_gets_stuck()
+    machine.be_stale()
+    ends: list[bool] = []
+    for ms in (19_999, 1):
+        machine.time_passes(ms)
+        ends.append(machine.world.truth.finish is not None)
+    assert ends == [False, True]
     machine.teardown()
