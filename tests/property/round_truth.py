@@ -306,7 +306,7 @@ def _identity(failure: WorkerFailure) -> tuple[object, ...]:
 def _may_be_an_echo(current: RoundTruth, leases: Leases) -> bool:
     """Whether a node was lost, and no failure is surely one of the job's own: others notice a loss first, and fail."""
     ended = [leases.by_id[seat.lease_id] for seat in current.formed.seats if seat.node not in current.succeeded]
-    lost = {lease.node for lease in ended if lease.gone and lease.proof != "it left"}
+    lost = {lease.node for lease in ended if lease.gone and lease.proof != "it left" and not lease.revoked}
     said = [failure for failures in current.failures.values() for failure in failures]
     own = [failure for failure in said if failure.node in lost or _is_own(failure)]
     return bool(lost or not current.is_whole) and not own

@@ -95,6 +95,21 @@ def test_a_round_of_a_lost_history_ends_a_quarantine(machine: CoordinatorMachine
     machine.teardown()
 
 
+def test_who_was_given_up_is_not_lost_and_may_have_noticed_a_loss() -> None:
+    """All fall silent. The others' leases end first; that of the one that failed outlives its time to stop."""
+    machine = CoordinatorMachine()
+    lacking = [
+        frozenset({Capability.SELF_FENCES}),
+        frozenset[Capability](),
+        frozenset[Capability](),
+        frozenset[Capability](),
+    ]
+    machine.gather(spec="elastic", sizes=[1] * 4, lacking=lacking)
+    machine.everybody_obeys_for_a_while(2)
+    machine.fail("a", -15, AgentPhase.STOPPING)
+    machine.teardown()
+
+
 def test_an_agent_that_is_stuck_and_has_no_lease_gives_up_in_the_end() -> None:
     machine = AgentMachine()
     machine.begin(spec="no outage", ports=True)
