@@ -210,6 +210,7 @@ class JournalOracle:
             raise Violation("C4", f"{uid}: {record} after {last}")
         if last is not None and record.round == life.last_number:
             round_.succeeded = last.succeeded & {seat.node for seat in round_.formed.seats}
+            round_.before = last
         life.rounds[record.round] = round_
         life.charged = max(life.charged, record.restart_count)
         life.recovers = False

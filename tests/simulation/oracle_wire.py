@@ -61,8 +61,10 @@ class WireOracle:
         round_ = life.rounds.get(assignment.round)
         if round_ is None:
             raise Violation("C6", f"{node} is told to run round {assignment.round}, which is not durable")
-        if node not in [seat.node for seat in round_.formed.seats]:
+        known = [it for it in (round_, round_.before) if it is not None]
+        places = [it for it in known if node in [seat.node for seat in it.formed.seats]]
+        if not places:
             raise Violation("C3", f"{node} stands by in round {assignment.round}, and is told to run it")
-        expected = expected_assignment(round_, node)
-        if assignment != expected:
+        expected = [expected_assignment(it, node) for it in places]
+        if assignment not in expected:
             raise Violation("C3", f"{node} is told {assignment}, expected {expected}")

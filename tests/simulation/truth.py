@@ -25,6 +25,8 @@ class RoundTruth:
     succeeded: set[str] = field(default_factory=set)
     stopping: RoundStopping | None = None
     ended: RoundEnded | None = None
+    before: RoundTruth | None = None
+    """As it was known until it was adopted: what it told then may still be under way."""
 
 
 @dataclass(slots=True)
