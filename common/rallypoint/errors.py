@@ -29,6 +29,7 @@ class Reason(StrEnum):
     JOB_DECIDED = "JOB_DECIDED"
     NODE_NOT_FOUND = "NODE_NOT_FOUND"
     NO_ROUND_RUNS = "NO_ROUND_RUNS"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     CREDENTIALS_CHANGED = "CREDENTIALS_CHANGED"
@@ -113,6 +114,9 @@ RULES: Mapping[Reason, Rule] = {
     Reason.NODE_NOT_FOUND: Rule("NOT_FOUND", "Looks the name up with ListNodes; only a member can be asked to leave."),
     Reason.NO_ROUND_RUNS: Rule(
         "FAILED_PRECONDITION", "Waits until the job is RUNNING, and asks again if it still wants to."
+    ),
+    Reason.ETAG_MISMATCH: Rule(
+        "ABORTED", "Reads the job, and decides again: `current` of the metadata is its etag now."
     ),
     Reason.UNAUTHENTICATED: Rule(
         "UNAUTHENTICATED",

@@ -10,6 +10,10 @@ TOKEN_PREFIX = "rpt_"
 
 INT32_MAX = 2**31 - 1
 DAY_MS = 24 * 3_600_000
+HOLD_MS_DEFAULT = DAY_MS
+HOLD_MS_MAX = 30 * DAY_MS
+"""Of a job that is held: after that it releases itself."""
+
 DURATION_MS_MAX = 365 * DAY_MS
 """Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
 

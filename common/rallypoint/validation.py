@@ -16,8 +16,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.limits import (
+    DAY_MS,
     DURATION_MS_MAX,
     FAILURES_MAX,
+    HOLD_MS_MAX,
     INT32_MAX,
     JOB_NAME_LENGTH,
     LABEL_KEY_BYTES,
@@ -36,7 +38,9 @@ from rallypoint.model import (
     NodeSpec,
 )
 from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.v1.job_service_pb2 import HoldJobRequest, UpdateJobRequest
 from rallypoint.v1.types_pb2 import AGENT_PHASE_READY
+from rallypoint.wire.scalars import duration_from_proto
 from rallypoint.wire.types import (
     AGENT_PHASES,
     ENTRYPOINT_BYTES,
@@ -330,6 +334,55 @@ _REPORT_GONE: Shape = {
     "incarnation": Always(INCARNATION),
     "message": Always(_text(LEAVE_MESSAGE_BYTES)),
 }
+
+
+_LABELS = Rule(
+    "have at most 32 entries, with keys of 1 to 63 and values of at most 256 bytes",
+    lambda labels: _are_labels(labels) and "" not in labels,
+)
+
+CHANGES: Mapping[str, Rule] = {
+    "spec.min_nodes": _between(1, NODES_MAX),
+    "spec.max_nodes": _between(1, NODES_MAX),
+    "spec.max_restarts": _between(0, INT32_MAX),
+    "labels": _LABELS,
+}
+"""What may be changed of a job, by its path, and what each must be."""
+
+_HOLD = Rule(
+    f"be more than 0 s, and at most {HOLD_MS_MAX // DAY_MS} days",
+    lambda duration: _is_duration(duration) and 0 < duration_from_proto(duration) <= HOLD_MS_MAX,
+)
+
+
+# --- What operators send
+
+
+def validate_update_job(request: UpdateJobRequest, paths: Sequence[str]) -> Refusal | None:
+    """``paths``: what is to be changed. Bounds that depend on the job as it is are for the core."""
+    if not paths:
+        return _refusal(Violation("update_mask", f"name some of {', '.join(CHANGES)}", "empty, as they are in job"))
+    for path in paths:
+        if path not in CHANGES:
+            return _refusal(Violation("update_mask", f"name only {', '.join(CHANGES)}", _shown(path)))
+        violation = _in_value(changed_value(request, path), CHANGES[path], f"job.{path}")
+        if violation is not None:
+            return _refusal(violation)
+    violation = _in_value(request.job.etag, OPAQUE_ID, "job.etag")
+    return _refusal(violation) if violation else None
+
+
+def changed_value(request: UpdateJobRequest, path: str) -> Any:
+    """What an update asks a path of :data:`CHANGES` to be."""
+    value: Any = request.job
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def validate_hold_job(request: HoldJobRequest) -> Refusal | None:
+    violation = _first(request, {"hold_duration": WhenSet(_HOLD)}, "")
+    return _refusal(violation) if violation else None
 
 
 # --- What the agent sends

@@ -163,6 +163,27 @@ def drained_story() -> Script:
     return script
 
 
+def changed_story() -> Script:
+    """An operator changes a job and holds it three times: until it is released, until it is over, and for good."""
+    script = Script()
+    a, b, c = script.running("abc", SPEC)
+    script.update(max_nodes=2, max_restarts=4, labels={"team": "vision", "tier": "1"})
+    script.hold(60_000)
+    b.fail()
+    a.clear()
+    c.clear()
+    ask(script, Request.RELEASE)
+    script.update(labels={"team": "speech"}, min_nodes=1)
+    script.hold(20_000)
+    beat(script, (a, b, c), 25_000)
+    script.hold(3_600_000)
+    script.hold(7_200_000, reason="")
+    script.update(max_nodes=5)
+    script.restart()
+    a.attach()
+    return script
+
+
 def first_life(script: Script, a: Agent, b: Agent, c: Agent) -> None:
     """One restart, then a node less, then success."""
     a.clock_ms, b.clock_ms = 7_200_000, 3_600_000
@@ -298,6 +319,7 @@ STORIES = {
     "revoked-lives-on": revoked_lives_on_story,
     "offered-before": offered_before_story,
     "round-changes": changes_story,
+    "changed-and-held": changed_story,
 }
 
 

@@ -6,6 +6,8 @@ what the steps before it led to. :mod:`.round_truth` judges the records, :mod:`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from property import recovery_truth
 from property.demand import demand
 from property.directive_truth import Told
@@ -45,6 +47,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     MemberGone,
@@ -65,6 +70,15 @@ from rallypoint_coordinator.core.records import (
 )
 
 STOP_MARGIN_MS = 20_000
+
+RECORDED: Mapping[Request, type[JobCancelled | RestartAsked | NodeDrained | JobUpdated | JobHeld | JobReleased]] = {
+    Request.CANCEL: JobCancelled,
+    Request.RESTART: RestartAsked,
+    Request.DRAIN: NodeDrained,
+    Request.UPDATE: JobUpdated,
+    Request.HOLD: JobHeld,
+    Request.RELEASE: JobReleased,
+}
 
 
 class Truth:
@@ -170,7 +184,7 @@ class Truth:
         self.leases.hello(welcome.job_uid, hello, lost=self._lost is not None)
         life = self.lives.get(welcome.job_uid)
         if life is not None:
-            demand(life.spec == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
+            demand(life.agreed == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
             self._note_report(life, self.leases.live_of(life.uid, hello.node), hello, out)
         if welcome.lease_id in self.leases.by_id:
             self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
@@ -184,7 +198,7 @@ class Truth:
             demand(not ended, "C9", f"{ended} are given up for {hello}")
             return
         empty = newest.outcome is None and newest.current is None and not newest.recovering
-        unwanted = empty and newest.spec != hello.job_spec and not self._may_be_members(newest, hello)
+        unwanted = empty and newest.agreed != hello.job_spec and not self._may_be_members(newest, hello)
         expected = [newest.uid] if unwanted else []
         demand(ended == expected, "C9", f"{ended} are given up for {hello}, and not {expected}")
 
@@ -258,8 +272,8 @@ class Truth:
     def _operator_asked(self, event: OperatorAsked, out: Output) -> None:
         """An answer that says "done" has a record that says so too: C6."""
         (answer,) = (effect.answer for effect in out.effects if isinstance(effect, Answer))
-        kind = {Request.CANCEL: JobCancelled, Request.RESTART: RestartAsked, Request.DRAIN: NodeDrained}[event.request]
-        recorded = any(isinstance(entry.record, kind) for entry in out.records)
+        kind = RECORDED[event.request]
+        recorded = any(isinstance(entry.record, kind) and entry.record.by == event.by for entry in out.records)
         demand((answer is True) == recorded, "C6", f"{event} is answered {answer}, recorded is {out.records}")
         unknown = isinstance(answer, Refusal) and answer.reason is Reason.JOB_NOT_FOUND
         demand(unknown == (event.job not in {life.job for life in self.lives.values()}), "C9", f"{event}: {answer}")
@@ -283,7 +297,9 @@ class Truth:
                 self._state_lost(record, revision)
             case JobCreated():
                 demand(uid not in self.lives, "C1", f"life {uid} is created twice")
-                self.lives[uid] = LifeTruth(uid=uid, job=entry.job, spec=record.spec, gathering_since_ms=stamp.at_ms)
+                self.lives[uid] = LifeTruth(
+                    uid=uid, job=entry.job, spec=record.spec, agreed=record.spec, gathering_since_ms=stamp.at_ms
+                )
             case RecoveryBegan():
                 demand(self._lost is not None, "C1", f"{record} for {self._attach}")
                 if not self.lives[uid].recovering:
@@ -312,6 +328,12 @@ class Truth:
                 self.lives[uid].cancelled_by = record.by
             case RestartAsked():
                 pass
+            case JobUpdated():
+                self.lives[uid].updated(record, stamp.at_ms)
+            case JobHeld():
+                self.lives[uid].held(record)
+            case JobReleased():
+                self.lives[uid].released(record, stamp)
             case _:
                 self._round_record(self.lives[uid], record, revision, stamp.at_ms)
 

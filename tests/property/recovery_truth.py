@@ -57,7 +57,7 @@ def began(life: LifeTruth, record: RecoveryBegan, now_ms: int) -> None:
     if not life.recovering:
         life.recovering, life.recovering_since_ms = True, now_ms
     life.floor = max(life.floor, record.round)
-    life.charged = max(life.charged, record.restart_count)
+    life.spent_before(record.restart_count)
 
 
 def adopted(life: LifeTruth, record: RoundAdopted, revision: int, leases: Leases, now_ms: int) -> None:
@@ -118,7 +118,7 @@ def _replace(life: LifeTruth, record: RoundAdopted, revision: int, whole: bool, 
         life.rounds.pop()
     life.rounds.append(made)
     life.recovering = False
-    life.charged = max(life.charged, record.restart_count)
+    life.spent_before(record.restart_count)
     life.endpoints.add(record.endpoint)
     if record.offer_node:
         life.consumed[record.offer_node] = max(life.consumed.get(record.offer_node, 0), record.offer_id)

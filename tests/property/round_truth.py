@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from property.demand import demand
 from property.lease_truth import Leases, LeaseTruth
@@ -22,8 +22,12 @@ from rallypoint.model import (
     WorkerFailure,
     WorkerState,
 )
+from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.records import (
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     NodeExpelled,
     NodeSucceeded,
     RoundEnded,
@@ -106,6 +110,8 @@ class LifeTruth:
     uid: str
     job: str
     spec: JobSpec
+    """In force."""
+    agreed: JobSpec
     gathering_since_ms: int
     rounds: list[RoundTruth] = field(default_factory=list)
     charged: int = 0
@@ -120,6 +126,7 @@ class LifeTruth:
     floor: int = NO_ROUND
     """A round that agents held when the records were lost."""
     outcome: Outcome | None = None
+    hold: JobHeld | None = None
 
     @property
     def last(self) -> RoundTruth | None:
@@ -130,6 +137,34 @@ class LifeTruth:
         """The round that has not ended."""
         return self.last if self.last is not None and self.last.ended is None else None
 
+    # --- what operators change
+
+    def updated(self, record: JobUpdated, now_ms: int) -> None:
+        demand(record.max_restarts >= self.charged, "C5", f"{record}: {self.charged} are spent")
+        demand(1 <= record.min_nodes <= record.max_nodes, "C3", f"{record} allows no round")
+        if record.min_nodes != self.spec.min_nodes and self.current is None and not self.recovering:
+            self.gathering_since_ms = now_ms
+        self.spec = replace(
+            self.spec, min_nodes=record.min_nodes, max_nodes=record.max_nodes, max_restarts=record.max_restarts
+        )
+
+    def held(self, record: JobHeld) -> None:
+        demand(self.outcome is None, "C9", f"a decided life is held: {record}")
+        since_ms = self.hold.since_wall_ms if self.hold is not None else record.since_wall_ms
+        demand(record.since_wall_ms == since_ms, "HOLD", f"{record} after {self.hold}")
+        self.hold = record
+
+    def released(self, record: JobReleased, stamp: Stamp) -> None:
+        demand(self.hold is not None, "HOLD", f"{record} of a life that is not held")
+        self.hold = None
+        if self.current is None:
+            self.gathering_since_ms = stamp.at_ms
+
+    def spent_before(self, restart_count: int) -> None:
+        """Agents know of so many restarts: by a change that is lost, if they are more than they agreed on."""
+        self.charged = max(self.charged, restart_count)
+        self.spec = replace(self.spec, max_restarts=max(self.spec.max_restarts, self.charged))
+
     # --- a round begins
 
     def formed(self, record: RoundFormed, revision: int, leases: Leases, now_ms: int) -> None:
@@ -138,6 +173,7 @@ class LifeTruth:
         demand(record.round == expected, "C1", f"round {record.round} is formed, {expected} is next")
         demand(not self.recovering, "C4", f"{record} while the life is being recovered")
         demand(self.current is None, "C4", f"{record} while {self.current} has not ended")
+        demand(self.hold is None, "HOLD", f"{record} while it is held: {self.hold}")
         self._check_members(record, leases)
         self._check_order(record)
         self._check_offer(record, leases)
@@ -280,7 +316,7 @@ class LifeTruth:
                 return bool(self.cancelled_by) and outcome.state is JobState.CANCELLED
             case "JOIN_TIMEOUT":
                 waited_ms = now_ms - self.gathering_since_ms
-                return waited_ms >= self.spec.join_timeout_ms and self.current is None
+                return waited_ms >= self.spec.join_timeout_ms and self.current is None and self.hold is None
             case "ABANDONED":
                 # By whom, and that nobody was left, the cluster's truth has judged.
                 return outcome.state is JobState.FAILED and self.current is None

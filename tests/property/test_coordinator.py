@@ -12,7 +12,14 @@ from property.profiles import CHOSEN, PATIENT
 from property.world import Crash, World
 from rallypoint.model import AgentPhase, Capability, EndpointOffer, JobSpec, NodeSpec, ScaleUp, Version, WorkerStatus
 from rallypoint_coordinator.core.directory import Retention
-from rallypoint_coordinator.core.events import AgentObserved, GoneReported, OperatorAsked, Request, StreamClosed
+from rallypoint_coordinator.core.events import (
+    AgentObserved,
+    GoneReported,
+    JobChange,
+    OperatorAsked,
+    Request,
+    StreamClosed,
+)
 from support.coordinator_script import JOB, failure
 
 NODES = "abcd"
@@ -38,6 +45,14 @@ lacks = st.sampled_from(
     )
 )
 """What agents do not promise."""
+changes = st.builds(
+    JobChange,
+    min_nodes=st.none() | st.integers(1, 3),
+    max_nodes=st.none() | st.integers(1, 4),
+    max_restarts=st.none() | st.integers(0, 3),
+    labels=st.none() | st.dictionaries(st.sampled_from("kl"), st.sampled_from("vw"), max_size=2),
+    etag=st.sampled_from(("", "", "", "old")),
+)
 
 
 class CoordinatorMachine(RuleBasedStateMachine):
@@ -260,6 +275,18 @@ class CoordinatorMachine(RuleBasedStateMachine):
     )
     def ask_for(self, request: Request, node: str, job: str) -> None:
         self.world.feed(OperatorAsked(call=2, job=job, request=request, by="ops", node=node))
+
+    @rule(change=changes)
+    def change_the_job(self, change: JobChange) -> None:
+        self.world.feed(OperatorAsked(call=2, job=JOB, request=Request.UPDATE, by="ops", change=change))
+
+    @rule(hold_ms=st.sampled_from((1, 20_000, 100_000)))
+    def hold(self, hold_ms: int) -> None:
+        self.world.feed(OperatorAsked(call=2, job=JOB, request=Request.HOLD, by="ops", hold_ms=hold_ms))
+
+    @rule()
+    def release(self) -> None:
+        self.world.feed(OperatorAsked(call=2, job=JOB, request=Request.RELEASE, by="ops"))
 
     # --- time, and the coordinator's own fate
 

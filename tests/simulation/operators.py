@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 from rallypoint.errors import Refusal
 from rallypoint.v1.job_service_pb2 import GetJobRequest, GetJobResponse
-from rallypoint_coordinator.core.events import OperatorAsked, Request
+from rallypoint_coordinator.core.events import JobChange, OperatorAsked, Request
 from rallypoint_coordinator.server.job_servicer import get_job
 from simulation.coordinator_host import CoordinatorHost
 from simulation.options import JobOptions, RequestKind
 from simulation.setting import Setting
+from simulation.world import Chance
 
 FIRST_REQUEST_MS = 1_000
 MISTYPED_CHANCE = 0.1
 TWICE_CHANCE = 0.2
 SECOND_MS = (0, 5_000)
 CANCELS_MAX = 2
+HOLD_MS = (500, 60_000)
+CHANGED_CHANCE = 0.5
+RESTARTS_MOST = 6
 
 REQUESTS = {
     RequestKind.CANCEL: Request.CANCEL,
     RequestKind.RESTART: Request.RESTART,
     RequestKind.DRAIN: Request.DRAIN,
+    RequestKind.UPDATE: Request.UPDATE,
+    RequestKind.HOLD: Request.HOLD,
+    RequestKind.RELEASE: Request.RELEASE,
 }
 
 
@@ -31,6 +39,7 @@ class Operators:
 
     def __init__(self, setting: Setting, host: CoordinatorHost) -> None:
         self.asked: Counter[RequestKind] = Counter()
+        self._etags: dict[str, str] = {}
         self._world = setting.world
         self._network = setting.network
         self._oracle = setting.oracles.operators
@@ -70,6 +79,7 @@ class Operators:
 
     def _seen(self, answer: GetJobResponse | Refusal) -> None:
         if isinstance(answer, GetJobResponse):
+            self._etags[answer.job.name.removeprefix("jobs/")] = answer.job.etag
             self._oracle.seen(answer.job, self._journal.revision)
             self._phases.shown(answer)
 
@@ -79,14 +89,31 @@ class Operators:
         chance = self._chances[kind]
         name = "no-such-job" if chance.happens(MISTYPED_CHANCE) else job.name
         node = f"node-{chance.between(0, len(job.nodes))}" if kind is RequestKind.DRAIN else ""
-        self._send(kind, name, node)
+        request = OperatorAsked(call=0, job=name, request=REQUESTS[kind], by="", reason="simulated", node=node)
+        if kind is RequestKind.UPDATE:
+            request = replace(request, change=self._change(job, chance))
+        elif kind is RequestKind.HOLD:
+            request = replace(request, hold_ms=chance.between(*HOLD_MS))
+        self._send(kind, request)
         if chance.happens(TWICE_CHANCE):
-            self._world.after(chance.between(*SECOND_MS), partial(self._send, kind, name, node))
+            self._world.after(chance.between(*SECOND_MS), partial(self._send, kind, request))
 
-    def _send(self, kind: RequestKind, job: str, node: str) -> None:
+    def _change(self, job: JobOptions, chance: Chance) -> JobChange:
+        """Some of what can be changed; of the job as it was seen last, or whatever it is."""
+        asked = {
+            "min_nodes": chance.between(1, job.spec.min_nodes),
+            "max_nodes": chance.between(1, len(job.nodes) + 1),
+            "max_restarts": chance.between(0, RESTARTS_MOST),
+        }
+        changes = {name: value for name, value in asked.items() if chance.happens(CHANGED_CHANCE)}
+        labels = {"shift": str(chance.between(1, 3))} if chance.happens(CHANGED_CHANCE) else None
+        etag = self._etags.get(job.name, "") if chance.happens(CHANGED_CHANCE) else ""
+        return JobChange(**changes, labels=labels, etag=etag)
+
+    def _send(self, kind: RequestKind, asked: OperatorAsked) -> None:
         self.asked[kind] += 1
         by = f"{kind} {self.asked[kind]}"
-        request = OperatorAsked(call=0, job=job, request=REQUESTS[kind], by=by, reason="simulated", node=node)
+        request = replace(asked, by=by)
         self._world.tell("!", "operator", request)
         self._oracle.asked(request)
         self._network.call(self._path, request, partial(self._answered, by))

@@ -51,6 +51,9 @@ class RequestKind(StrEnum):
     CANCEL = "cancel"
     RESTART = "restart"
     DRAIN = "drain"
+    UPDATE = "update"
+    HOLD = "hold"
+    RELEASE = "release"
     LOOK = "look"
 
 
@@ -306,6 +309,13 @@ def _draw_faults(draw: _Draw) -> dict[FaultKind, int]:
 def _draw_requests(draw: _Draw) -> dict[RequestKind, int]:
     weights: dict[RequestKind, int] = {RequestKind.LOOK: 3}
     if draw["requests"].happens(0.4):
-        chances = {RequestKind.CANCEL: 0.3, RequestKind.RESTART: 0.7, RequestKind.DRAIN: 0.7}
+        chances = {
+            RequestKind.CANCEL: 0.3,
+            RequestKind.RESTART: 0.7,
+            RequestKind.DRAIN: 0.7,
+            RequestKind.UPDATE: 0.6,
+            RequestKind.HOLD: 0.5,
+            RequestKind.RELEASE: 0.5,
+        }
         weights.update((kind, 1) for kind, chance in chances.items() if draw[f"request {kind}"].happens(chance))
     return weights

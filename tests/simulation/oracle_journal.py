@@ -13,6 +13,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     LifeRecord,
@@ -89,7 +92,7 @@ class JournalOracle:
     def has_other_spec(self, job: str, spec: JobSpec) -> bool:
         """Whether there is, or was, a life of the job that an agent with this one could not join."""
         lives = (life for history in (self.history, *self.lost) for life in history.lives.values())
-        return any(life.job == job and life.spec != spec for life in lives)
+        return any(life.job == job and life.agreed != spec for life in lives)
 
     def journal_lost(self, left: Iterable[tuple[int, Entry]]) -> None:
         """Only this is left of it: C1 begins anew after it, and nobody knows yet."""
@@ -143,8 +146,10 @@ class JournalOracle:
                 self._expelled(uid, record)
             case NodeReadmitted():
                 self._readmitted(uid, record)
-            case JobCancelled() | RestartAsked():
+            case JobCancelled() | RestartAsked() | JobHeld() | JobReleased():
                 pass  # the operators' oracle has these
+            case JobUpdated():
+                self.lives[uid].updated(record)
             case LifeForgotten():
                 self._forgotten(uid, self.lives[uid])
             case StateLost():
@@ -170,7 +175,7 @@ class JournalOracle:
         if uid in self.lives and not gave_way:
             raise Violation("C1", f"life {uid} is created twice")
         self.forgotten.discard(uid)
-        self.lives[uid] = LifeTruth(entry.job, record.spec)
+        self.lives[uid] = LifeTruth(entry.job, record.spec, record.spec)
 
     # --- what was lost
 
@@ -201,7 +206,7 @@ class JournalOracle:
             life.revoked -= set(life.live.values())  # what followed on it is lost
         life.recovers = life.knows_of_loss = True
         life.round_floor = max(life.round_floor, record.round)
-        life.charged = max(life.charged, record.restart_count)
+        life.spent_before(record.restart_count)
 
     def _adopted(self, uid: str, life: LifeTruth, record: RoundAdopted) -> None:
         self._demand_loss(record)
@@ -212,7 +217,7 @@ class JournalOracle:
             round_.succeeded = last.succeeded & {seat.node for seat in round_.formed.seats}
             round_.before = last
         life.rounds[record.round] = round_
-        life.charged = max(life.charged, record.restart_count)
+        life.spent_before(record.restart_count)
         life.recovers = False
         self._used_endpoints.add(record.endpoint)
 
@@ -374,7 +379,7 @@ class JournalOracle:
         if life is None:
             return
         record = entry.record
-        follows = isinstance(record, JobCreated) and entry.job == life.job and record.spec != life.spec
+        follows = isinstance(record, JobCreated) and entry.job == life.job and record.spec != life.agreed
         if not follows and not isinstance(record, CoordinatorStarted):
             raise Violation("C9", f"{life.job} was given up, and not for {entry}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobState
@@ -13,17 +14,37 @@ from rallypoint_coordinator.core.records import (
     Entry,
     JobCancelled,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     NodeDrained,
+    Record,
     RestartAsked,
     RoundFormed,
+    RoundStopping,
+    StopCause,
 )
 from simulation.world import Violation
+
+Content: TypeAlias = tuple[int, int, int, tuple[tuple[str, str], ...]]
+
+TOLERANCE_MS = 100
+"""The coordinator's clock may be ahead of the time of day by 1 in 1,000, and holds are a minute at most."""
 
 WAITING = {types_pb2.JOB_STATE_GATHERING, types_pb2.JOB_STATE_STOPPING}
 UNDECIDED_REFUSALS = frozenset({Reason.RECOVERING, Reason.FENCED, Reason.SHUTTING_DOWN})
 """With these it is not known whether the request was recorded."""
 
-RECORDS = {JobCancelled: Request.CANCEL, RestartAsked: Request.RESTART, NodeDrained: Request.DRAIN}
+RECORDS: dict[type[Record], Request] = {
+    JobCancelled: Request.CANCEL,
+    RestartAsked: Request.RESTART,
+    NodeDrained: Request.DRAIN,
+    JobUpdated: Request.UPDATE,
+    JobHeld: Request.HOLD,
+    JobReleased: Request.RELEASE,
+}
+
+Asked: TypeAlias = JobCancelled | RestartAsked | NodeDrained | JobUpdated | JobHeld | JobReleased
 
 
 class OperatorOracle:
@@ -34,6 +55,9 @@ class OperatorOracle:
         self._recorded: set[str] = set()
         self._cancelled: set[str] = set()
         self._drained: set[int] = set()
+        self._held: dict[str, JobHeld] = {}
+        self._etags: dict[str, tuple[dict[str, Content], dict[Content, str]]] = {}
+        """By life: what each etag stood for, and the other way round."""
 
     # --- requests
 
@@ -58,6 +82,7 @@ class OperatorOracle:
         recorded, self._recorded = self._recorded, set()
         self._cancelled.clear()
         self._drained.clear()
+        self._held.clear()
         for _, entry in left:
             self.durable(entry)
         self._recorded |= recorded
@@ -65,16 +90,20 @@ class OperatorOracle:
     def durable(self, entry: Entry) -> None:
         record, uid = entry.record, entry.job_uid
         match record:
-            case JobCancelled() | RestartAsked() | NodeDrained():
+            case JobReleased() if not record.by:
+                self._hold_ran_out(entry)
+            case JobCancelled() | RestartAsked() | NodeDrained() | JobUpdated() | JobHeld() | JobReleased():
                 self._request_recorded(entry, record)
             case RoundFormed():
                 self._formed(uid, record)
+            case RoundStopping():
+                self._stopping(uid, record)
             case JobDecided():
                 self._decided(uid, record)
             case _:
                 pass
 
-    def _request_recorded(self, entry: Entry, record: JobCancelled | RestartAsked | NodeDrained) -> None:
+    def _request_recorded(self, entry: Entry, record: Asked) -> None:
         request = self._asked.get(record.by)
         if request is None or request.request is not RECORDS[type(record)] or request.job != entry.job:
             raise Violation("REQUEST", f"{entry.job}: {record} was never asked for, but {request}")
@@ -89,8 +118,32 @@ class OperatorOracle:
             if record.node != request.node or record.lease_id in self._drained:
                 raise Violation("REQUEST", f"{entry.job}: {record}, asked was {request}")
             self._drained.add(record.lease_id)
+        elif isinstance(record, JobHeld):
+            self._hold(entry, record, request)
+        elif isinstance(record, JobReleased) and self._held.pop(entry.job_uid, None) is None:
+            raise Violation("HOLD", f"{entry.job} is released, and was not held: {record}")
+
+    # --- holds
+
+    def _hold(self, entry: Entry, record: JobHeld, request: OperatorAsked) -> None:
+        earlier = self._held.get(entry.job_uid)
+        since_ms = earlier.since_wall_ms if earlier is not None else entry.wall_ms
+        if (record.since_wall_ms, record.until_wall_ms) != (since_ms, entry.wall_ms + request.hold_ms):
+            raise Violation("HOLD", f"{entry.job}: {record} of {request}, after {earlier}")
+        self._held[entry.job_uid] = record
+
+    def _hold_ran_out(self, entry: Entry) -> None:
+        held = self._held.pop(entry.job_uid, None)
+        if held is None or entry.wall_ms < held.until_wall_ms - TOLERANCE_MS:
+            raise Violation("HOLD", f"{entry.job} is released at {entry.wall_ms}, of {held}")
+
+    def _stopping(self, uid: str, record: RoundStopping) -> None:
+        if uid in self._held and record.cause is StopCause.NODE_JOINED:
+            raise Violation("HOLD", f"{uid} is held, and round {record.round} ends for a newcomer")
 
     def _formed(self, uid: str, record: RoundFormed) -> None:
+        if uid in self._held:
+            raise Violation("HOLD", f"{uid} is held, and forms round {record.round}: {self._held[uid]}")
         if uid in self._cancelled:
             raise Violation("REQUEST", f"{uid} was cancelled, and forms round {record.round}")
         drained = [seat.node for seat in record.seats if seat.lease_id in self._drained]
@@ -99,6 +152,9 @@ class OperatorOracle:
 
     def _decided(self, uid: str, record: JobDecided) -> None:
         """Cancelled stays cancelled, whatever failed before or meanwhile."""
+        held = self._held.pop(uid, None)
+        if held is not None and record.outcome.reason == "JOIN_TIMEOUT":
+            raise Violation("HOLD", f"{uid} is held, and ends with {record.outcome}: {held}")
         is_cancelled = record.outcome.state is JobState.CANCELLED
         if is_cancelled != (uid in self._cancelled):
             raise Violation("REQUEST", f"{uid}, cancelled: {uid in self._cancelled}, ends with {record.outcome}")
@@ -112,3 +168,14 @@ class OperatorOracle:
             raise Violation("C8", f"{job.name} does not say why: {job}")
         if job.state in WAITING and not job.message.endswith(" s left"):
             raise Violation("C8", f"{job.name} waits without saying until when: {job.message}")
+        if job.reason == "HELD" and not job.HasField("hold"):
+            raise Violation("HOLD", f"{job.name} waits for a hold that is not shown")
+        self._check_etag(job)
+
+    def _check_etag(self, job: Job) -> None:
+        """One for each state of what can be changed, and none for two."""
+        spec = job.spec
+        content = (spec.min_nodes, spec.max_nodes, spec.max_restarts, tuple(sorted(job.labels.items())))
+        etags, contents = self._etags.setdefault(job.uid, ({}, {}))
+        if etags.setdefault(job.etag, content) != content or contents.setdefault(content, job.etag) != job.etag:
+            raise Violation("ETAG", f"{job.name}, {job.etag}: {content}; of {etags}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rallypoint.model import Blame, JobSpec, NodeSpec, ScaleUp
 from rallypoint_coordinator.core.records import (
@@ -12,6 +12,7 @@ from rallypoint_coordinator.core.records import (
     GoneReason,
     JobCreated,
     JobDecided,
+    JobUpdated,
     MemberGone,
     MemberJoined,
     NodeSucceeded,
@@ -95,6 +96,8 @@ class PolicyOracle:
                     self._stopping(uid, life, record, entry.wall_ms)
                 case RoundEnded():
                     self._ended(uid, life, record, entry.wall_ms)
+                case JobUpdated():
+                    life.spec = replace(life.spec, min_nodes=record.min_nodes, max_nodes=record.max_nodes)
                 case JobDecided():
                     self._decided(uid, life, record)
                 case _:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rallypoint.model import NO_ROUND, Assignment, JobSpec, Outcome
-from rallypoint_coordinator.core.records import RoundEnded, RoundFormed, RoundStopping
+from rallypoint_coordinator.core.records import JobUpdated, RoundEnded, RoundFormed, RoundStopping
 
 
 @dataclass(slots=True)
@@ -31,10 +31,14 @@ class RoundTruth:
 
 @dataclass(slots=True)
 class LifeTruth:
-    """``round_floor``: the highest round that agents said they hold. ``recovers``: its agents are being asked."""
+    """``spec``: what is in force; ``agreed``: what the agents agreed on.
+
+    ``round_floor``: the highest round that agents said they hold. ``recovers``: its agents are being asked.
+    """
 
     job: str
     spec: JobSpec
+    agreed: JobSpec
     live: dict[str, int] = field(default_factory=dict)
     """Node -> its live lease."""
     rounds: dict[int, RoundTruth] = field(default_factory=dict)
@@ -60,6 +64,16 @@ class LifeTruth:
     @property
     def next_number(self) -> int:
         return max(self.last_number, self.round_floor) + 1
+
+    def updated(self, record: JobUpdated) -> None:
+        self.spec = replace(
+            self.spec, min_nodes=record.min_nodes, max_nodes=record.max_nodes, max_restarts=record.max_restarts
+        )
+
+    def spent_before(self, restart_count: int) -> None:
+        """Agents know of so many restarts, so they were allowed: by a change that is lost, if it was one."""
+        self.charged = max(self.charged, restart_count)
+        self.spec = replace(self.spec, max_restarts=max(self.spec.max_restarts, self.charged))
 
 
 @dataclass(slots=True)

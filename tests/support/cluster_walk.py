@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from rallypoint.model import NO_ROUND, AgentPhase, Assignment, Endpoint, JobSpec, Observed, Version
 from rallypoint_coordinator.core.directory import Retention
-from rallypoint_coordinator.core.events import OperatorAsked, Request
+from rallypoint_coordinator.core.events import JobChange, OperatorAsked, Request
 from support.coordinator_script import JOB, Agent, Script
 
 SPEC = JobSpec(min_nodes=2, max_nodes=3, max_restarts=1, last_call_timeout_ms=5_000, join_timeout_ms=60_000)
@@ -39,6 +40,9 @@ class Walk:
             lambda agent: self._retain(),
             lambda agent: self._ask(agent, Request.DRAIN),
             lambda agent: self._ask(agent, Request.RESTART),
+            lambda agent: self._ask(agent, Request.UPDATE),
+            lambda agent: self._ask(agent, Request.HOLD),
+            lambda agent: self._ask(agent, Request.RELEASE),
             lambda agent: self._rng.random() < 0.05 and self._ask(agent, Request.CANCEL),
         )
 
@@ -130,7 +134,20 @@ class Walk:
 
     def _ask(self, agent: Agent, request: Request) -> object:
         node = agent.node if request is Request.DRAIN else ""
-        return self.script.feed(OperatorAsked(call=1, job=JOB, request=request, by="operator", node=node))
+        asked = OperatorAsked(call=1, job=JOB, request=request, by="operator", node=node)
+        if request is Request.UPDATE:
+            asked = replace(asked, change=self._change())
+        elif request is Request.HOLD:
+            asked = replace(asked, hold_ms=self._rng.choice((1_000, 30_000, 100_000)))
+        return self.script.feed(asked)
+
+    def _change(self) -> JobChange:
+        return JobChange(
+            min_nodes=self._rng.choice((None, 1, 2, 3)),
+            max_nodes=self._rng.choice((None, 2, 3, 4)),
+            max_restarts=self._rng.choice((None, 0, 1, 2)),
+            labels=self._rng.choice((None, {"team": "vision"}, {})),
+        )
 
     def _retain(self) -> None:
         retention = Retention(lives_max=self._rng.randrange(3), age_max_ms=self._rng.choice((10_000, 10**9)))

@@ -34,6 +34,7 @@ from rallypoint_coordinator.core.events import (
     AgentObserved,
     Event,
     GoneReported,
+    JobChange,
     OperatorAsked,
     Request,
     Stamp,
@@ -286,6 +287,19 @@ class Script:
     def ask(self, request: Request, node: str = "", job: str = JOB) -> bool | Refusal:
         """An operator's request, and its answer."""
         event = OperatorAsked(call=9, job=job, request=request, by="ops", reason="maintenance", node=node)
+        (answer,) = effects_of(self.feed(event), Answer)
+        return answer.answer
+
+    def update(self, **changes: Any) -> bool | Refusal:
+        """An operator's change of the job, and its answer."""
+        change = JobChange(**changes)
+        event = OperatorAsked(call=9, job=JOB, request=Request.UPDATE, by="ops", reason="maintenance", change=change)
+        (answer,) = effects_of(self.feed(event), Answer)
+        return answer.answer
+
+    def hold(self, hold_ms: int = 3_600_000, reason: str = "maintenance") -> bool | Refusal:
+        """An operator holds the job."""
+        event = OperatorAsked(call=9, job=JOB, request=Request.HOLD, by="ops", reason=reason, hold_ms=hold_ms)
         (answer,) = effects_of(self.feed(event), Answer)
         return answer.answer
 

@@ -107,6 +107,10 @@ def reporting(job: str, **changes: Any) -> Request:
     return request
 
 
+def updating(name: str, *, max_restarts: int = 5, etag: str = "") -> Request:
+    return saying(job={"name": name, "etag": etag, "spec": {"maxRestarts": max_restarts}})
+
+
 NOBODYS_TOKEN = str(WatchToken("elsewhere", "nobody", 1, 1))
 LEAP = Version(2 * EPOCH_LEAP_MAX, 1)
 
@@ -128,6 +132,9 @@ USUAL: Mapping[str, Request] = {
     "JobService/CancelJob": saying(name="jobs/usual"),
     "JobService/RestartJob": saying(name="jobs/usual"),
     "JobService/DrainNode": saying(name="jobs/usual/nodes/node-a"),
+    "JobService/UpdateJob": updating("jobs/usual"),
+    "JobService/HoldJob": saying(name="jobs/usual"),
+    "JobService/ReleaseJob": saying(name="jobs/usual"),
 }
 """A request of each method with which nothing is wrong; what comes of it is the scene's matter."""
 
@@ -185,6 +192,19 @@ OPEN = [
     Try("JobService/DrainNode", Reason.NODE_NOT_FOUND, saying(name="jobs/waiting/nodes/node-x")),
     Try("JobService/DrainNode", Reason.JOB_DECIDED, saying(name="jobs/over/nodes/node-a")),
     Try("JobService/DrainNode", Reason.INVALID_FIELD, saying(name="jobs/waiting")),
+    Try("JobService/UpdateJob", None, updating("jobs/waiting")),
+    Try("JobService/UpdateJob", Reason.JOB_NOT_FOUND, updating("jobs/nothing")),
+    Try("JobService/UpdateJob", Reason.JOB_DECIDED, updating("jobs/over")),
+    Try("JobService/UpdateJob", Reason.ETAG_MISMATCH, updating("jobs/waiting", max_restarts=6, etag="old")),
+    Try("JobService/UpdateJob", Reason.INVALID_FIELD, updating("jobs/waiting", max_restarts=-1)),
+    Try("JobService/HoldJob", None, saying(name="jobs/waiting")),
+    Try("JobService/HoldJob", Reason.JOB_NOT_FOUND, saying(name="jobs/nothing")),
+    Try("JobService/HoldJob", Reason.JOB_DECIDED, saying(name="jobs/over")),
+    Try("JobService/HoldJob", Reason.INVALID_FIELD, saying(name="jobs/waiting", hold_duration="0s")),
+    Try("JobService/ReleaseJob", None, saying(name="jobs/waiting")),
+    Try("JobService/ReleaseJob", Reason.JOB_NOT_FOUND, saying(name="jobs/nothing")),
+    Try("JobService/ReleaseJob", Reason.JOB_DECIDED, saying(name="jobs/over")),
+    Try("JobService/ReleaseJob", Reason.INVALID_FIELD, saying(name="waiting")),
 ]
 """A coordinator that serves everybody."""
 

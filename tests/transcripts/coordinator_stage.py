@@ -18,7 +18,7 @@ from rallypoint.model import (
 )
 from rallypoint_coordinator.core.changes import instants_of, phases_of
 from rallypoint_coordinator.core.effects import EndStream, Output, RefuseStream, SendAck, SendLeaseStale
-from rallypoint_coordinator.core.events import AgentObserved, OperatorAsked, Request
+from rallypoint_coordinator.core.events import AgentObserved, JobChange, OperatorAsked, Request
 from rallypoint_coordinator.core.explain import as_of
 from rallypoint_coordinator.store.codec import decode, encode
 from support.coordinator_script import JOB, Agent, Script
@@ -65,6 +65,10 @@ class StoryAgent(Agent):
     def offer_after(self, used: int) -> EndpointOffer:
         letter = ord(self.node[0]) - ord("a")
         return EndpointOffer(used + 1, Endpoint(f"10.0.0.{letter + 1}", 4_001 + 100 * (letter + 1) + used))
+
+
+def _if_given(command: Command, name: str) -> int | None:
+    return int(command.options[name]) if name in command.options else None
 
 
 class CoordinatorStage:
@@ -159,8 +163,22 @@ class CoordinatorStage:
 
     def operator(self, command: Command) -> None:
         request = Request(command.word(1).upper())
+        change = JobChange(
+            min_nodes=_if_given(command, "min"),
+            max_nodes=_if_given(command, "max"),
+            max_restarts=_if_given(command, "restarts"),
+        )
         self.script.feed(
-            OperatorAsked(call=1, job=JOB, request=request, by="ops", reason="upkeep", node=command.word(2))
+            OperatorAsked(
+                call=1,
+                job=JOB,
+                request=request,
+                by="ops",
+                reason="upkeep",
+                node=command.word(2),
+                change=change,
+                hold_ms=command.duration_ms("for", 0),
+            )
         )
 
     def disk(self, command: Command) -> None:

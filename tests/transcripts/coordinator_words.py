@@ -25,6 +25,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     MemberGone,
@@ -114,6 +117,13 @@ def _decided(record: Record) -> str:
             return f"by {record.by}: {record.reason}"
         case NodeDrained():
             return f"{record.node}, lease {record.lease_id}, by {record.by}: {record.reason}"
+        case JobUpdated():
+            return f"by {record.by}: {record.reason}: {record.told}"
+        case JobHeld():
+            held_s = (record.until_wall_ms - record.since_wall_ms) / 1000
+            return f"by {record.by}, {held_s:g} s in all: {record.reason}"
+        case JobReleased():
+            return f"by {record.by or 'nobody'}: {record.reason}"
         case NodeExpelled():
             return f"{record.node}, lease {record.lease_id}, from round {record.round}: {list(record.pids)} do not end"
         case NodeReadmitted():

@@ -479,7 +479,7 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def job_spec(self) -> _types_pb2.JobSpec:
-        """The job's spec, as decided by its first agent, with every default filled in."""
+        """The job's spec, as decided by its first agent, with every default filled in: not what UpdateJob has changed since."""
 
     def __init__(
         self,

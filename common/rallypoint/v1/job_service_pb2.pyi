@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -114,6 +115,12 @@ class _JobEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     """A node did not start or stop its workers in time: its lease is renewed no more, and NODE_GONE follows when it is over.
     Sets node.
     """
+    JOB_EVENT_KIND_JOB_UPDATED: _JobEventKind.ValueType  # 18
+    """Somebody changed the job. Sets requested_by."""
+    JOB_EVENT_KIND_JOB_HELD: _JobEventKind.ValueType  # 19
+    """Somebody asked that no round be formed. Sets requested_by."""
+    JOB_EVENT_KIND_JOB_RELEASED: _JobEventKind.ValueType  # 20
+    """Rounds may be formed again. Sets requested_by, unless the hold has run out."""
 
 class JobEventKind(_JobEventKind, metaclass=_JobEventKindEnumTypeWrapper):
     """What a decision was about. A later release may add kinds: show the message of one that is not known."""
@@ -160,6 +167,12 @@ JOB_EVENT_KIND_NODE_REVOKED: JobEventKind.ValueType  # 17
 """A node did not start or stop its workers in time: its lease is renewed no more, and NODE_GONE follows when it is over.
 Sets node.
 """
+JOB_EVENT_KIND_JOB_UPDATED: JobEventKind.ValueType  # 18
+"""Somebody changed the job. Sets requested_by."""
+JOB_EVENT_KIND_JOB_HELD: JobEventKind.ValueType  # 19
+"""Somebody asked that no round be formed. Sets requested_by."""
+JOB_EVENT_KIND_JOB_RELEASED: JobEventKind.ValueType  # 20
+"""Rounds may be formed again. Sets requested_by, unless the hold has run out."""
 Global___JobEventKind: _TypeAlias = JobEventKind  # noqa: Y015
 
 @_typing.final
@@ -167,6 +180,26 @@ class Job(_message.Message):
     """One life of a job."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
@@ -187,6 +220,10 @@ class Job(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STATE_TIME_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    AGREED_SPEC_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """jobs/{job}"""
     uid: _builtins.str
@@ -209,9 +246,11 @@ class Job(_message.Message):
     """Nodes that are attached or expected back, participants included."""
     succeeded_count: _builtins.int
     """Nodes of the current round that have succeeded."""
+    etag: _builtins.str
+    """Stands for all that UpdateJob can change: equal if and only if that is equal, in one life of the job. Opaque."""
     @_builtins.property
     def spec(self) -> _types_pb2.JobSpec:
-        """What every agent agreed on."""
+        """What is in force: what every agent agreed on, with what UpdateJob has changed since."""
 
     @_builtins.property
     def endpoint(self) -> _types_pb2.Endpoint:
@@ -241,6 +280,18 @@ class Job(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When this answer was made."""
 
+    @_builtins.property
+    def agreed_spec(self) -> _types_pb2.JobSpec:
+        """What every agent agreed on, and one that joins is compared with. Set once UpdateJob has made spec differ from it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Free labels for people and tools, given by UpdateJob. At most 32; keys 1 to 63 bytes, values at most 256 bytes."""
+
+    @_builtins.property
+    def hold(self) -> Global___JobHold:
+        """Set while the job is held."""
+
     def __init__(
         self,
         *,
@@ -263,16 +314,58 @@ class Job(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         state_time: _timestamp_pb2.Timestamp | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        agreed_spec: _types_pb2.JobSpec | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        etag: _builtins.str = ...,
+        hold: Global___JobHold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "create_time", b"create_time", "endpoint", b"endpoint", "last_failure", b"last_failure", "observe_time", b"observe_time", "outcome", b"outcome", "round", b"round", "spec", b"spec", "state_time", b"state_time", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "agreed_spec", b"agreed_spec", "create_time", b"create_time", "endpoint", b"endpoint", "hold", b"hold", "last_failure", b"last_failure", "observe_time", b"observe_time", "outcome", b"outcome", "round", b"round", "spec", b"spec", "state_time", b"state_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "create_time", b"create_time", "endpoint", b"endpoint", "last_failure", b"last_failure", "member_count", b"member_count", "message", b"message", "name", b"name", "observe_time", b"observe_time", "outcome", b"outcome", "participant_count", b"participant_count", "reason", b"reason", "restart_count", b"restart_count", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "succeeded_count", b"succeeded_count", "uid", b"uid", "version", b"version", "world_size", b"world_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round", b"_round", "agreed_spec", b"agreed_spec", "create_time", b"create_time", "endpoint", b"endpoint", "etag", b"etag", "hold", b"hold", "labels", b"labels", "last_failure", b"last_failure", "member_count", b"member_count", "message", b"message", "name", b"name", "observe_time", b"observe_time", "outcome", b"outcome", "participant_count", b"participant_count", "reason", b"reason", "restart_count", b"restart_count", "round", b"round", "spec", b"spec", "state", b"state", "state_time", b"state_time", "succeeded_count", b"succeeded_count", "uid", b"uid", "version", b"version", "world_size", b"world_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round: _TypeAlias = _typing.Literal["round"]  # noqa: Y015
     _WhichOneofArgType__round: _TypeAlias = _typing.Literal["_round", b"_round"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__round) -> _WhichOneofReturnType__round | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class JobHold(_message.Message):
+    """No round of the job is formed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HOLD_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    requested_by: _builtins.str
+    """Who asked for it last."""
+    reason: _builtins.str
+    """Why, if that was said."""
+    @_builtins.property
+    def hold_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself, by the coordinator's clock."""
+
+    def __init__(
+        self,
+        *,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        hold_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "hold_time", b"hold_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "hold_time", b"hold_time", "reason", b"reason", "requested_by", b"requested_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobHold: _TypeAlias = JobHold  # noqa: Y015
 
 @_typing.final
 class RoundChange(_message.Message):
@@ -1140,3 +1233,169 @@ class DrainNodeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainNodeResponse: _TypeAlias = DrainNodeResponse  # noqa: Y015
+
+@_typing.final
+class UpdateJobRequest(_message.Message):
+    """Asks for a job to be changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people and for the journal. At most 1 KiB."""
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """REQUIRED. The new values. job.name is REQUIRED. job.etag: if it is not empty and not the job's, the update is refused."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of job are meant: spec.max_restarts, spec.min_nodes, spec.max_nodes, labels (all of them). Any other path is
+        refused. Empty: those of them that are neither zero nor empty in job; at least one.
+        """
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "reason", b"reason", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateJobRequest: _TypeAlias = UpdateJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateJobResponse(_message.Message):
+    """The change is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    WAS_NEWS_FIELD_NUMBER: _builtins.int
+    was_news: _builtins.bool
+    """False if it was so already."""
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job, with its new etag."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+        was_news: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "was_news", b"was_news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateJobResponse: _TypeAlias = UpdateJobResponse  # noqa: Y015
+
+@_typing.final
+class HoldJobRequest(_message.Message):
+    """Asks that no round of a job be formed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HOLD_DURATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED. jobs/{job}"""
+    reason: _builtins.str
+    """Why, for people and for the journal. At most 1 KiB."""
+    @_builtins.property
+    def hold_duration(self) -> _duration_pb2.Duration:
+        """After which the job releases itself: more than 0, at most 30 days. Default 24 h."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        hold_duration: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_duration", b"hold_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold_duration", b"hold_duration", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldJobRequest: _TypeAlias = HoldJobRequest  # noqa: Y015
+
+@_typing.final
+class HoldJobResponse(_message.Message):
+    """The request is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAS_NEWS_FIELD_NUMBER: _builtins.int
+    was_news: _builtins.bool
+    """False if it was held already, for as long or longer."""
+    def __init__(
+        self,
+        *,
+        was_news: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["was_news", b"was_news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldJobResponse: _TypeAlias = HoldJobResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseJobRequest(_message.Message):
+    """Asks for the end of a job's hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """REQUIRED. jobs/{job}"""
+    reason: _builtins.str
+    """Why, for people and for the journal. At most 1 KiB."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseJobRequest: _TypeAlias = ReleaseJobRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseJobResponse(_message.Message):
+    """The request is durable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAS_NEWS_FIELD_NUMBER: _builtins.int
+    was_news: _builtins.bool
+    """False if it was not held."""
+    def __init__(
+        self,
+        *,
+        was_news: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["was_news", b"was_news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseJobResponse: _TypeAlias = ReleaseJobResponse  # noqa: Y015

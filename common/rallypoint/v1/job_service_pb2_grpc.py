@@ -91,6 +91,21 @@ class JobServiceStub(object):
                 request_serializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.SerializeToString,
                 response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.FromString,
                 _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/rallypoint.v1.JobService/UpdateJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.UpdateJobResponse.FromString,
+                _registered_method=True)
+        self.HoldJob = channel.unary_unary(
+                '/rallypoint.v1.JobService/HoldJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.HoldJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.HoldJobResponse.FromString,
+                _registered_method=True)
+        self.ReleaseJob = channel.unary_unary(
+                '/rallypoint.v1.JobService/ReleaseJob',
+                request_serializer=rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
+                response_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer(object):
@@ -179,8 +194,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RestartJob(self, request, context):
-        """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-        durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+        """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
+        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -194,6 +209,47 @@ class JobServiceServicer(object):
         there now: another one started on that node may join.
         Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
         job), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Changes a live job: its budget, its bounds, its labels. On return the change is durable. Decisions go by what is in
+        force when they are taken, and no change stops a round:
+        - max_restarts counts when the end of a round is judged. Less than the job has spent is refused.
+        - max_nodes below the nodes of the round that runs: the round goes on, and the next one has fewer. Raised: nodes that
+        stand by are taken in as the job's scale_up says.
+        - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many. Changed while the job
+        gathers, the join timeout begins anew.
+        Agents are not told: one that joins later is compared with what the agents agreed on (Job.agreed_spec), so nobody has
+        to be started with other flags. Workers find the agreed values in their environment.
+
+        Idempotent: an update that asks for what holds already changes nothing and is answered as done, whatever its etag;
+        retry on UNAVAILABLE. If the coordinator's records are lost, so are the changes, which agents do not know: then the
+        agreed spec is in force again, with a budget of what is spent if that is more, and a round that runs goes on.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), ABORTED (ETAG_MISMATCH: read the job and decide
+        again), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldJob(self, request, context):
+        """Holds a job: no round is formed until ReleaseJob, or until hold_duration is over, which is recorded like a request. It
+        is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
+        timeout, and Job.message says who holds it. On return the request is durable. Asked of a job that is held, it is held
+        for hold_duration from now, if that is longer. Idempotent in that; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseJob(self, request, context):
+        """Ends the hold of a job: a job that gathers does so as if it began now, with its whole join timeout. On return the
+        request is durable. Idempotent, also if the hold has run out; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +302,21 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.DrainNode,
                     request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.FromString,
                     response_serializer=rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.UpdateJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.UpdateJobResponse.SerializeToString,
+            ),
+            'HoldJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.HoldJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.HoldJobResponse.SerializeToString,
+            ),
+            'ReleaseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseJob,
+                    request_deserializer=rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobRequest.FromString,
+                    response_serializer=rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -503,6 +574,87 @@ class JobService(object):
             '/rallypoint.v1.JobService/DrainNode',
             rallypoint_dot_v1_dot_job__service__pb2.DrainNodeRequest.SerializeToString,
             rallypoint_dot_v1_dot_job__service__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/UpdateJob',
+            rallypoint_dot_v1_dot_job__service__pb2.UpdateJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.UpdateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/HoldJob',
+            rallypoint_dot_v1_dot_job__service__pb2.HoldJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.HoldJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rallypoint.v1.JobService/ReleaseJob',
+            rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobRequest.SerializeToString,
+            rallypoint_dot_v1_dot_job__service__pb2.ReleaseJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -87,8 +87,8 @@ class JobServiceStub:
     (INVALID_FIELD).
     """
     RestartJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]
-    """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-    durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+    """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
+    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]
@@ -98,6 +98,35 @@ class JobServiceStub:
     there now: another one started on that node may join.
     Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
     job), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]
+    """Changes a live job: its budget, its bounds, its labels. On return the change is durable. Decisions go by what is in
+    force when they are taken, and no change stops a round:
+     - max_restarts counts when the end of a round is judged. Less than the job has spent is refused.
+     - max_nodes below the nodes of the round that runs: the round goes on, and the next one has fewer. Raised: nodes that
+       stand by are taken in as the job's scale_up says.
+     - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many. Changed while the job
+       gathers, the join timeout begins anew.
+    Agents are not told: one that joins later is compared with what the agents agreed on (Job.agreed_spec), so nobody has
+    to be started with other flags. Workers find the agreed values in their environment.
+
+    Idempotent: an update that asks for what holds already changes nothing and is answered as done, whatever its etag;
+    retry on UNAVAILABLE. If the coordinator's records are lost, so are the changes, which agents do not know: then the
+    agreed spec is in force again, with a budget of what is spent if that is more, and a round that runs goes on.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), ABORTED (ETAG_MISMATCH: read the job and decide
+    again), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    HoldJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]
+    """Holds a job: no round is formed until ReleaseJob, or until hold_duration is over, which is recorded like a request. It
+    is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
+    timeout, and Job.message says who holds it. On return the request is durable. Asked of a job that is held, it is held
+    for hold_duration from now, if that is longer. Idempotent in that; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    ReleaseJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]
+    """Ends the hold of a job: a job that gathers does so as if it began now, with its whole join timeout. On return the
+    request is durable. Idempotent, also if the hold has run out; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 @_typing.type_check_only
@@ -159,8 +188,8 @@ class JobServiceAsyncStub(JobServiceStub):
     (INVALID_FIELD).
     """
     RestartJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]  # type: ignore[assignment]
-    """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-    durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+    """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
+    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]  # type: ignore[assignment]
@@ -170,6 +199,35 @@ class JobServiceAsyncStub(JobServiceStub):
     there now: another one started on that node may join.
     Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
     job), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.UpdateJobRequest, _job_service_pb2.UpdateJobResponse]  # type: ignore[assignment]
+    """Changes a live job: its budget, its bounds, its labels. On return the change is durable. Decisions go by what is in
+    force when they are taken, and no change stops a round:
+     - max_restarts counts when the end of a round is judged. Less than the job has spent is refused.
+     - max_nodes below the nodes of the round that runs: the round goes on, and the next one has fewer. Raised: nodes that
+       stand by are taken in as the job's scale_up says.
+     - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many. Changed while the job
+       gathers, the join timeout begins anew.
+    Agents are not told: one that joins later is compared with what the agents agreed on (Job.agreed_spec), so nobody has
+    to be started with other flags. Workers find the agreed values in their environment.
+
+    Idempotent: an update that asks for what holds already changes nothing and is answered as done, whatever its etag;
+    retry on UNAVAILABLE. If the coordinator's records are lost, so are the changes, which agents do not know: then the
+    agreed spec is in force again, with a budget of what is spent if that is more, and a round that runs goes on.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), ABORTED (ETAG_MISMATCH: read the job and decide
+    again), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    HoldJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.HoldJobRequest, _job_service_pb2.HoldJobResponse]  # type: ignore[assignment]
+    """Holds a job: no round is formed until ReleaseJob, or until hold_duration is over, which is recorded like a request. It
+    is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
+    timeout, and Job.message says who holds it. On return the request is durable. Asked of a job that is held, it is held
+    for hold_duration from now, if that is longer. Idempotent in that; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+    """
+    ReleaseJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseJobRequest, _job_service_pb2.ReleaseJobResponse]  # type: ignore[assignment]
+    """Ends the hold of a job: a job that gathers does so as if it began now, with its whole join timeout. On return the
+    request is durable. Idempotent, also if the hold has run out; retry on UNAVAILABLE.
+    Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -276,8 +334,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.RestartJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RestartJobResponse, _abc.Awaitable[_job_service_pb2.RestartJobResponse]]:
-        """Stops the workers of the round that runs and forms the next round. Spends no restart. On return the request is
-        durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+        """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
+        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
 
@@ -293,6 +351,53 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         there now: another one started on that node may join.
         Errors: NOT_FOUND (JOB_NOT_FOUND, NODE_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), UNAVAILABLE (RECOVERING: of this
         job), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _job_service_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.UpdateJobResponse, _abc.Awaitable[_job_service_pb2.UpdateJobResponse]]:
+        """Changes a live job: its budget, its bounds, its labels. On return the change is durable. Decisions go by what is in
+        force when they are taken, and no change stops a round:
+         - max_restarts counts when the end of a round is judged. Less than the job has spent is refused.
+         - max_nodes below the nodes of the round that runs: the round goes on, and the next one has fewer. Raised: nodes that
+           stand by are taken in as the job's scale_up says.
+         - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many. Changed while the job
+           gathers, the join timeout begins anew.
+        Agents are not told: one that joins later is compared with what the agents agreed on (Job.agreed_spec), so nobody has
+        to be started with other flags. Workers find the agreed values in their environment.
+
+        Idempotent: an update that asks for what holds already changes nothing and is answered as done, whatever its etag;
+        retry on UNAVAILABLE. If the coordinator's records are lost, so are the changes, which agents do not know: then the
+        agreed spec is in force again, with a budget of what is spent if that is more, and a round that runs goes on.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), ABORTED (ETAG_MISMATCH: read the job and decide
+        again), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def HoldJob(
+        self,
+        request: _job_service_pb2.HoldJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.HoldJobResponse, _abc.Awaitable[_job_service_pb2.HoldJobResponse]]:
+        """Holds a job: no round is formed until ReleaseJob, or until hold_duration is over, which is recorded like a request. It
+        is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
+        timeout, and Job.message says who holds it. On return the request is durable. Asked of a job that is held, it is held
+        for hold_duration from now, if that is longer. Idempotent in that; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseJob(
+        self,
+        request: _job_service_pb2.ReleaseJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ReleaseJobResponse, _abc.Awaitable[_job_service_pb2.ReleaseJobResponse]]:
+        """Ends the hold of a job: a job that gathers does so as if it began now, with its whole join timeout. On return the
+        request is durable. Idempotent, also if the hold has run out; retry on UNAVAILABLE.
+        Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -136,6 +136,9 @@ class JournalRecord(_message.Message):
     ROUND_ADOPTED_FIELD_NUMBER: _builtins.int
     RECOVERY_ENDED_FIELD_NUMBER: _builtins.int
     LEASE_REVOKED_FIELD_NUMBER: _builtins.int
+    JOB_UPDATED_FIELD_NUMBER: _builtins.int
+    JOB_HELD_FIELD_NUMBER: _builtins.int
+    JOB_RELEASED_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """The job's name; empty for records of the coordinator itself."""
     job_uid: _builtins.str
@@ -184,6 +187,12 @@ class JournalRecord(_message.Message):
     def recovery_ended(self) -> Global___RecoveryEnded: ...
     @_builtins.property
     def lease_revoked(self) -> Global___LeaseRevoked: ...
+    @_builtins.property
+    def job_updated(self) -> Global___JobUpdated: ...
+    @_builtins.property
+    def job_held(self) -> Global___JobHeld: ...
+    @_builtins.property
+    def job_released(self) -> Global___JobReleased: ...
     def __init__(
         self,
         *,
@@ -210,12 +219,15 @@ class JournalRecord(_message.Message):
         round_adopted: Global___RoundAdopted | None = ...,
         recovery_ended: Global___RecoveryEnded | None = ...,
         lease_revoked: Global___LeaseRevoked | None = ...,
+        job_updated: Global___JobUpdated | None = ...,
+        job_held: Global___JobHeld | None = ...,
+        job_released: Global___JobReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_held", b"job_held", "job_released", b"job_released", "job_updated", b"job_updated", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_uid", b"job_uid", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_started", b"coordinator_started", "decide_time", b"decide_time", "job", b"job", "job_cancelled", b"job_cancelled", "job_created", b"job_created", "job_decided", b"job_decided", "job_held", b"job_held", "job_released", b"job_released", "job_uid", b"job_uid", "job_updated", b"job_updated", "lease_revoked", b"lease_revoked", "life_forgotten", b"life_forgotten", "member_gone", b"member_gone", "member_joined", b"member_joined", "node_drained", b"node_drained", "node_expelled", b"node_expelled", "node_readmitted", b"node_readmitted", "node_succeeded", b"node_succeeded", "record", b"record", "recovery_began", b"recovery_began", "recovery_ended", b"recovery_ended", "restart_asked", b"restart_asked", "round_adopted", b"round_adopted", "round_ended", b"round_ended", "round_formed", b"round_formed", "round_stopping", b"round_stopping", "state_lost", b"state_lost"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted", "state_lost", "recovery_began", "round_adopted", "recovery_ended", "lease_revoked"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["coordinator_started", "job_created", "member_joined", "member_gone", "round_formed", "node_succeeded", "round_stopping", "round_ended", "job_decided", "life_forgotten", "job_cancelled", "restart_asked", "node_drained", "node_expelled", "node_readmitted", "state_lost", "recovery_began", "round_adopted", "recovery_ended", "lease_revoked", "job_updated", "job_held", "job_released"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -701,6 +713,128 @@ class NodeDrained(_message.Message):
 Global___NodeDrained: _TypeAlias = NodeDrained  # noqa: Y015
 
 @_typing.final
+class JobUpdated(_message.Message):
+    """An operator changed the job. All values are those in force from here on, whether they were changed or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MIN_NODES_FIELD_NUMBER: _builtins.int
+    MAX_NODES_FIELD_NUMBER: _builtins.int
+    MAX_RESTARTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    min_nodes: _builtins.int
+    max_nodes: _builtins.int
+    max_restarts: _builtins.int
+    told: _builtins.str
+    """What was changed, for people."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        min_nodes: _builtins.int = ...,
+        max_nodes: _builtins.int = ...,
+        max_restarts: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        told: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "labels", b"labels", "max_nodes", b"max_nodes", "max_restarts", b"max_restarts", "min_nodes", b"min_nodes", "reason", b"reason", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobUpdated: _TypeAlias = JobUpdated  # noqa: Y015
+
+@_typing.final
+class JobHeld(_message.Message):
+    """An operator asked that no round be formed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is held: longer ago than this record, if that makes an earlier hold last longer."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """When the hold ends by itself."""
+
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobHeld: _TypeAlias = JobHeld  # noqa: Y015
+
+@_typing.final
+class JobReleased(_message.Message):
+    """Rounds may be formed again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """Empty: the hold had run out."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobReleased: _TypeAlias = JobReleased  # noqa: Y015
+
+@_typing.final
 class NodeExpelled(_message.Message):
     """A node is quarantined: SIGKILL does not end these processes of its workers, and its round ends without waiting for them."""
 
@@ -961,6 +1095,26 @@ class LifeSnapshot(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     JOB_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
@@ -978,6 +1132,9 @@ class LifeSnapshot(_message.Message):
     CANCELLED_BY_FIELD_NUMBER: _builtins.int
     RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     ROUND_FLOOR_FIELD_NUMBER: _builtins.int
+    AGREED_SPEC_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     ROUND_CHANGES_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     uid: _builtins.str
@@ -1019,6 +1176,16 @@ class LifeSnapshot(_message.Message):
         """Set once the life is decided."""
 
     @_builtins.property
+    def agreed_spec(self) -> _types_pb2.JobSpec:
+        """What agents agreed on, once spec differs from it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def held(self) -> Global___JobHeld:
+        """The hold, if it is held."""
+
+    @_builtins.property
     def round_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoundChangeSnapshot]:
         """How the newest rounds ended, and when the next began: the newest last. Older snapshots have none."""
 
@@ -1042,11 +1209,14 @@ class LifeSnapshot(_message.Message):
         cancelled_by: _builtins.str = ...,
         recovery_epoch: _builtins.int = ...,
         round_floor: _builtins.int | None = ...,
+        agreed_spec: _types_pb2.JobSpec | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        held: Global___JobHeld | None = ...,
         round_changes: _abc.Iterable[Global___RoundChangeSnapshot] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "create_time", b"create_time", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "agreed_spec", b"agreed_spec", "create_time", b"create_time", "held", b"held", "last_failure", b"last_failure", "outcome", b"outcome", "round", b"round", "round_floor", b"round_floor", "spec", b"spec", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "job", b"job", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "recovery_epoch", b"recovery_epoch", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "round_changes", b"round_changes", "round_floor", b"round_floor", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor", "agreed_spec", b"agreed_spec", "cancelled_by", b"cancelled_by", "create_time", b"create_time", "directive_revision", b"directive_revision", "gone_nodes", b"gone_nodes", "held", b"held", "job", b"job", "labels", b"labels", "last_failure", b"last_failure", "members", b"members", "outcome", b"outcome", "recovery_epoch", b"recovery_epoch", "restart_count", b"restart_count", "revision", b"revision", "round", b"round", "round_changes", b"round_changes", "round_floor", b"round_floor", "spec", b"spec", "state", b"state", "state_time", b"state_time", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__round_floor: _TypeAlias = _typing.Literal["round_floor"]  # noqa: Y015
     _WhichOneofArgType__round_floor: _TypeAlias = _typing.Literal["_round_floor", b"_round_floor"]  # noqa: Y015

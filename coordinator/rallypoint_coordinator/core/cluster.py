@@ -116,7 +116,7 @@ class Cluster:
         )
         self._directory.record(stamp, out, started)
         for life in self.lives.values():
-            rearm(life, stamp.at_ms)
+            rearm(life, stamp)
             self._finish(Step(life, stamp, self._identity(), out))
         return self._with_deadline(out)
 

@@ -54,7 +54,7 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return "QUARANTINED", describe_quarantine(member), Hold()
     current, place = facts.round, place_of(facts, member)
     if facts.state == JobState.GATHERING:
-        return "WAITING_FOR_NODES", _waiting(facts), Hold()
+        return *_waiting(facts), Hold()
     if current is None or place is None:
         return "STANDBY", "standing by for a later round", Hold()
     if facts.state == JobState.STOPPING:
@@ -72,11 +72,13 @@ def describe_quarantine(member: Member) -> str:
     return f"{member.node} is quarantined: {what} still there after SIGKILL"
 
 
-def _waiting(facts: Facts) -> str:
+def _waiting(facts: Facts) -> tuple[str, str]:
+    if facts.hold is not None:
+        return "HELD", facts.hold.told
     low, high = facts.spec.min_nodes, facts.spec.max_nodes
     wanted = f"{low}" if low == high else f"{low} to {high}"
     joined = facts.live_count - len(facts.unavailable)
-    return f"waiting for nodes: {joined} joined, {wanted} wanted"
+    return "WAITING_FOR_NODES", f"waiting for nodes: {joined} joined, {wanted} wanted"
 
 
 def _running(facts: Facts, current: Round, place: Place) -> str:

@@ -7,6 +7,7 @@ agent's clock showed when it sent the message; None if it does not say.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -101,11 +102,28 @@ class Request(StrEnum):
     CANCEL = "CANCEL"
     RESTART = "RESTART"
     DRAIN = "DRAIN"
+    UPDATE = "UPDATE"
+    HOLD = "HOLD"
+    RELEASE = "RELEASE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChange:
+    """What an update asks for; None: as it is. ``etag``: what it is a change of; "": of whatever there is."""
+
+    min_nodes: int | None = None
+    max_nodes: int | None = None
+    max_restarts: int | None = None
+    labels: Mapping[str, str] | None = None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAsked:
-    """An operator's request came, as a unary call that waits for an answer. ``node`` is what is to be drained."""
+    """An operator's request came, as a unary call that waits for an answer.
+
+    ``node`` is what is to be drained, ``change`` what an update asks for, ``hold_ms`` how long the job is to be held.
+    """
 
     call: int
     job: str
@@ -113,6 +131,8 @@ class OperatorAsked:
     by: str
     reason: str = ""
     node: str = ""
+    change: JobChange = JobChange()
+    hold_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from rallypoint.model import Capability, JobState
+from rallypoint.model import Capability, JobSpec, JobState
 from rallypoint_coordinator.core import changes
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     LifeRecord,
@@ -41,12 +44,14 @@ GONE_NODES_MAX = 1_000
 _MEMBERSHIP: dict[type[LifeRecord], tuple[JobState, ...]] = {MemberJoined: (), MemberGone: ()}
 _RECOVERY: dict[type[LifeRecord], tuple[JobState, ...]] = {RecoveryBegan: (JobState.RECOVERING,)}
 _REQUESTS: dict[type[LifeRecord], tuple[JobState, ...]] = {JobCancelled: (), NodeDrained: ()}
+_CHANGES: dict[type[LifeRecord], tuple[JobState, ...]] = {JobUpdated: (), JobHeld: (), JobReleased: ()}
 _QUARANTINE: dict[type[LifeRecord], tuple[JobState, ...]] = {NodeReadmitted: ()}
 
 TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] = {
     JobState.GATHERING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_CHANGES,
         **_QUARANTINE,
         **_RECOVERY,
         RoundFormed: (JobState.RUNNING,),
@@ -55,6 +60,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
     },
     JobState.RECOVERING: {
         **_MEMBERSHIP,
+        **_CHANGES,
         **_QUARANTINE,
         JobCancelled: (),
         RecoveryBegan: (),
@@ -65,6 +71,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
     JobState.RUNNING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_CHANGES,
         **_QUARANTINE,
         **_RECOVERY,
         RestartAsked: (),
@@ -75,6 +82,7 @@ TRANSITIONS: Mapping[JobState, Mapping[type[LifeRecord], tuple[JobState, ...]]] 
     JobState.STOPPING: {
         **_MEMBERSHIP,
         **_REQUESTS,
+        **_CHANGES,
         **_QUARANTINE,
         NodeExpelled: (),
         LeaseRevoked: (),
@@ -169,6 +177,7 @@ def _member_gone(facts: Facts, record: MemberGone, revision: int) -> None:
 def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
     if record.round != facts.next_round:
         raise IllegalTransition(facts, record, f"round {record.round} instead of {facts.next_round}")
+    _demand_within_bounds(facts, record)
     facts.round = Round(
         number=record.round,
         places=places_of(record.seats),
@@ -183,10 +192,17 @@ def _round_formed(facts: Facts, record: RoundFormed, revision: int) -> None:
     facts.members[record.seats[0].node].consumed_offer_id = record.offer_id
 
 
+def _demand_within_bounds(facts: Facts, record: RoundFormed) -> None:
+    """By the spec in force now: a later one may have other bounds, and the round goes on."""
+    low, high = facts.spec.min_nodes, facts.spec.max_nodes
+    if not low <= len(record.seats) <= high:
+        raise IllegalTransition(facts, record, f"{len(record.seats)} nodes of {low} to {high}")
+
+
 def _recovery_began(facts: Facts, record: RecoveryBegan, revision: int) -> None:
     facts.recovery_epoch = max(facts.recovery_epoch, record.epoch)
     facts.round_floor = max(facts.round_floor, record.round)
-    facts.restart_count = max(facts.restart_count, record.restart_count)
+    _spent_at_least(facts, record.restart_count)
     if facts.state is not JobState.RECOVERING:
         # What followed on it is lost: an agent that was in time again since then may run a later round.
         for member in facts.members.values():
@@ -210,10 +226,22 @@ def _round_adopted(facts: Facts, record: RoundAdopted, revision: int) -> None:
             node in facts.members and Capability.KILLS_TREES not in facts.members[node].capabilities for node in places
         ),
     )
-    facts.restart_count = max(facts.restart_count, record.restart_count)
+    _spent_at_least(facts, record.restart_count)
     holder = facts.members.get(record.offer_node)
     if holder is not None:
         holder.consumed_offer_id = max(holder.consumed_offer_id, record.offer_id)
+
+
+def _spent_at_least(facts: Facts, restart_count: int) -> None:
+    """So many were allowed, then, whatever is known of that."""
+    facts.restart_count = max(facts.restart_count, restart_count)
+    if facts.restart_count > facts.spec.max_restarts:
+        _put_in_force(facts, replace(facts.spec, max_restarts=facts.restart_count))
+
+
+def _put_in_force(facts: Facts, spec: JobSpec) -> None:
+    agreed = facts.agreed_spec
+    facts.spec, facts.replaced_spec = spec, agreed if spec != agreed else None
 
 
 def _recovery_ended(facts: Facts, record: RecoveryEnded, revision: int) -> None:
@@ -263,6 +291,33 @@ def _node_drained(facts: Facts, record: NodeDrained, revision: int) -> None:
     facts.unavailable.add(record.node)
 
 
+def _job_updated(facts: Facts, record: JobUpdated, revision: int) -> None:
+    in_force = replace(
+        facts.spec, min_nodes=record.min_nodes, max_nodes=record.max_nodes, max_restarts=record.max_restarts
+    )
+    _put_in_force(facts, in_force)
+    facts.labels = record.labels
+    _tell_if_gathering(facts, revision)
+
+
+def _job_held(facts: Facts, record: JobHeld, revision: int) -> None:
+    facts.hold = record
+    _tell_if_gathering(facts, revision)
+
+
+def _job_released(facts: Facts, record: JobReleased, revision: int) -> None:
+    if facts.hold is None:
+        raise IllegalTransition(facts, record, "it is not held")
+    facts.hold = None
+    _tell_if_gathering(facts, revision)
+
+
+def _tell_if_gathering(facts: Facts, revision: int) -> None:
+    """Then members are told what is waited for; else what they do goes on as it was."""
+    if facts.state is JobState.GATHERING:
+        facts.directive_revision = revision
+
+
 def _node_expelled(facts: Facts, record: NodeExpelled, revision: int) -> None:
     _round_of(facts, record)
     member = _live_member(facts, record)
@@ -281,6 +336,7 @@ def _node_readmitted(facts: Facts, record: NodeReadmitted, revision: int) -> Non
 
 def _job_decided(facts: Facts, record: JobDecided, revision: int) -> None:
     facts.outcome = record.outcome
+    facts.hold = None
 
 
 def _life_forgotten(facts: Facts, record: LifeForgotten, revision: int) -> None:
@@ -301,6 +357,9 @@ _APPLY: Mapping[type[LifeRecord], Callable[[Facts, Any, int], None]] = {
     JobCancelled: _job_cancelled,
     RestartAsked: _restart_asked,
     NodeDrained: _node_drained,
+    JobUpdated: _job_updated,
+    JobHeld: _job_held,
+    JobReleased: _job_released,
     NodeExpelled: _node_expelled,
     NodeReadmitted: _node_readmitted,
     JobDecided: _job_decided,

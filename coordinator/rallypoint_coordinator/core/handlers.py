@@ -159,7 +159,7 @@ def _unknown_lease(step: Step, lease_id: int) -> Refusal:
 def next_deadline_ms(life: Life) -> int | None:
     """When time alone may change something next."""
     watch = life.watch
-    deadlines = (watch.until_ms, watch.start_deadline_ms, watch.leases.next_ms())
+    deadlines = (watch.until_ms, watch.start_deadline_ms, watch.hold_ends_ms, watch.leases.next_ms())
     return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 
@@ -244,7 +244,7 @@ def _welcome(step: Step, member: Member, cluster_id: str) -> Welcome:
         lease_id=member.lease_id,
         lease_ttl_ms=facts.spec.lease_ttl_ms,
         heartbeat_interval_ms=facts.spec.heartbeat_interval_ms,
-        job_spec=facts.spec,
+        job_spec=facts.agreed_spec,
         coordinator_version=step.identity.release,
         takes_over_cluster_id=cluster_id if cluster_id != step.identity.cluster_id else "",
     )

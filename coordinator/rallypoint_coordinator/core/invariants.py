@@ -65,12 +65,13 @@ def _state(facts: Facts) -> None:
 
 
 def _seats(facts: Facts, current: Round) -> None:
-    """Ranks are 0..n-1 in the order of the seats, contiguous on each node, and as many as are allowed."""
+    """Ranks are 0..n-1 in the order of the seats, contiguous on each node.
+
+    How many nodes it has is demanded of its record, by the spec in force then: :mod:`.evolve`.
+    """
     if not current.is_whole:
         _adopted_in_part(facts, current)
         return
-    low, high = facts.spec.min_nodes, facts.spec.max_nodes
-    _demand(low <= len(current.places) <= high, "C3", facts, f"{len(current.places)} nodes of {low} to {high}")
     next_rank = 0
     for group_rank, (node, place) in enumerate(current.places.items()):
         fits = (place.seat.node, place.group_rank, place.first_rank) == (node, group_rank, next_rank)
@@ -106,6 +107,7 @@ def _waiting(life: Life) -> None:
     facts, watch = life.facts, life.watch
     _demand(watch.ready <= life.presences.keys(), "C2", facts, f"ready without a lease: {watch.ready}")
     _demand(watch.remaining <= life.presences.keys(), "C4", facts, f"waiting for the gone: {watch.remaining}")
+    _demand(facts.hold is None or watch.hold_ends_ms is not None, "C8", facts, "held without end")
     if facts.state is JobState.GATHERING:
         _demand(watch.until_ms is not None, "C8", facts, "gathering without end")
     recovers = facts.state is JobState.RECOVERING

@@ -61,7 +61,7 @@ def lease_expiry_ms(spec: JobSpec, received_ms: int, capabilities: frozenset[Cap
 
 def admit(life: Life, hello: Hello, now_ms: int, *, lost: bool = False) -> Join | Resume | Stale | Refusal:
     """Judge a Hello to this life. ``lost``: it comes from a history that was lost; then it must name no lease."""
-    mismatch = spec_mismatch(life.facts.spec, hello.job_spec)
+    mismatch = spec_mismatch(life.facts.agreed_spec, hello.job_spec)
     if mismatch is not None:
         return _until_when(mismatch, life, now_ms)
     brings_round = lost and life.facts.state is JobState.RECOVERING and hello.observed.assignment is not None

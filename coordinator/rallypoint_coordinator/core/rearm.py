@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from rallypoint.model import JobState
-from rallypoint_coordinator.core import lost_nodes, quarantine, recovery, starts
+from rallypoint_coordinator.core import holding, lost_nodes, quarantine, recovery, starts
+from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.gathering import expected_back
 from rallypoint_coordinator.core.membership import lease_expiry_ms
 from rallypoint_coordinator.core.state import Life, Presence, Watch
 from rallypoint_coordinator.core.stopping import await_participants
 
 
-def rearm(life: Life, now_ms: int) -> None:
-    """Every live lease gets a whole lease_ttl, and its state begins to wait anew."""
+def rearm(life: Life, stamp: Stamp) -> None:
+    """Every live lease gets a whole lease_ttl, and its state begins to wait anew. A hold goes on, by the wall clock."""
+    now_ms = stamp.at_ms
     life.watch = Watch(gathering_since_ms=now_ms, course=lost_nodes.course_on_record(life))
     _rearm_leases(life, now_ms)
     quarantine.rearm(life)
+    holding.rearm(life, stamp)
     _rearm_state(life, now_ms)
 
 

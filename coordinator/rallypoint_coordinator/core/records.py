@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -219,6 +220,42 @@ class NodeDrained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobUpdated:
+    """An operator changed the job; these values are in force from here on. ``told``: what changed, for people."""
+
+    by: str
+    reason: str
+    min_nodes: int
+    max_nodes: int
+    max_restarts: int
+    labels: Mapping[str, str]
+    told: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHeld:
+    """An operator asked that no round be formed. ``since_wall_ms``: when the first of several such requests came."""
+
+    by: str
+    reason: str
+    since_wall_ms: int
+    until_wall_ms: int
+
+    @property
+    def told(self) -> str:
+        """Who holds it and why, for agents and for people."""
+        return f"held by {self.by}: {self.reason}" if self.reason else f"held by {self.by}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReleased:
+    """Rounds may be formed again. ``by`` "": the hold had run out."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeExpelled:
     """A node is quarantined: SIGKILL does not end these processes, and its round ends without waiting for them."""
 
@@ -263,6 +300,9 @@ LifeRecord = (
     | JobCancelled
     | RestartAsked
     | NodeDrained
+    | JobUpdated
+    | JobHeld
+    | JobReleased
     | NodeExpelled
     | NodeReadmitted
     | JobDecided

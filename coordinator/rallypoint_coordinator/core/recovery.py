@@ -20,14 +20,15 @@ from rallypoint_coordinator.core.rendezvous import seat_of
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence, Round
 
 
-def claim_of(facts: Facts, member: Member, presence: Presence) -> Claim | None:
-    """What the member's last report claims; None if it holds no round, or none that this job could have had."""
-    report, spec = presence.observed, facts.spec
+def claim_of(member: Member, presence: Presence) -> Claim | None:
+    """What the member's last report claims; None if it holds no round.
+
+    How many nodes it has, and how many restarts were spent, may be outside of the spec: what an operator had changed of
+    that is lost as well.
+    """
+    report = presence.observed
     held = report.assignment
     if held is None or held.round != report.round:
-        return None
-    possible = spec.min_nodes <= held.group_world_size <= spec.max_nodes and held.restart_count <= spec.max_restarts
-    if not possible:
         return None
     # What SIGKILL does not end proves nothing: the next round does not wait for it.
     is_live = report.phase.may_have_workers and not report.unkillable_pids
@@ -55,7 +56,7 @@ def beginning(facts: Facts, hello: Hello, epoch: int) -> RecoveryBegan | None:
     """What a Hello from a lost history begins; None if the life is being recovered already, or was since then."""
     held = hello.observed.assignment
     round_number = max(hello.observed.round, held.round if held is not None else NO_ROUND)
-    restart_count = min(held.restart_count, facts.spec.max_restarts) if held is not None else 0
+    restart_count = held.restart_count if held is not None else 0
     known = round_number < facts.next_round and restart_count <= facts.restart_count
     if facts.outcome is not None or (known and hello.highest_version.epoch < facts.recovery_epoch):
         return None
@@ -85,7 +86,7 @@ def begin(life: Life, now_ms: int) -> None:
 
 def note(life: Life, member: Member, presence: Presence) -> None:
     """The member said what it has. O(1)."""
-    claim = claim_of(life.facts, member, presence)
+    claim = claim_of(member, presence)
     if claim is None:
         forget(life, member.node)
     else:

@@ -36,8 +36,17 @@ class GiveUp:
 def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
     """Decide in O(1) what the gathering does now.
 
-    A lost node is waited for, within rejoin_wait, before the others go on without it.
+    A lost node is waited for, within rejoin_wait, before the others go on without it. Of a job that is held no round is
+    formed, and its waiting costs nothing.
     """
+    if facts.hold is not None:
+        assert watch.hold_ends_ms is not None, "every hold has an end"
+        return Wait(
+            reason="HELD",
+            headline=facts.hold.told,
+            progress=f"{counted(len(watch.ready), 'node')} ready",
+            until_ms=watch.hold_ends_ms,
+        )
     verdict = _consider_those_here(facts, watch, now_ms)
     if isinstance(verdict, Form) and watch.awaited and now_ms < watch.rejoin_ends_ms:
         missing = next(iter(watch.awaited)) if len(watch.awaited) == 1 else f"{len(watch.awaited)} lost nodes"

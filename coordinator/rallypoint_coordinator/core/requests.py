@@ -6,10 +6,12 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobState
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import OperatorAsked, Request
+from rallypoint_coordinator.core.holding import hold, release
 from rallypoint_coordinator.core.records import JobCancelled, NodeDrained, RestartAsked, StopCause
 from rallypoint_coordinator.core.state import Member, Watch
 from rallypoint_coordinator.core.step import Step
 from rallypoint_coordinator.core.stopping import stop_round
+from rallypoint_coordinator.core.updating import update
 
 
 def ask(step: Step, event: OperatorAsked) -> bool | Refusal:
@@ -21,6 +23,12 @@ def ask(step: Step, event: OperatorAsked) -> bool | Refusal:
             return restart(step, event.by, event.reason)
         case Request.DRAIN:
             return drain(step, event.node, event.by, event.reason)
+        case Request.UPDATE:
+            return _decided(step) or update(step, event.change, event.by, event.reason)
+        case Request.HOLD:
+            return _decided(step) or hold(step, event.hold_ms, event.by, event.reason)
+        case Request.RELEASE:
+            return _decided(step) or release(step, event.by, event.reason)
 
 
 def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
@@ -28,8 +36,8 @@ def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
     facts = step.life.facts
     if facts.cancelled_by:
         return False
-    if facts.outcome is not None:
-        return _decided(step)
+    if decided := _decided(step):
+        return decided
     step.record(JobCancelled(by=by, reason=reason, told=_who(by, reason)))
     if facts.state is JobState.RUNNING:
         stop_round(step, StopCause.CANCELLED, f"cancelled by {facts.cancelled_by}")
@@ -39,8 +47,8 @@ def cancel(step: Step, by: str, reason: str) -> bool | Refusal:
 def restart(step: Step, by: str, reason: str) -> bool | Refusal:
     """Stop the workers of the round that runs and form the next one; the budget is not touched."""
     facts = step.life.facts
-    if facts.outcome is not None:
-        return _decided(step)
+    if decided := _decided(step):
+        return decided
     if facts.state is not JobState.RUNNING:
         return Refusal(
             reason=Reason.NO_ROUND_RUNS,
@@ -63,8 +71,8 @@ def drain(step: Step, node: str, by: str, reason: str) -> bool | Refusal:
     member = facts.members.get(node)
     if member is not None and member.drained_by:
         return False
-    if facts.outcome is not None:
-        return _decided(step)
+    if decided := _decided(step):
+        return decided
     if member is None or member.gone is not None:
         return Refusal(
             reason=Reason.NODE_NOT_FOUND,
@@ -98,8 +106,11 @@ def _who(by: str, reason: str) -> str:
     return f"{by}: {reason}" if reason else by
 
 
-def _decided(step: Step) -> Refusal:
+def _decided(step: Step) -> Refusal | None:
+    """None: the job is not decided yet."""
     facts = step.life.facts
+    if facts.outcome is None:
+        return None
     return Refusal(
         reason=Reason.JOB_DECIDED,
         message=f"job {facts.job} has ended: {facts.state}",

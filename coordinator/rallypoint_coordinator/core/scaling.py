@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from rallypoint.model import ScaleUp
-from rallypoint_coordinator.core.state import Facts, Watch
+from rallypoint_coordinator.core.state import Facts, Member, Watch
 
 
 def has_room(facts: Facts) -> bool:
-    """Whether the running round could be larger. Once a node has succeeded the job only shrinks."""
+    """Whether the running round could be larger. Once a node has succeeded the job only shrinks.
+
+    While the job is held it would end for a round that may not be formed.
+    """
     current = facts.round
+    if facts.hold is not None:
+        return False
     return current is not None and len(current.places) < facts.spec.max_nodes and not current.succeeded
 
 
@@ -22,6 +27,17 @@ def arrival(facts: Facts, watch: Watch, now_ms: int) -> None:
     watch.scale_up_at_ms = now_ms + delay_ms
 
 
+def look_for_arrivals(facts: Facts, watch: Watch, now_ms: int) -> None:
+    """There may be room now where there was none: who stands by arrives now. O(n)."""
+    if any(_waits(facts, watch, member) for member in facts.members.values()):
+        arrival(facts, watch, now_ms)
+
+
+def _waits(facts: Facts, watch: Watch, member: Member) -> bool:
+    """Whether the member stands by, ready to take part."""
+    return facts.round is not None and member.lease_id in watch.ready and member.node not in facts.round.places
+
+
 def due(facts: Facts, watch: Watch, now_ms: int) -> str | None:
     """Why the round is to be ended now, so that it can be formed anew with those that arrived; None: it is not.
 
@@ -30,13 +46,7 @@ def due(facts: Facts, watch: Watch, now_ms: int) -> str | None:
     if watch.scale_up_at_ms is None or now_ms < watch.scale_up_at_ms:
         return None
     watch.scale_up_at_ms = None
-    current = facts.round
-    assert current is not None
-    arrived = [
-        member.node
-        for member in facts.members.values()
-        if member.lease_id in watch.ready and member.node not in current.places
-    ]
+    arrived = [member.node for member in facts.members.values() if _waits(facts, watch, member)]
     if not arrived or not has_room(facts):
         return None
     return f"{arrived[0]} joined" if len(arrived) == 1 else f"{len(arrived)} nodes joined"

@@ -13,6 +13,7 @@ from rallypoint_coordinator.core import lost_nodes, recovery, rendezvous, scalin
 from rallypoint_coordinator.core.changes import Onset, arrived_late
 from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.gathering import gather, gather_anew
+from rallypoint_coordinator.core.holding import release_if_due
 from rallypoint_coordinator.core.reactions import Trigger, react
 from rallypoint_coordinator.core.records import JobDecided, RecoveryEnded, StopCause
 from rallypoint_coordinator.core.revocation import revoke
@@ -26,6 +27,7 @@ NAMED_MAX = 8
 def settle(step: Step) -> None:
     """Take what steps are due, tell the members what changed, and explain the state."""
     facts = step.life.facts
+    release_if_due(step)
     while SETTLE[facts.state](step):
         pass
     if facts.directive_revision != step.told_revision:

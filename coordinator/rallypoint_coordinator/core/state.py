@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rallypoint.model import (
@@ -25,7 +26,7 @@ from rallypoint_coordinator.core.claims import Claims
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.failures import FailureLog
-from rallypoint_coordinator.core.records import GoneReason, Place, RoundAdopted, StopCause
+from rallypoint_coordinator.core.records import GoneReason, JobHeld, Place, RoundAdopted, StopCause
 
 
 @dataclass(slots=True)
@@ -104,6 +105,7 @@ class Facts:
     job: str
     uid: str
     spec: JobSpec
+    """In force: what agents agreed on, with what operators have changed since."""
     created_wall_ms: int
     state: JobState = JobState.GATHERING
     state_wall_ms: int = 0
@@ -125,11 +127,21 @@ class Facts:
     """A round that agents held when the records were lost."""
     changes: Changes = ()
     """How its newest rounds ended, and when the next began."""
+    replaced_spec: JobSpec | None = None
+    """What agents agreed on, once ``spec`` differs from it."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    hold: JobHeld | None = None
+    """Set while no round may be formed."""
     unavailable: set[str] = field(init=False, repr=False, compare=False)
     """Follows from the members: those that live, and take part in no further round as it is. Only counted."""
 
     def __post_init__(self) -> None:
         self.unavailable = {node for node, member in self.members.items() if member.is_unavailable}
+
+    @property
+    def agreed_spec(self) -> JobSpec:
+        """What agents agreed on, and one that joins is compared with."""
+        return self.replaced_spec or self.spec
 
     @property
     def next_round(self) -> int:
@@ -215,6 +227,8 @@ class Watch:
     """RECOVERING: what the agents hold."""
     recovery_ends_ms: int = 0
     """Until when they are waited for."""
+    hold_ends_ms: int | None = None
+    """When the life's hold is over; None if it is not held."""
     until_ms: int | None = None
     """When what the message waits for runs out, on the stamp's clock."""
     reason: str = ""

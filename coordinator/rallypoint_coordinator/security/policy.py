@@ -28,6 +28,7 @@ class Subject(Enum):
     NOTHING = "it is about no job"
     ALL_JOBS = "it is about every job"
     NAME = "name, as jobs/JOB or jobs/JOB/..."
+    RESOURCE = "job.name, as jobs/JOB"
     PARENT = "parent, as jobs/JOB or jobs/JOB/..."
     JOB = "job"
     HELLO = "hello.job of the stream's first message"
@@ -67,6 +68,9 @@ POLICY: Mapping[str, Rule] = {
     f"{_JOBS}CancelJob": _rule(Subject.NAME, Role.AGENT, Role.OPERATOR),
     f"{_JOBS}RestartJob": _rule(Subject.NAME, Role.OPERATOR),
     f"{_JOBS}DrainNode": _rule(Subject.NAME, Role.OPERATOR),
+    f"{_JOBS}UpdateJob": _rule(Subject.RESOURCE, Role.OPERATOR),
+    f"{_JOBS}HoldJob": _rule(Subject.NAME, Role.OPERATOR),
+    f"{_JOBS}ReleaseJob": _rule(Subject.NAME, Role.OPERATOR),
     # Load balancers and probes have no credentials. It says whether the coordinator serves, and no more.
     f"{_HEALTH}Check": _ANYONE,
     f"{_HEALTH}Watch": _ANYONE,
@@ -81,6 +85,8 @@ def job_of(subject: Subject, request: Any) -> str:
     match subject:
         case Subject.NAME:
             return _job_in(request.name)
+        case Subject.RESOURCE:
+            return _job_in(request.job.name)
         case Subject.PARENT:
             return _job_in(request.parent)
         case Subject.JOB:

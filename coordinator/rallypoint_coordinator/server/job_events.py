@@ -18,6 +18,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     MemberGone,
     MemberJoined,
@@ -144,6 +147,21 @@ def _drained(event: pb.JobEvent, record: NodeDrained) -> None:
     event.message = _with(f"{record.by} asked for {record.node} to leave", record.reason)
 
 
+def _updated(event: pb.JobEvent, record: JobUpdated) -> None:
+    event.requested_by = record.by
+    event.message = _with(f"{record.by} changed the job, {record.told}", record.reason)
+
+
+def _held(event: pb.JobEvent, record: JobHeld) -> None:
+    event.requested_by = record.by
+    event.message = _with(f"{record.by} asked that no round be formed", record.reason)
+
+
+def _released(event: pb.JobEvent, record: JobReleased) -> None:
+    event.requested_by = record.by
+    event.message = _with(f"{record.by} released the job" if record.by else "the job is released", record.reason)
+
+
 def _expelled(event: pb.JobEvent, record: NodeExpelled) -> None:
     event.node, event.round = record.node, record.round
     pids = ", ".join(map(str, record.pids))
@@ -194,6 +212,9 @@ _TOLD: Mapping[type[Record], tuple[pb.JobEventKind.ValueType, Callable[[pb.JobEv
     JobCancelled: (pb.JOB_EVENT_KIND_CANCEL_ASKED, _cancelled),
     RestartAsked: (pb.JOB_EVENT_KIND_RESTART_ASKED, _restart_asked),
     NodeDrained: (pb.JOB_EVENT_KIND_DRAIN_ASKED, _drained),
+    JobUpdated: (pb.JOB_EVENT_KIND_JOB_UPDATED, _updated),
+    JobHeld: (pb.JOB_EVENT_KIND_JOB_HELD, _held),
+    JobReleased: (pb.JOB_EVENT_KIND_JOB_RELEASED, _released),
     NodeExpelled: (pb.JOB_EVENT_KIND_NODE_QUARANTINED, _expelled),
     NodeReadmitted: (pb.JOB_EVENT_KIND_NODE_READMITTED, _readmitted),
     RecoveryBegan: (pb.JOB_EVENT_KIND_RECOVERY_BEGAN, _recovery_began),

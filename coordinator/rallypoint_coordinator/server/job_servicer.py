@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -14,28 +14,26 @@ from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.rpc_status import abort
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
-from rallypoint.validation import JOB_NAME, NODE_NAME
 from rallypoint.wire.scalars import instant_from_proto
 from rallypoint_coordinator.core.cluster import Cluster
-from rallypoint_coordinator.core.events import OperatorAsked, Request, Stamp
+from rallypoint_coordinator.core.events import Request, Stamp
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.server import views
 from rallypoint_coordinator.server.caller import caller_name
 from rallypoint_coordinator.server.driver import Driver, Query
 from rallypoint_coordinator.server.event_listing import EventListing
+from rallypoint_coordinator.server.job_names import invalid, parse_job
+from rallypoint_coordinator.server.operator_requests import OperatorRequest, operator_asked
 from rallypoint_coordinator.server.outbox import Closing
 from rallypoint_coordinator.server.pages import fill, next_page_token, page_size, page_start
 from rallypoint_coordinator.server.peers import peer_address
 from rallypoint_coordinator.server.watch_tokens import parse_watch_token
 from rallypoint_coordinator.server.watches import Watch, Watches
 
-REASON_BYTES = 1024
 EVENT_KINDS_MAX = 100
 
 OPENING_WATCHES = 64
 """So many watches are opened at a time, since each reads the job: the others of a thousand that come back wait."""
-
-OperatorRequest: TypeAlias = pb.CancelJobRequest | pb.RestartJobRequest | pb.DrainNodeRequest
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -94,6 +92,19 @@ class JobService(JobServiceServicer):
         was_news = await self._ask(Request.DRAIN, request, context)
         return pb.DrainNodeResponse(was_news=was_news)
 
+    async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:
+        was_news = await self._ask(Request.UPDATE, request, context)
+        answer = await self._answer(get_job, pb.GetJobRequest(name=request.job.name), context)
+        return pb.UpdateJobResponse(job=answer.job, was_news=was_news)
+
+    async def HoldJob(self, request: pb.HoldJobRequest, context: Any) -> pb.HoldJobResponse:
+        was_news = await self._ask(Request.HOLD, request, context)
+        return pb.HoldJobResponse(was_news=was_news)
+
+    async def ReleaseJob(self, request: pb.ReleaseJobRequest, context: Any) -> pb.ReleaseJobResponse:
+        was_news = await self._ask(Request.RELEASE, request, context)
+        return pb.ReleaseJobResponse(was_news=was_news)
+
     async def _ask(self, kind: Request, request: OperatorRequest, context: Any) -> bool:
         by = " at ".join(filter(None, (caller_name.get(), peer_address(context.peer())))) or "an operator"
         try:
@@ -126,14 +137,6 @@ def add_job_service(service: JobService, server: grpc.aio.Server) -> None:
 
 
 # Each of these raises RefusedError, for the request when called, for what it names when the query runs.
-
-
-def operator_asked(kind: Request, request: OperatorRequest, by: str) -> Callable[[int], OperatorAsked]:
-    """The event of an operator's request, once its call has a number."""
-    job, node = parse_node(request.name, "name") if kind is Request.DRAIN else (parse_job(request.name, "name"), "")
-    if len(request.reason.encode()) > REASON_BYTES:
-        raise _invalid("reason", f"reason must have at most {REASON_BYTES} bytes")
-    return lambda call: OperatorAsked(call=call, job=job, request=kind, by=by, reason=request.reason, node=node)
 
 
 def get_job(request: pb.GetJobRequest) -> Query[pb.GetJobResponse]:
@@ -187,7 +190,7 @@ def list_workers(request: pb.ListWorkersRequest) -> Query[pb.ListWorkersResponse
 def list_job_events(watches: Watches, request: pb.ListJobEventsRequest) -> Query[EventListing]:
     job, size = parse_job(request.parent, "parent"), page_size(request.page_size)
     if len(request.kinds) > EVENT_KINDS_MAX:
-        raise _invalid("kinds", f"kinds must have at most {EVENT_KINDS_MAX} entries")
+        raise invalid("kinds", f"kinds must have at most {EVENT_KINDS_MAX} entries")
     listing, kinds, since_ms = f"{request.parent}/events", set(request.kinds), instant_from_proto(request.since_time)
     after = parse_number(page_start(listing, request.page_token), 0)
 
@@ -211,26 +214,6 @@ def watch_job(watches: Watches, request: pb.WatchJobRequest) -> Query[Watch]:
         return watches.begin(_life(cluster, job), cluster.epoch, stamp)
 
     return query
-
-
-def parse_job(name: str, field: str) -> str:
-    """The job in ``jobs/{job}``. Raises RefusedError."""
-    collection, _, job = name.partition("/")
-    if collection == "jobs" and JOB_NAME.holds(job):
-        return job
-    raise _invalid(field, f"{field} must be jobs/JOB, where JOB must {JOB_NAME.must}")
-
-
-def parse_node(name: str, field: str) -> tuple[str, str]:
-    """The job and the node in ``jobs/{job}/nodes/{node}``. Raises RefusedError."""
-    parent, _, node = name.rpartition("/nodes/")
-    if not NODE_NAME.holds(node):
-        raise _invalid(field, f"{field} must be jobs/JOB/nodes/NODE, where NODE must {NODE_NAME.must}")
-    return parse_job(parent, field), node
-
-
-def _invalid(field: str, message: str) -> RefusedError:
-    return RefusedError(Refusal(reason=Reason.INVALID_FIELD, message=message, field=field, metadata={"field": field}))
 
 
 def parse_number(after: str | None, first: int) -> int:

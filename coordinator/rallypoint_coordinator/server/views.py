@@ -28,8 +28,9 @@ from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.membership import is_suspect
-from rallypoint_coordinator.core.records import GoneReason, Place
+from rallypoint_coordinator.core.records import GoneReason, JobHeld, Place
 from rallypoint_coordinator.core.state import Facts, Life, Member, Round
+from rallypoint_coordinator.core.updating import etag_of
 
 GONE_STATES = {
     GoneReason.LEFT: pb.NODE_STATE_LEFT,
@@ -75,6 +76,19 @@ def job(life: Life, epoch: int, stamp: Stamp) -> pb.Job:
         create_time=instant_to_proto(facts.created_wall_ms),
         state_time=instant_to_proto(facts.state_wall_ms),
         observe_time=instant_to_proto(stamp.wall_ms),
+        agreed_spec=wire.job_spec_to_proto(facts.replaced_spec) if facts.replaced_spec else None,
+        labels=facts.labels,
+        etag=etag_of(facts),
+        hold=_hold(facts.hold) if facts.hold else None,
+    )
+
+
+def _hold(held: JobHeld) -> pb.JobHold:
+    return pb.JobHold(
+        requested_by=held.by,
+        reason=held.reason,
+        hold_time=instant_to_proto(held.since_wall_ms),
+        expire_time=instant_to_proto(held.until_wall_ms),
     )
 
 

@@ -20,6 +20,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     MemberGone,
@@ -360,6 +363,56 @@ def _read_drained(message: pb.NodeDrained) -> NodeDrained:
     )
 
 
+def _write_updated(record: JobUpdated) -> pb.JobUpdated:
+    return pb.JobUpdated(
+        by=record.by,
+        reason=record.reason,
+        min_nodes=record.min_nodes,
+        max_nodes=record.max_nodes,
+        max_restarts=record.max_restarts,
+        labels=record.labels,
+        told=record.told,
+    )
+
+
+def _read_updated(message: pb.JobUpdated) -> JobUpdated:
+    return JobUpdated(
+        by=message.by,
+        reason=message.reason,
+        min_nodes=message.min_nodes,
+        max_nodes=message.max_nodes,
+        max_restarts=message.max_restarts,
+        labels=dict(message.labels),
+        told=message.told,
+    )
+
+
+def hold_to_proto(record: JobHeld) -> pb.JobHeld:
+    return pb.JobHeld(
+        by=record.by,
+        reason=record.reason,
+        since_time=instant_to_proto(record.since_wall_ms),
+        until_time=instant_to_proto(record.until_wall_ms),
+    )
+
+
+def hold_from_proto(message: pb.JobHeld) -> JobHeld:
+    return JobHeld(
+        by=message.by,
+        reason=message.reason,
+        since_wall_ms=instant_from_proto(message.since_time),
+        until_wall_ms=instant_from_proto(message.until_time),
+    )
+
+
+def _write_released(record: JobReleased) -> pb.JobReleased:
+    return pb.JobReleased(by=record.by, reason=record.reason)
+
+
+def _read_released(message: pb.JobReleased) -> JobReleased:
+    return JobReleased(by=message.by, reason=message.reason)
+
+
 def _write_expelled(record: NodeExpelled) -> pb.NodeExpelled:
     return pb.NodeExpelled(node=record.node, lease_id=record.lease_id, round=record.round, pids=record.pids)
 
@@ -411,6 +464,9 @@ _CODECS = (
     _Codec("job_cancelled", JobCancelled, _write_cancelled, _read_cancelled),
     _Codec("restart_asked", RestartAsked, _write_restart, _read_restart),
     _Codec("node_drained", NodeDrained, _write_drained, _read_drained),
+    _Codec("job_updated", JobUpdated, _write_updated, _read_updated),
+    _Codec("job_held", JobHeld, hold_to_proto, hold_from_proto),
+    _Codec("job_released", JobReleased, _write_released, _read_released),
     _Codec("node_expelled", NodeExpelled, _write_expelled, _read_expelled),
     _Codec("node_readmitted", NodeReadmitted, _write_readmitted, _read_readmitted),
     _Codec("life_forgotten", LifeForgotten, _write_forgotten, _read_forgotten),

@@ -18,6 +18,8 @@ from rallypoint_coordinator.store.codec import (
     GONE_REASONS,
     STOP_CAUSES,
     UnreadableRecord,
+    hold_from_proto,
+    hold_to_proto,
     known,
     outcome_from_proto,
     outcome_to_proto,
@@ -85,6 +87,9 @@ def _life_to_proto(facts: Facts) -> pb.LifeSnapshot:
         recovery_epoch=facts.recovery_epoch,
         round_floor=round_to_proto(facts.round_floor),
         round_changes=[_change_to_proto(change) for change in facts.changes],
+        agreed_spec=wire.job_spec_to_proto(facts.replaced_spec) if facts.replaced_spec else None,
+        labels=facts.labels,
+        held=hold_to_proto(facts.hold) if facts.hold else None,
     )
 
 
@@ -108,6 +113,9 @@ def _life_from_proto(message: pb.LifeSnapshot) -> Facts:
         recovery_epoch=message.recovery_epoch,
         round_floor=message.round_floor if message.HasField("round_floor") else NO_ROUND,
         changes=tuple(_change_from_proto(change) for change in message.round_changes),
+        replaced_spec=wire.job_spec_from_proto(message.agreed_spec) if message.HasField("agreed_spec") else None,
+        labels=dict(message.labels),
+        hold=hold_from_proto(message.held) if message.HasField("held") else None,
     )
 
 

@@ -17,6 +17,9 @@ from rallypoint_coordinator.core.records import (
     JobCancelled,
     JobCreated,
     JobDecided,
+    JobHeld,
+    JobReleased,
+    JobUpdated,
     LeaseRevoked,
     LifeForgotten,
     LifeRecord,
@@ -90,7 +93,8 @@ def records_for(facts: Facts) -> dict[type[LifeRecord], LifeRecord]:
         RecoveryEnded(),
         RoundFormed(
             round=number + 1,
-            seats=(Seat(node=node, lease_id=facts.members[node].lease_id, local_world_size=1, role="default"),),
+            seats=(Seat(node=node, lease_id=facts.members[node].lease_id, local_world_size=1, role="default"),)
+            * facts.spec.min_nodes,
             endpoint=Endpoint("h", 1),
             offer_id=1,
         ),
@@ -100,6 +104,9 @@ def records_for(facts: Facts) -> dict[type[LifeRecord], LifeRecord]:
         JobCancelled(by="o", reason=""),
         RestartAsked(by="o", reason=""),
         NodeDrained(node=node, lease_id=facts.members[node].lease_id, by="o", reason=""),
+        JobUpdated(by="o", reason="", min_nodes=1, max_nodes=3, max_restarts=2, labels={"a": "b"}, told="much"),
+        JobHeld(by="o", reason="", since_wall_ms=1, until_wall_ms=2),
+        JobReleased(by="o", reason=""),
         NodeExpelled(node=node, lease_id=facts.members[node].lease_id, round=number, pids=(7,)),
         NodeReadmitted(node=node, lease_id=facts.members[node].lease_id),
         JobDecided(outcome=Outcome(state=decided, reason="R", message="m")),
@@ -118,6 +125,8 @@ def test_cell(state: JobState, kind: type[LifeRecord]) -> None:
     record = records_for(facts)[kind]
     before = copy.deepcopy(facts)
     unended = facts.round is not None and not facts.round.ended
+    if kind is JobReleased and kind in TRANSITIONS[state]:
+        facts.hold = before.hold = JobHeld(by="o", reason="", since_wall_ms=1, until_wall_ms=2)
     # What is on record of the round decides too.
     if kind not in TRANSITIONS[state] or (kind is RecoveryEnded and unended):
         with pytest.raises(IllegalTransition):
@@ -148,6 +157,39 @@ def test_a_round_number_is_never_reused_or_skipped() -> None:
                 revision=100,
                 wall_ms=5,
             )
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_round_has_as_many_nodes_as_the_spec_in_force_says(nodes: int) -> None:
+    facts = facts_in(JobState.GATHERING)
+    with pytest.raises(IllegalTransition, match="nodes of 2 to 2"):
+        evolve(
+            facts,
+            RoundFormed(round=0, seats=(SEAT,) * nodes, endpoint=Endpoint("h", 1), offer_id=1),
+            revision=100,
+            wall_ms=5,
+        )
+
+
+def test_what_is_not_held_cannot_be_released() -> None:
+    with pytest.raises(IllegalTransition, match="not held"):
+        evolve(facts_in(JobState.RUNNING), JobReleased(by="o", reason=""), revision=100, wall_ms=5)
+
+
+def test_agents_go_on_being_compared_with_what_they_agreed_on() -> None:
+    facts = facts_in(JobState.RUNNING)
+    update = JobUpdated(by="o", reason="", min_nodes=1, max_nodes=3, max_restarts=2, labels={}, told="much")
+    evolve(facts, update, revision=100, wall_ms=5)
+    assert facts.spec == replace(SPEC, max_nodes=3, max_restarts=2)
+    assert facts.agreed_spec == SPEC
+    evolve(facts, replace(update, max_nodes=1, max_restarts=0), revision=101, wall_ms=6)
+    assert (facts.spec, facts.replaced_spec) == (SPEC, None)
+
+
+def test_restarts_that_agents_know_of_were_allowed() -> None:
+    facts = facts_in(JobState.RUNNING)
+    evolve(facts, RecoveryBegan(epoch=9, restart_count=4), revision=100, wall_ms=5)
+    assert (facts.restart_count, facts.spec.max_restarts, facts.agreed_spec.max_restarts) == (4, 4, 0)
 
 
 @pytest.mark.parametrize(

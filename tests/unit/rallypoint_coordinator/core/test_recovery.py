@@ -233,10 +233,13 @@ class TestInPart:
         [held("a", "a"), held("a", "abcd", group_world_size=5), held("a", "ab", restart_count=4)],
         ids=["too few nodes", "too many nodes", "too many restarts"],
     )
-    def test_what_this_job_cannot_have_had_is_no_claim(self, claim: Assignment) -> None:
+    def test_what_only_a_lost_change_can_have_allowed_is_a_claim(self, claim: Assignment) -> None:
+        """Its workers may run: a round that began beside them would break C4."""
         life = a_life()
         say(life, "a", claim)
-        assert recovery.consider(life, OVER) == Abandon()
+        verdict = recovery.consider(life, OVER)
+        assert isinstance(verdict, Adopt)
+        assert verdict.record.round == claim.round
 
 
 def hello(claim: Assignment | None, seen: int) -> Hello:
@@ -261,7 +264,7 @@ def hello(claim: Assignment | None, seen: int) -> Hello:
         (held("a", "ab", 6), 3, None),
         (held("a", "ab", 7), 3, RecoveryBegan(epoch=9, round=7)),
         (held("a", "ab", 6, restart_count=3), 3, RecoveryBegan(epoch=9, restart_count=3)),
-        (held("a", "ab", 6, restart_count=99), 3, RecoveryBegan(epoch=9, restart_count=3)),
+        (held("a", "ab", 6, restart_count=99), 3, RecoveryBegan(epoch=9, restart_count=99)),
     ],
 )
 def test_it_begins_once_for_each_lost_history_and_whenever_a_number_is_news(

@@ -46,6 +46,8 @@ def test_where_the_job_stands_is_a_field_of_the_request() -> None:
     """A subject that names no field of its request would refuse, or let through, everything."""
     services = {**agent_service_pb2.DESCRIPTOR.services_by_name, **job_service_pb2.DESCRIPTOR.services_by_name}
     fields = {Subject.NAME: "name", Subject.PARENT: "parent", Subject.JOB: "job", Subject.HELLO: "hello"}
+    # job is a message for a resource, and a name for the others: job_of would raise for the wrong one.
+    fields[Subject.RESOURCE] = "job"
     for service in services.values():
         for method in service.methods:
             subject = POLICY[f"/{service.full_name}/{method.name}"].subject
@@ -64,6 +66,8 @@ def test_where_the_job_stands_is_a_field_of_the_request() -> None:
         (Subject.NAME, SimpleNamespace(name="nodes/train"), ""),
         (Subject.NAME, SimpleNamespace(name="train"), ""),
         (Subject.NAME, SimpleNamespace(name=""), ""),
+        (Subject.RESOURCE, SimpleNamespace(job=SimpleNamespace(name="jobs/train")), "train"),
+        (Subject.RESOURCE, SimpleNamespace(job=SimpleNamespace(name="train")), ""),
         (Subject.PARENT, SimpleNamespace(parent="jobs/train"), "train"),
         (Subject.JOB, SimpleNamespace(job="train"), "train"),
         (Subject.HELLO, SimpleNamespace(hello=SimpleNamespace(job="train")), "train"),

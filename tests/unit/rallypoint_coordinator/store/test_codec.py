@@ -93,6 +93,20 @@ RECORDS: dict[type[records.Record], st.SearchStrategy[Any]] = {
     records.JobCancelled: st.builds(records.JobCancelled, by=texts, reason=texts, told=texts),
     records.RestartAsked: st.builds(records.RestartAsked, by=texts, reason=texts),
     records.NodeDrained: st.builds(records.NodeDrained, node=texts, lease_id=ids, by=texts, reason=texts, told=texts),
+    records.JobUpdated: st.builds(
+        records.JobUpdated,
+        by=texts,
+        reason=texts,
+        min_nodes=counts,
+        max_nodes=counts,
+        max_restarts=counts,
+        labels=st.dictionaries(texts, texts, max_size=3),
+        told=texts,
+    ),
+    records.JobHeld: st.builds(
+        records.JobHeld, by=texts, reason=texts, since_wall_ms=instants_ms, until_wall_ms=instants_ms
+    ),
+    records.JobReleased: st.builds(records.JobReleased, by=texts, reason=texts),
     records.NodeExpelled: st.builds(
         records.NodeExpelled, node=texts, lease_id=ids, round=ids, pids=st.lists(ids, max_size=3).map(tuple)
     ),
@@ -133,7 +147,7 @@ def test_nothing_is_cut() -> None:
 
 
 def test_a_kind_of_a_later_release_is_refused() -> None:
-    later = pb.JournalRecord(job="train").SerializeToString() + b"\xfa\x01\x00"
+    later = pb.JournalRecord(job="train").SerializeToString() + b"\xc2\x0c\x00"
     with pytest.raises(UnknownRecordKind, match="later release"):
         decode(later)
 
