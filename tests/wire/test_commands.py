@@ -200,9 +200,48 @@ async def test_drain(shell: Shell) -> None:
     del agents
 
 
-BY_NAME: dict[str, Command] = {
-    name: getattr(entry, name) for name in ("jobs", "status", "nodes", "cancel", "restart", "drain")
-}
+async def test_update(shell: Shell) -> None:
+    agents = await running_pair(shell.coordinator)
+    etag = (await job_of(shell.coordinator)).etag
+    labels = ("--label", "team=vision", "--label", "tier=a=b")
+    said = await shell(entry.update, "train", "--max-restarts", "7", "--nnodes", "1:4", *labels)
+    job = await job_of(shell.coordinator)
+    assert said == (0, f"job train is changed; its etag is {job.etag}\n", "")
+    assert (job.spec.min_nodes, job.spec.max_nodes, job.spec.max_restarts) == (1, 4, 7)
+    assert dict(job.labels) == {"team": "vision", "tier": "a=b"}
+    shown = (await shell(entry.update, "train", "--label", "tier-", "--label", "none-", "-o", "json")).json
+    assert shown["was_news"] is True
+    assert shown["job"]["labels"] == {"team": "vision"}
+    assert (await shell(entry.update, "train", "--max-restarts", "7")).out.startswith("job train: it was so already; ")
+    late = await shell(entry.update, "train", "--max-restarts", "9", "--etag", etag)
+    assert late.status == exits.REFUSED
+    assert late.err.startswith("rallypoint update: ETAG_MISMATCH: job train was changed since etag ")
+    lines = (await shell(entry.status, "train")).out.splitlines()
+    assert "changed       agents agreed on 2 nodes, 0 restarts" in lines
+    assert "labels        team=vision" in lines
+    del agents
+
+
+async def test_hold_and_release(shell: Shell) -> None:
+    agents = await running_pair(shell.coordinator)
+    said = await shell(entry.hold, "train", "--for", "2h", "--reason", "upkeep")
+    assert said == (0, "job train is held: what runs goes on, and no other round is formed\n", "")
+    assert (await shell(entry.hold, "train", "--for", "1h")).out == "job train: it was held before, for as long\n"
+    hold = (await job_of(shell.coordinator)).hold
+    assert hold.expire_time.seconds - hold.hold_time.seconds == 7_200
+    lines = (await shell(entry.status, "train")).out.splitlines()
+    (at,) = (index for index, line in enumerate(lines) if line.startswith("held "))
+    assert lines[at] == "held          by 127.0.0.1: upkeep"
+    assert lines[at + 1].endswith(" at the latest; no round is formed")
+    assert await shell(entry.release, "train") == (0, "job train is released\n", "")
+    assert (await shell(entry.release, "train")).out == "job train: it was not held\n"
+    assert (await shell(entry.release, "train", "-o", "json")).json == {"was_news": False}
+    del agents
+
+
+NAMES = ("jobs", "status", "nodes", "cancel", "restart", "drain", "update", "hold", "release")
+BY_NAME: dict[str, Command] = {name: getattr(entry, name) for name in NAMES}
+CHANGES = ["train", "--max-restarts", "1"]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +252,11 @@ BY_NAME: dict[str, Command] = {
         ("cancel", ["none"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
         ("restart", ["none"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
         ("drain", ["none", "a"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
+        ("update", ["none", "--label", "a=b"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
+        ("hold", ["none"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
+        ("release", ["none"], exits.REFUSED, "JOB_NOT_FOUND: there is no job none"),
+        ("update", ["train", "--nnodes", "0:2"], exits.USAGE, "INVALID_FIELD: job.spec.min_nodes must be 1 to 100,000"),
+        ("update", ["train", "--nnodes", "3:2"], exits.USAGE, "INVALID_FIELD: job train cannot be changed so: "),
         ("restart", ["train"], exits.REFUSED, "NO_ROUND_RUNS: "),
         ("drain", ["train", "z"], exits.REFUSED, "NODE_NOT_FOUND: job train has no node z now"),
         ("status", ["a/b"], exits.USAGE, "INVALID_FIELD: name must be jobs/JOB"),
@@ -234,13 +278,14 @@ async def test_refusals(shell: Shell, name: str, argv: list[str], status: int, s
     assert answer.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["cancel", "restart", "drain"])
+@pytest.mark.parametrize("name", ["cancel", "restart", "drain", "update", "hold", "release"])
 async def test_a_decided_job_is_left_alone(shell: Shell, name: str) -> None:
     agents = await running_pair(shell.coordinator)
     for agent in agents:
         await agent.send(Observed(phase=AgentPhase.SUCCEEDED, round=0, version=agent.version))
         await agent.acked(agent.seq)
-    answer = await shell(BY_NAME[name], "train", *(["node-a"] if name == "drain" else []))
+    arguments = {"drain": ["train", "node-a"], "update": CHANGES}.get(name, ["train"])
+    answer = await shell(BY_NAME[name], *arguments)
     assert (answer.status, answer.out) == (exits.REFUSED, "")
     assert answer.err.startswith(f"rallypoint {name}: JOB_DECIDED: ")
 
@@ -255,7 +300,7 @@ def nobody() -> str:
 @pytest.mark.parametrize("name", BY_NAME)
 async def test_nobody_is_there(shell: Shell, name: str) -> None:
     where = nobody()
-    arguments = {"jobs": [], "drain": ["train", "node-a"]}.get(name, ["train"])
+    arguments = {"jobs": [], "drain": ["train", "node-a"], "update": CHANGES}.get(name, ["train"])
     answer = await shell(BY_NAME[name], *arguments, at=where)
     assert (answer.status, answer.out) == (exits.UNREACHABLE, "")
     assert answer.err.startswith(f"rallypoint {name}: no coordinator answers at {where}: start one there")

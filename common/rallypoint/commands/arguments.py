@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from rallypoint.durations import timeout_ms
 from rallypoint.endpoints import parse_endpoint
-from rallypoint.limits import PORT_DEFAULT
+from rallypoint.limits import HOLD_MS_MAX, INT32_MAX, PORT_DEFAULT
 from rallypoint.security.client import FLAGS as SECURITY_FLAGS
 
 COORDINATOR_VARIABLE = "RALLYPOINT_COORDINATOR"
@@ -48,6 +48,80 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", metavar="TEXT", type=_text, default="", help="why, for people and the journal: at most 1 KiB"
     )
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """What can be changed of a job."""
+    parser.add_argument(
+        "--max-restarts",
+        metavar="N",
+        type=_count,
+        help="restarts that it may spend in all, those that are spent included",
+    )
+    parser.add_argument("--nnodes", metavar="MIN:MAX", type=_node_range, help="nodes that a round has; N for N:N")
+    parser.add_argument(
+        "--label",
+        metavar="KEY=VALUE|KEY-",
+        type=_label,
+        action="append",
+        default=[],
+        help="give it a label, or take one away; may be repeated",
+    )
+    parser.add_argument(
+        "--etag", metavar="E", type=_text, default="", help="only if the job's etag is still this one (see status)"
+    )
+
+
+def missing_changes(arguments: argparse.Namespace) -> str:
+    """What is wrong with an update that changes nothing."""
+    if arguments.max_restarts is None and arguments.nnodes is None and not arguments.label:
+        return "nothing is to be changed: give --max-restarts, --nnodes or --label"
+    return ""
+
+
+def add_hold_time(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for",
+        dest="hold_ms",
+        metavar="TIME",
+        type=_hold_ms,
+        help="after which it is released by itself, 30 days at most (default: 24h)",
+    )
+
+
+def _count(given: str) -> int:
+    if not given.isascii() or not given.isdecimal() or int(given) > INT32_MAX:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 0 or more")
+    return int(given)
+
+
+def _node_range(given: str) -> tuple[int, int]:
+    """As torchrun has it."""
+    low, colon, high = given.partition(":")
+    try:
+        return _count(low), _count(high if colon else low)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be MIN:MAX, or one number for both") from None
+
+
+def _label(given: str) -> tuple[str, str | None]:
+    """A label and its value; None: it is to be taken away."""
+    key, equals, value = _text(given).partition("=")
+    if equals and key:
+        return key, value
+    if given.endswith("-") and len(given) > 1:
+        return given[:-1], None
+    raise argparse.ArgumentTypeError(f"{given!r}: it must be KEY=VALUE, or KEY- to take it away")
+
+
+def _hold_ms(given: str) -> int:
+    try:
+        held_ms = timeout_ms(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{given!r}: {error}") from None
+    if held_ms > HOLD_MS_MAX:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be at most 30 days, which is 720h")
+    return held_ms
 
 
 def _add_coordinator(parser: argparse.ArgumentParser, environ: Mapping[str, str] | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rallypoint import __version__
 from rallypoint.commands import exits
-from rallypoint.commands.arguments import add_reason, parser_of
+from rallypoint.commands.arguments import add_changes, add_hold_time, add_reason, missing_changes, parser_of
 
 if TYPE_CHECKING:
     from rallypoint.commands.session import Session
@@ -145,16 +145,77 @@ def drain(argv: Sequence[str]) -> int:
     return run(parser, argv, act)
 
 
-def run(parser: ArgumentParser, argv: Sequence[str], act: Callable[[Session], None]) -> int:
-    """Read the arguments, and act on them."""
-    arguments = _parse(parser, argv)
+def update(argv: Sequence[str]) -> int:
+    """Change a live job."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.changes import update
+
+        update(session)
+
+    description = (
+        "Change a live job: its budget of restarts, how many nodes a round has, its labels. What runs goes on: the"
+        " values count for what is decided next. Agents keep their flags. It may be repeated."
+    )
+    parser = parser_of("update", description, _JOB)
+    add_changes(parser)
+    add_reason(parser)
+    return run(parser, argv, act, missing_changes)
+
+
+def hold(argv: Sequence[str]) -> int:
+    """Have a job form no round."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.changes import hold
+
+        hold(session)
+
+    description = (
+        "Hold a job: what runs goes on, and no other round is formed until it is released. It may be repeated."
+    )
+    parser = parser_of("hold", description, _JOB)
+    add_hold_time(parser)
+    add_reason(parser)
+    return run(parser, argv, act)
+
+
+def release(argv: Sequence[str]) -> int:
+    """End the hold of a job."""
+
+    def act(session: Session) -> None:
+        from rallypoint.commands.changes import release
+
+        release(session)
+
+    parser = parser_of("release", "End the hold of a job: rounds are formed again. It may be repeated.", _JOB)
+    add_reason(parser)
+    return run(parser, argv, act)
+
+
+def run(
+    parser: ArgumentParser,
+    argv: Sequence[str],
+    act: Callable[[Session], None],
+    missing: Callable[[Namespace], str] = lambda arguments: "",
+) -> int:
+    """Read the arguments, and act on them.
+
+    ``missing`` says what arguments that are right one by one lack together; "" if that is nothing.
+    """
+    arguments = _parse(parser, argv, missing)
     return arguments if isinstance(arguments, int) else _ask(parser.prog, arguments, act)
 
 
-def _parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace | int:
+def _parse(
+    parser: ArgumentParser, argv: Sequence[str], missing: Callable[[Namespace], str] = lambda arguments: ""
+) -> Namespace | int:
     """The arguments; or the exit status, if they are wrong or ask for help."""
     try:
-        return parser.parse_args(argv)
+        arguments = parser.parse_args(argv)
+        if lacks := missing(arguments):
+            parser.error(lacks)
+        return arguments
     except SystemExit as stop:  # argparse has printed what there is to say
         return stop.code if isinstance(stop.code, int) else exits.USAGE
 

@@ -30,6 +30,7 @@ _ADVICE: Mapping[Reason, str] = {
     Reason.NODE_NOT_FOUND: "see rallypoint nodes JOB",
     Reason.JOB_DECIDED: "nothing is left to be done; see rallypoint status JOB",
     Reason.NO_ROUND_RUNS: "see rallypoint status JOB for what it waits for, and ask again once a round runs",
+    Reason.ETAG_MISMATCH: "somebody changed it meanwhile; see rallypoint status JOB -o json, and decide again",
     Reason.PERMISSION_DENIED: "give --token-file one with that role, for that job",
     Reason.TOO_MANY_FAILURES: "mend the token (--token-file), and ask again later",
     Reason.RECOVERING: "ask again later",

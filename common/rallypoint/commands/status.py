@@ -13,6 +13,7 @@ from rallypoint.commands.restarts import last_end, restart_lines
 from rallypoint.commands.session import Session
 from rallypoint.commands.watching import watch, will_pass
 from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, moment, one_line
+from rallypoint.limits import INT32_MAX
 from rallypoint.texts import counted, signal_name
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
@@ -103,6 +104,12 @@ def _facts(answer: pb.GetJobResponse, paint: Paint) -> Iterator[tuple[str, str]]
         yield "last round", ended
     yield "restarts", f"{job.restart_count} used of {restart_limit(job) or 'any number'}"
     yield "nodes", _membership(job)
+    if job.HasField("hold"):
+        yield "held", _hold(job)
+    if job.HasField("agreed_spec"):
+        yield "changed", f"agents agreed on {_bounds(job.agreed_spec)}, {_restarts(job.agreed_spec)}"
+    if job.labels:
+        yield "labels", ", ".join(f"{one_line(key)}={one_line(job.labels[key])}" for key in sorted(job.labels))
     if failure := _last_failure(job):
         yield "last failure", _failure(failure, job)
     for candidate in job.outcome.candidates:
@@ -121,9 +128,24 @@ def _round(job: pb.Job) -> str:
 
 
 def _membership(job: pb.Job) -> str:
-    least, most = job.spec.min_nodes, job.spec.max_nodes
-    needs = counted(least, "node") if least == most else f"{least} to {most} nodes"
-    return f"{job.member_count} attached or expected back; a round has {needs}"
+    return f"{job.member_count} attached or expected back; a round has {_bounds(job.spec)}"
+
+
+def _bounds(spec: types_pb2.JobSpec) -> str:
+    least, most = spec.min_nodes, spec.max_nodes
+    return counted(least, "node") if least == most else f"{least} to {most} nodes"
+
+
+def _restarts(spec: types_pb2.JobSpec) -> str:
+    return "any number of restarts" if spec.max_restarts == INT32_MAX else counted(spec.max_restarts, "restart")
+
+
+def _hold(job: pb.Job) -> str:
+    """By whom and why, since when and until when."""
+    hold = job.hold
+    why = f": {one_line(hold.reason)}" if hold.reason else ""
+    since, until = moment(hold.hold_time), moment(hold.expire_time)
+    return f"by {one_line(hold.requested_by)}{why}\nsince {since}, until {until} at the latest; no round is formed"
 
 
 def _last_failure(job: pb.Job) -> types_pb2.WorkerFailure | None:

@@ -8,9 +8,10 @@ from importlib.metadata import entry_points
 import pytest
 
 from rallypoint import __version__, cli
-from rallypoint.commands import entry
+from rallypoint.commands import entry, exits
 
-NAMES = ("cancel", "cluster", "drain", "events", "jobs", "nodes", "restart", "status")
+ASKING = ("cancel", "drain", "hold", "release", "restart", "update")
+NAMES = (*ASKING, "cluster", "events", "jobs", "nodes", "status")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,7 +26,27 @@ def test_help_says_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     assert said.startswith(f"usage: rallypoint {name} ")
     assert "--coordinator" in said
-    assert ("--reason" in said) is (name in ("cancel", "drain", "restart"))
+    assert ("--reason" in said) is (name in ASKING)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["update", "train"], "nothing is to be changed: give --max-restarts, --nnodes or --label"),
+        (["update", "train", "--etag", "x"], "nothing is to be changed"),
+        (["update", "train", "--max-restarts", "-1"], "'-1': it must be a number, 0 or more"),
+        (["update", "train", "--nnodes", "1:"], "'1:': it must be MIN:MAX, or one number for both"),
+        (["update", "train", "--nnodes", "1:x"], "'1:x': it must be MIN:MAX, or one number for both"),
+        (["update", "train", "--label", "=v"], "it must be KEY=VALUE, or KEY- to take it away"),
+        (["update", "train", "--label", "-"], "it must be KEY=VALUE, or KEY- to take it away"),
+        (["hold", "train", "--for", "0"], "'0': it must be more than 0 s"),
+        (["hold", "train", "--for", "721h"], "it must be at most 30 days, which is 720h"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_said(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert getattr(entry, argv[0])(argv[1:]) == exits.USAGE
+    assert said in capsys.readouterr().err
 
 
 def test_wrong_usage_costs_no_grpc() -> None:
