@@ -152,6 +152,31 @@ async def test_a_stranger_is_refused_before_its_request_is_read(method: str, gua
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("method", sorted(POLICY.keys() - {LATER}))
+async def test_what_is_no_message_is_refused_without_a_word_in_the_log(
+    method: str, guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    role = min(POLICY[method].roles or [Role.READ])
+    call: Any = guarded.coordinator.channel.stream_stream(method)
+    stream = call(metadata=bearer(NUMBERS[role]), timeout=TIMEOUT_S)
+    await stream.write(b"\xff\xff\xff")
+    await stream.done_writing()
+    refusal = await refusal_of(stream.read())
+    assert refusal.reason is Reason.INVALID_FIELD
+    assert f"{method} was sent is no message of its kind" in refusal.message
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_method_of_grpcios_that_it_does_not_have_is_unimplemented(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    call: Any = guarded.coordinator.channel.unary_unary(LATER)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"", metadata=bearer(NUMBERS[Role.READ]), timeout=TIMEOUT_S)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_health_says_nothing_of_jobs(guarded: Guarded) -> None:
     stub: Any = HealthStub(guarded.coordinator.channel)
 

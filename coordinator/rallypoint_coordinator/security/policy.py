@@ -74,7 +74,7 @@ POLICY: Mapping[str, Rule] = {
     # Load balancers and probes have no credentials. It says whether the coordinator serves, and no more.
     f"{_HEALTH}Check": _ANYONE,
     f"{_HEALTH}Watch": _ANYONE,
-    # grpcio's servicer does not implement it, and each call of it is a traceback in the log.
+    # grpcio's servicer does not implement it; who asks is told so.
     f"{_HEALTH}List": _rule(Subject.NOTHING, *Role),
     f"{_REFLECTION}ServerReflectionInfo": _rule(Subject.NOTHING, *Role),
 }

@@ -126,6 +126,9 @@ async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -
             await driver.submit(event)
     except grpc.aio.BaseError:
         pass  # the RPC has ended under us
+    except RefusedError as error:
+        log.warning("stream %d from %s: %s", stream, context.peer(), error.refusal.message)
+        outbox.refuse(error.refusal)
     except Exception:
         log.exception("stream %d: reading failed", stream)
     finally:

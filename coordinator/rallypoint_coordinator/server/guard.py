@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from rallypoint.errors import Reason, Refusal
+from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.rpc_status import abort
 from rallypoint_coordinator.security.access import ANONYMOUS, Access, Caller, may_touch
 from rallypoint_coordinator.security.policy import POLICY, Subject
@@ -146,7 +147,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if not calls.enter(peer, most):
             await abort(context, _too_many_calls(most))
         try:
-            await self._perform(handler, method, caller, admitted, requests, context)
+            await self._perform(handler, method, caller, admitted, context)
         finally:
             calls.leave(peer)
 
@@ -159,16 +160,19 @@ class Guard(grpc.aio.ServerInterceptor):
             refusal = _too_many_failures(self._failures.wait_s(peer, now_s))
         await abort(context, refusal)
 
-    async def _perform(
-        self, handler: Handler, method: str, caller: Caller, grant: Grant, requests: object, context: Context
-    ) -> None:
+    async def _perform(self, handler: Handler, method: str, caller: Caller, grant: Grant, context: Context) -> None:
         task = asyncio.current_task()
         assert task is not None
         call = _OpenCall(caller, grant, task)
         self._open.add(call)
         caller_name.set(grant.name)
         try:
-            await _call(handler, grant, method, requests, context)
+            await _call(handler, grant, method, context)
+        except RefusedError as error:
+            await abort(context, error.refusal)
+        except NotImplementedError:
+            # A method of grpcio's own that its servicer does not have: no error of ours to log.
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented here")
         except asyncio.CancelledError:
             if not call.revoked:
                 raise
@@ -179,42 +183,63 @@ class Guard(grpc.aio.ServerInterceptor):
             self._open.discard(call)
 
 
-class _Scoped:
-    """A stream's context, whose first message must be about the job that the grant is for."""
+class _Readable:
+    """A call's context. ``read`` raises RefusedError for bytes that are no message, which gRPC would call UNKNOWN.
 
-    def __init__(self, context: Context, grant: Grant, method: str) -> None:
+    It would also log a traceback for each, and whoever reaches the port may send them.
+    """
+
+    def __init__(self, context: Context, method: str) -> None:
         self._context = context
-        self._grant = grant
         self._method = method
-        self._is_first = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
     async def read(self) -> Any:
-        message = await self._context.read()
+        try:
+            return await self._context.read()
+        except DecodeError as error:
+            message = f"what {self._method} was sent is no message of its kind: {one_line(str(error))}"
+            raise RefusedError(Refusal(reason=Reason.INVALID_FIELD, message=message)) from error
+
+    async def requests(self) -> AsyncIterator[Any]:
+        """All of them, one after the other."""
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+
+class _Scoped(_Readable):
+    """A stream's context, whose first message must be about the job that the grant is for: else RefusedError."""
+
+    def __init__(self, context: Context, grant: Grant, method: str) -> None:
+        super().__init__(context, method)
+        self._grant = grant
+        self._is_first = True
+
+    async def read(self) -> Any:
+        message = await super().read()
         if self._is_first and message is not grpc.aio.EOF:
             self._is_first = False
             refusal = may_touch(self._grant, self._method, message)
             if refusal is not None:
-                await abort(self._context, refusal)
+                raise RefusedError(refusal)
         return message
 
 
-async def _call(handler: Handler, grant: Grant, method: str, requests: object, context: Context) -> None:
-    """Read a unary request, see that the grant covers its job, and have the handler answer."""
+async def _call(handler: Handler, grant: Grant, method: str, context: Context) -> None:
+    """Read a unary request, see that the grant covers its job, and have the handler answer. Raises RefusedError."""
     if handler.request_streaming:
-        if POLICY[method].subject is Subject.HELLO:
-            # None: what is read is read through the context, which looks at it.
-            requests, context = None, _Scoped(context, grant, method) if grant.job is not None else context
-        await _answer(handler, requests, context)
+        scoped = POLICY[method].subject is Subject.HELLO and grant.job is not None
+        stream = _Scoped(context, grant, method) if scoped else _Readable(context, method)
+        await _answer(handler, stream.requests(), stream)
         return
-    request = await context.read()
+    request = await _Readable(context, method).read()
     if request is grpc.aio.EOF:
-        await abort(context, Refusal(reason=Reason.INVALID_FIELD, message="the call ended without a request"))
+        raise RefusedError(Refusal(reason=Reason.INVALID_FIELD, message="the call ended without a request"))
     refusal = may_touch(grant, method, request)
     if refusal is not None:
-        await abort(context, refusal)
+        raise RefusedError(refusal)
     await _answer(handler, request, context)
 
 
