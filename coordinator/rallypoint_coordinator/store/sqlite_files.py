@@ -15,7 +15,7 @@ INDEX_SUFFIX = "-shm"
 def make_ready(path: Path) -> None:
     """Make the file if there is none of it, for its owner alone. Raises DamagedJournal, UnusableJournal or OSError.
 
-    SQLite takes an empty file for a new database, and throws a log away that lies beside one.
+    SQLite takes an empty file, and one of a single byte, for a new database, and throws a log away that lies beside it.
     """
     found = _status(path)
     if found is not None and not stat.S_ISREG(found.st_mode):
@@ -23,6 +23,8 @@ def make_ready(path: Path) -> None:
             f"{path} is {_kind(found.st_mode)}, and a journal is a plain file: move it away, or give the directory"
             " that the journal is in as --data-dir"
         )
+    if found is not None and found.st_size == 1:
+        raise DamagedJournal(str(path), "all that is left of the file is one byte")
     left = [suffix for suffix in (LOG_SUFFIX, INDEX_SUFFIX) if _status(_beside(path, suffix)) is not None]
     if left and (found is None or found.st_size == 0):
         raise DamagedJournal(

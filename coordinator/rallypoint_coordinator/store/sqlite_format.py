@@ -56,6 +56,9 @@ def translated(where: str) -> Iterator[None]:
     except sqlite3.Error as error:
         raise_if_damage(error, where)
         raise JournalUnavailable(f"{where}: {describe(error)}") from error
+    except UnicodeDecodeError as error:
+        # SQLite names what it finds, and the module cannot read the name: ours are all ASCII.
+        raise DamagedJournal(where, "SQLite finds a name in it that is no text") from error
 
 
 def raise_if_damage(error: sqlite3.Error, where: str) -> None:

@@ -49,6 +49,22 @@ def test_what_is_left_of_a_journal_does_not_become_a_new_one(
     assert crashed.with_name(left).read_bytes() == before
 
 
+@pytest.mark.parametrize("with_log", [False, True])
+def test_a_journal_of_a_single_byte_does_not_become_a_new_one(
+    file: JournalFile, path: Path, tmp_path: Path, with_log: bool
+) -> None:
+    """SQLite takes it for an empty one."""
+    file.append(0, [b"a"])
+    crashed = crashed_journal(path, tmp_path / "crashed")
+    if not with_log:
+        crashed.with_name("journal.db-wal").unlink()
+        crashed.with_name("journal.db-shm").unlink()
+    crashed.write_bytes(b"S")
+    with pytest.raises(DamagedJournal, match="all that is left of the file is one byte; restore"):
+        JournalFile(crashed)
+    assert crashed.read_bytes() == b"S"
+
+
 def test_a_log_that_is_missing_beside_its_index_is_damage(file: JournalFile, path: Path, tmp_path: Path) -> None:
     file.append(0, [b"a"])
     crashed = crashed_journal(path, tmp_path / "crashed")

@@ -149,6 +149,16 @@ def test_the_database_of_somebody_else_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_name_that_is_no_text_is_damage(path: Path) -> None:
+    """SQLite's complaint has it, and the sqlite3 module cannot read the complaint."""
+    whole_journal(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE record (", b"CREATE TABLE record \xdd"))
+    assert path.read_bytes() != content
+    with pytest.raises(DamagedJournal, match="SQLite finds a name in it that is no text; restore"):
+        JournalFile(path)
+
+
 def test_a_later_format_is_left_alone(path: Path) -> None:
     whole_journal(path)
     by_hand(path, f"PRAGMA user_version = {FORMAT + 1}")
