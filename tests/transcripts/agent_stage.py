@@ -125,7 +125,7 @@ def _action(command: Command) -> Action | None:
     actions: dict[str, Action | None] = {
         "hold": Hold(),
         "keep": Keep(),
-        "run": Run(assignment(number, offer_id=command.number("offer", 0))),
+        "run": Run(assignment(number, offer_id=command.number("offer", 0), first_rank=command.number("first-rank", 0))),
         "stop": Stop(number, command.duration_ms("grace", 30_000)),
         "drain": Drain(30_000),
         "exit": Exit(Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all nodes succeeded")),

@@ -282,7 +282,9 @@ class Observed(_message.Message):
 
     @_builtins.property
     def unsupported_version(self) -> _types_pb2.Version:
-        """The newest directive whose action the agent did not know, and which it therefore did not act on. For people."""
+        """The newest directive that the agent did not act on, since it does not know the action, or could not: an assignment
+        whose ranks or endpoint cannot be. For people.
+        """
 
     @_builtins.property
     def unkillable_pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rallypoint.endpoints import PORT_MAX
 from rallypoint.model import (
     Action,
     AgentPhase,
@@ -27,6 +28,9 @@ from rallypoint_agent.core.step import Step
 from rallypoint_agent.core.stuck import start_timeout_ms
 from rallypoint_agent.core.teardown import close_store, stop_workers
 
+_OFFERS_MAX = 2**62
+"""Offers are counted from 1, over all incarnations of a node: nobody has made so many."""
+
 
 def directive_received(step: Step, event: DirectiveReceived) -> None:
     """Only one of our life, and newer than all before it, counts."""
@@ -34,17 +38,37 @@ def directive_received(step: Step, event: DirectiveReceived) -> None:
     newest = s.deferred.version if s.deferred else s.version
     if directive.version <= newest or directive.job_uid != s.lease.job_uid or s.ending:
         return
-    if directive.action is None:
-        _cannot_act(step, directive)
+    problem = _problem(directive, step.config.local_world_size)
+    if directive.action is None or problem:
+        _cannot_act(step, directive, problem)
         return
     s.consumed_offer_id = max(s.consumed_offer_id, directive.consumed_offer_id)
     act(step, directive, directive.action)
 
 
-def _cannot_act(step: Step, directive: Directive) -> None:
+def _problem(directive: Directive, workers: int) -> str:
+    """Why it cannot be acted on. What no coordinator of ours says would fail later, and elsewhere."""
+    if directive.action is None:
+        return "of a kind not known here"
+    if directive.consumed_offer_id >= _OFFERS_MAX:
+        return "that leaves no number for another port"
+    if isinstance(directive.action, Run) and not _fits(directive.action.assignment, workers):
+        return "whose assignment cannot be"
+    return ""
+
+
+def _fits(assignment: Assignment, workers: int) -> bool:
+    """Whether a node with so many workers can have such a place."""
+    a = assignment
+    ranks = 0 <= a.first_rank <= a.world_size - workers and 0 <= a.first_role_rank <= a.role_world_size - workers
+    counts = a.round >= 0 and a.restart_count >= 0 and 0 <= a.group_rank < a.group_world_size
+    return ranks and counts and 1 <= a.endpoint.port <= PORT_MAX and a.offer_id < _OFFERS_MAX
+
+
+def _cannot_act(step: Step, directive: Directive, why: str) -> None:
     if directive.version > step.state.unsupported_version:
         step.state.unsupported_version = directive.version
-        step.say(f"a directive of a kind not known here, reason {directive.reason}: keeping the current state")
+        step.say(f"a directive {why}, reason {directive.reason}: keeping the current state")
         step.report()
 
 

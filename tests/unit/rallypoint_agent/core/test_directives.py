@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from rallypoint.model import Action, AgentPhase, Drain, Exit, Hold, JobState, Keep, Outcome, Run, Stop, Version
+from rallypoint.model import (
+    Action,
+    AgentPhase,
+    Drain,
+    Endpoint,
+    Exit,
+    Hold,
+    JobState,
+    Keep,
+    Outcome,
+    Run,
+    Stop,
+    Version,
+)
 from rallypoint_agent.core.directives import ON_DIRECTIVE
 from rallypoint_agent.core.effects import StartWorkers
 from support.agent_script import AgentScript, assignment, names, of
@@ -124,3 +138,37 @@ def test_start_after_the_end_of_a_start(agent: AgentScript) -> None:
     agent.gone()
     assert of(agent.run(1), StartWorkers)[0].assignment.round == 1
     assert agent.reported.failures == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first_rank": -1},
+        {"first_rank": 3},
+        {"first_rank": 2**31 - 1},
+        {"first_role_rank": 3},
+        {"group_rank": 2},
+        {"group_rank": -1},
+        {"restart_count": -1},
+        {"round": -1},
+        {"endpoint": Endpoint("10.0.0.1", 0)},
+        {"endpoint": Endpoint("10.0.0.1", 65_536)},
+        {"offer_id": 2**63 - 1},
+    ],
+)
+def test_an_assignment_that_cannot_be_is_not_acted_on(changes: dict[str, Any]) -> None:
+    """No coordinator of ours says so; the ranks of its workers could not even be reported."""
+    agent = AgentScript()
+    agent.attach()
+    before = agent.core.state.observed()
+    out = agent.direct(Run(replace(assignment(), **changes)))
+    assert names(out) == ["Report"]
+    assert agent.reported == replace(before, unsupported_version=Version(1, agent.revision))
+    assert "StartWorkers" in names(agent.direct(Run(assignment(first_rank=2, first_role_rank=2, group_rank=1))))
+
+
+def test_a_directive_that_leaves_no_number_for_an_offer_is_not_acted_on(agent: AgentScript) -> None:
+    agent.attach()
+    assert names(agent.direct(Hold(), consumed_offer_id=2**63 - 1)) == ["Report"]
+    assert agent.reported.unsupported_version == Version(1, agent.revision)
+    assert agent.core.state.consumed_offer_id == 0

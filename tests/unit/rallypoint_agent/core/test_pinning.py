@@ -74,8 +74,8 @@ def test_what_it_was_told_to_run_is_said_whatever_became_of_it() -> None:
     agent = AgentScript()
     agent.attach()
     assert of(agent.direct(Hold()), Report)[-1].observed.assignment is None
-    effects = agent.run(3, restart_count=2, first_rank=4)
-    told = assignment(3, restart_count=2, first_rank=4)
+    effects = agent.run(3, restart_count=2, first_rank=4, world_size=6)
+    told = assignment(3, restart_count=2, first_rank=4, world_size=6)
     agent.fail()
     effects += agent.gone()
     agent.feed(Detached())

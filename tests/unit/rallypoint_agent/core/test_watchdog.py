@@ -25,7 +25,7 @@ def test_news_of_it_go_out_and_all_else_rides_along(agent: AgentScript) -> None:
 
 
 def test_a_worker_whose_timer_expired_is_killed_alone(agent: AgentScript) -> None:
-    agent.run(0, first_rank=4)
+    agent.run(0, first_rank=4, world_size=6)
     effects = agent.feed(TimerExpired(0, 1, "step", signal.SIGTERM))
     assert of(effects, KillWorker) == [KillWorker(0, 1, signal.SIGTERM, "its timer expired, scope step")]
     assert of(effects, Say) == [Say("round 0: rank 5 is to be killed: its timer expired, scope step")]
