@@ -62,7 +62,7 @@ def parse_record(text: str) -> Record | None:
         record = Record(str(boot_id), str(pid_namespace), incarnation, obituary_of(obituary) if obituary else None)
         # An empty mark would be anybody's.
         return record if re.fullmatch("[0-9a-f]{32}", incarnation) else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -68,7 +68,7 @@ def _check_size(size: int) -> None:
 def _parse(body: bytearray) -> Message:
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FrameError(f"a frame that is no JSON: {error}") from None
     if not isinstance(message, dict):
         raise FrameError(f"a frame that holds no object but {type(message).__name__}")

@@ -34,7 +34,7 @@ def test_too_large_a_message_is_refused_by_either_side(monkeypatch: pytest.Monke
         framing.Decoder().feed(frame[:4])
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b""])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"", b"[" * 60_000])
 def test_a_frame_that_holds_no_message_is_refused(body: bytes) -> None:
     with pytest.raises(framing.FrameError, match="a frame that"):
         framing.Decoder().feed(len(body).to_bytes(4, "big") + body)
