@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench-watch sim chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench-watch sim fuzz chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -65,6 +65,10 @@ BASE ?= 0
 sim: .venv/.stamp-dev ## simulate SEEDS=1000 clusters from seed BASE=0 on, JOBS=3 at a time; WITH="lost journal": with this fault in each
 	PYTHONPATH=tests $(BIN)/python -m simulation.run --seeds $(SEEDS) --base $(BASE) --jobs $(JOBS) $(if $(WITH),--with "$(WITH)")
 
+fuzz: .venv/.stamp-dev ## INPUTS=1000000 of what comes from outside, from SEED=1, JOBS=3 at a time; it goes on where it stopped
+	PYTHONPATH=tests $(BIN)/python -m fuzz.run --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1) --jobs $(JOBS) \
+		$(if $(TARGET),--target $(TARGET))
+
 chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the timings; SEED=... chooses them again
 	PYTHONPATH=tests $(BIN)/python -m chaos.run --drills --faults $(or $(N),100) $(if $(SEED),--seed $(SEED))
 
@@ -82,7 +86,7 @@ fmt: .venv/.stamp-dev ## format Python and protos, apply the safe fixes
 
 clean: ## remove the environments, caches and build output
 	rm -rf examples/clients/node/node_modules examples/clients/cpp/build
-	rm -rf .venv .venv-lowest .venv-proto .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .venv-lowest .venv-proto .fuzz .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 
 # venv installs pip last: an environment without it is unfinished and made again.
 .venv/bin/pip .venv-lowest/bin/pip .venv-proto/bin/pip:
