@@ -54,7 +54,8 @@ def _tell(failure: WorkerFailure) -> None:
     refusal = validate_observed(read)
     demand(refusal is None, f"the coordinator refuses it: {refusal}")
     (found,) = wire.observed_from_proto(read).failures
-    demand(found == failure, f"the coordinator reads {found}")
+    if found != failure:
+        raise AssertionError(f"the coordinator reads {found}")
 
 
 def _report(failure: WorkerFailure, path: Path) -> None:

@@ -18,7 +18,7 @@ from random import Random
 
 from fuzz.folder import folder
 from fuzz.script import Step, pack, unpack
-from fuzz.target import Target, demand, is_a_sentence
+from fuzz.target import Target, is_a_sentence
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import Entry
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
@@ -83,7 +83,8 @@ def check(data: bytes) -> None:
         is_a_sentence(str(error), "a journal that is refused")
         return
     may_be_earlier = any(step.kind & _OF_THE_LOG for step in steps)
-    demand(state in (base.states if may_be_earlier else base.states[-1:]), f"it opens to another state: {state}")
+    if state not in (base.states if may_be_earlier else base.states[-1:]):
+        raise AssertionError(f"it opens to another state: {state}")
 
 
 def _damage(content: bytearray, step: Step) -> None:
