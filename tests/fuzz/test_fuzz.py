@@ -12,7 +12,8 @@ from fuzz import campaign, run
 from fuzz.campaign import TARGETS, Finding, Slice, corpus_of, draw, judge, quiet, run_slice
 from fuzz.script import Step, pack, unpack
 from fuzz.target import Target
-from rallypoint_agent import file_timer
+from rallypoint_agent import file_timer, predecessor
+from rallypoint_agent.core import directives
 from rallypoint_agent.keeper import framing
 from rallypoint_coordinator.core import handlers
 from rallypoint_coordinator.security.tokens import Table
@@ -66,6 +67,9 @@ BROKEN: list[tuple[str, str, Any, str, Any]] = [
     ("journal", "one-byte-is-left", sqlite_format, "make_ready", lambda path: path.touch()),
     ("journal", "a-name-that-is-no-text", sqlite_format, "UnicodeDecodeError", _Never),
     ("leftovers", "a-frame-nested-too-deep", framing, "RecursionError", _Never),
+    ("leftovers", "a-record-nested-too-deep", predecessor, "RecursionError", _Never),
+    ("coordinator_says", "ranks-beyond-int32", directives, "_problem", lambda directive, workers: ""),
+    ("coordinator_says", "an-offer-beyond-int64", directives, "_problem", lambda directive, workers: ""),
 ]
 
 

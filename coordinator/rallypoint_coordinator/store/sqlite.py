@@ -57,7 +57,7 @@ class SqliteJournal:
 
     async def write_snapshot(self, snapshot: Snapshot, keep_records: int) -> None:
         revision, data = snapshot
-        chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+        chunks = [data[start : start + CHUNK_BYTES] for start in range(0, max(len(data), 1), CHUNK_BYTES)]
         if await self._do(self._file.begin_snapshot, revision):
             for number, chunk in enumerate(chunks):
                 await self._do(self._file.add_chunk, revision, number, chunk)

@@ -23,6 +23,7 @@ HAVOC = [
     ("DELETE FROM record WHERE revision > 15", "ends with revision 15, its snapshot is of revision 20"),
     ("DELETE FROM snapshot", "begins with revision 11, and no snapshot stands for those before it"),
     ("DELETE FROM snapshot_chunk WHERE number = 1", "the snapshot at revision 20 has 2 of 3 chunks"),
+    ("UPDATE snapshot SET revision = 11, chunk_count = 0", "the snapshot at revision 11 has 0 of 0 chunks"),
     ("UPDATE record SET data = X'00' WHERE revision = 12", "the record at revision 12 is not what was written"),
     ("UPDATE record SET data = 'text' WHERE revision = 12", "the record at revision 12 is not what was written"),
     ("UPDATE record SET crc = crc + 1 WHERE revision = 30", "the record at revision 30 is not what was written"),
