@@ -21,12 +21,14 @@ from google.rpc.status_pb2 import Status
 from fuzz.target import demand, is_a_sentence
 from rallypoint.rpc_status import DETAILS_KEY, from_status
 from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
+from rallypoint.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from rallypoint_coordinator.core import invariants
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.security.tokens import Table
 from rallypoint_coordinator.server import agent_servicer
 from rallypoint_coordinator.server.agent_servicer import AgentService
+from rallypoint_coordinator.server.cluster_servicer import ClusterService
 from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
@@ -163,6 +165,7 @@ class Coordinator:
         server: Any = self._methods
         add_AgentServiceServicer_to_server(AgentService(self._driver), server)
         add_job_service(JobService(self._driver), server)
+        add_ClusterServiceServicer_to_server(ClusterService(self._driver, self._guard), server)
         self.calls: list[Call] = []
 
     def _new_cluster(self) -> Cluster:

@@ -73,7 +73,7 @@ BROKEN: list[tuple[str, str, Any, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "case", "where", "what", "instead"), BROKEN, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "case", "where", "what", "instead"), BROKEN, ids=[broken[1] for broken in BROKEN])
 def test_it_is_found_again(
     name: str, case: str, where: Any, what: str, instead: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def _fits(assignment: Assignment, workers: int) -> bool:
     """Whether a node with so many workers can have such a place."""
     a = assignment
     ranks = 0 <= a.first_rank <= a.world_size - workers and 0 <= a.first_role_rank <= a.role_world_size - workers
-    counts = a.round >= 0 and a.restart_count >= 0 and 0 <= a.group_rank < a.group_world_size
+    counts = a.restart_count >= 0 and 0 <= a.group_rank < a.group_world_size
     return ranks and counts and 1 <= a.endpoint.port <= PORT_MAX and a.offer_id < _OFFERS_MAX
 
 

@@ -1,4 +1,4 @@
-"""Every call of AgentService and JobService, on a coordinator with two jobs that run.
+"""Every call of AgentService, JobService and ClusterService, on a coordinator with two jobs that run.
 
 An input is a byte that says whose credentials are shown, and steps: calls, messages on streams, time that passes.
 Each call ends well or with a typed refusal, the invariants hold after each step, a restart would know the same, and
@@ -35,7 +35,7 @@ from rallypoint.model import (
     WorkerState,
     WorkerStatus,
 )
-from rallypoint.v1 import agent_service_pb2
+from rallypoint.v1 import agent_service_pb2, cluster_service_pb2
 from rallypoint.v1 import job_service_pb2 as jobs_pb
 from rallypoint_coordinator.core.state import Facts
 from rallypoint_coordinator.security.policy import Role
@@ -45,6 +45,7 @@ from rallypoint_coordinator.server.watch_tokens import WatchToken, mark_of
 from support.tokens import token
 
 _AGENTS, _JOBS = "/rallypoint.v1.AgentService/", "/rallypoint.v1.JobService/"
+_CLUSTER = "/rallypoint.v1.ClusterService/"
 _TRAIN, _OTHER = "train", "other"
 
 _GRANTS = (
@@ -58,7 +59,9 @@ _FLEET = 3
 
 _ATTACH, _SAY, _END, _WAIT = range(4)
 _UNARY = ("GetJob", "ListJobs", "ListNodes", "ListWorkers", "ListJobEvents", "WatchJob", "CancelJob", "RestartJob")
-_METHODS = (*(f"{_JOBS}{name}" for name in (*_UNARY, "DrainNode")), f"{_AGENTS}ReportGone")
+_METHODS = (*(f"{_JOBS}{name}" for name in (*_UNARY, "DrainNode")), f"{_AGENTS}ReportGone", f"{_CLUSTER}GetCluster")
+"""A step has the number of its own: new ones come last, so that the kept cases mean what they meant."""
+
 _FIRST_METHOD = 4
 
 _NODES = {"node-0": _TRAIN, "node-1": _TRAIN, "node-x": _OTHER}
@@ -350,6 +353,7 @@ def _requests() -> tuple[tuple[Message, ...], ...]:
         (jobs_pb.RestartJobRequest(name=name),),
         (jobs_pb.DrainNodeRequest(name=node),),
         tuple(gone),
+        (cluster_service_pb2.GetClusterRequest(),),
     )
 
 

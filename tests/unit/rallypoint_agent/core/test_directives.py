@@ -150,7 +150,6 @@ def test_start_after_the_end_of_a_start(agent: AgentScript) -> None:
         {"group_rank": 2},
         {"group_rank": -1},
         {"restart_count": -1},
-        {"round": -1},
         {"endpoint": Endpoint("10.0.0.1", 0)},
         {"endpoint": Endpoint("10.0.0.1", 65_536)},
         {"offer_id": 2**63 - 1},
