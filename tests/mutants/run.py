@@ -1,6 +1,6 @@
-"""Every mutant against every fast suite: each must be caught by at least one.
+"""Every mutant against the fast suites, that which catches it soonest first, until one has caught it.
 
-PYTHONPATH=tests .venv/bin/python -m mutants.run [--only c04] [--suite property]
+PYTHONPATH=tests .venv/bin/python -m mutants.run [--only c04] [--suite property] [--all-suites]
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mutants.run", description="Check that the tests catch mutants.")
     parser.add_argument("--only", default="", help="those whose name begins so (default: all)")
     parser.add_argument("--suite", action="append", choices=SUITES, help="one suite, repeatable (default: all)")
+    parser.add_argument("--all-suites", action="store_true", help="go on when a suite has caught it: who else does?")
     args = parser.parse_args()
     chosen = [mutant for mutant in mutants() if mutant.name.startswith(args.only)]
-    return hunt(chosen, args.suite or list(SUITES))
+    return hunt(chosen, args.suite or list(SUITES), until_caught=not args.all_suites)
 
 
-def hunt(chosen: Sequence[Mutant], suites: Sequence[str]) -> int:
+def hunt(chosen: Sequence[Mutant], suites: Sequence[str], *, until_caught: bool) -> int:
     began_s = time.monotonic()
     if not _all_apply(chosen) or not _sane(suites):
         return 1
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        caught = list(pool.map(lambda mutant: _told_catchers(mutant, suites), chosen))
+        caught = list(pool.map(lambda mutant: _told_catchers(mutant, suites, until_caught=until_caught), chosen))
     survivors = caught.count(False)
     print(f"{len(chosen)} mutants, {survivors} survived, {time.monotonic() - began_s:.0f} s")
     return 1 if survivors or not chosen else 0
@@ -56,13 +57,17 @@ def _sane(suites: Sequence[str]) -> bool:
     return not broken
 
 
-def _told_catchers(mutant: Mutant, suites: Sequence[str]) -> bool:
-    found = {suite: _verdict_on(mutant, suite) for suite in suites}
-    catchers = [suite for suite, result in found.items() if result == "fails"]
-    print(f"{mutant.name:<36} {', '.join(catchers) or 'SURVIVES'}", flush=True)
-    for suite in suites:
-        if found[suite] not in ("passes", "fails"):
-            print(f"{mutant.name}: {suite} came to no result: {found[suite]}", flush=True)
+def _told_catchers(mutant: Mutant, suites: Sequence[str], *, until_caught: bool) -> bool:
+    catchers: list[str] = []
+    for suite in sorted(suites, key=lambda suite: suite != mutant.quickest):
+        found = _verdict_on(mutant, suite)
+        if found == "fails":
+            catchers.append(suite)
+        elif found != "passes":
+            print(f"{mutant.name}: {suite} came to no result: {found}", flush=True)
+        if catchers and until_caught:
+            break
+    print(f"{mutant.name:<52} {', '.join(catchers) or 'SURVIVES'}", flush=True)
     return bool(catchers)
 
 

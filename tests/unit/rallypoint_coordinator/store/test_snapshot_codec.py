@@ -33,6 +33,7 @@ from unit.strategies import (
 )
 from unit.strategies import rounds as round_numbers
 
+holds = st.builds(records.JobHeld, by=texts, reason=texts, since_wall_ms=instants_ms, until_wall_ms=instants_ms)
 seats = st.builds(records.Seat, node=texts, lease_id=ids, local_world_size=st.integers(0, 1000), role=texts)
 
 
@@ -124,6 +125,9 @@ def lives(draw: st.DrawFn, uid: str) -> Facts:
         recovery_epoch=draw(ids),
         round_floor=draw(round_numbers),
         changes=tuple(draw(st.lists(round_changes, max_size=2))),
+        replaced_spec=draw(st.none() | job_specs),
+        labels=draw(st.dictionaries(texts, texts, max_size=2)),
+        hold=draw(st.none() | holds),
     )
 
 
