@@ -42,7 +42,10 @@ from support.wire_client import hello
 _GRANTS = (Grant("all", frozenset(Role)), Grant("train", frozenset(Role), "train"))
 _TABLE = Table({digest(token(number)): grant for number, grant in enumerate(_GRANTS)})
 _SHOWN = (*(f"Bearer {token(number)}" for number in (0, 0, 1, 7)), None, "Basic x", "Bearer")
-_LATER = ("/rallypoint.v1.ClusterService/GetCluster",)
+_LATER = (
+    "/rallypoint.v1.ClusterService/GetCluster",
+    *(f"/rallypoint.v1.JobService/{name}" for name in ("UpdateJob", "HoldJob", "ReleaseJob")),
+)
 _METHODS = (*sorted(POLICY.keys() - set(_LATER)), *_LATER)
 """A step has the number of its own: new ones come last, so that the kept cases mean what they meant."""
 
@@ -156,6 +159,9 @@ def _requests() -> dict[str, Message]:
         "CancelJob": jobs_pb.CancelJobRequest(name=name),
         "RestartJob": jobs_pb.RestartJobRequest(name=name),
         "DrainNode": jobs_pb.DrainNodeRequest(name=node),
+        "UpdateJob": jobs_pb.UpdateJobRequest(job=jobs_pb.Job(name=name, labels={"team": "vision"}, etag="e")),
+        "HoldJob": jobs_pb.HoldJobRequest(name=name, reason="for now"),
+        "ReleaseJob": jobs_pb.ReleaseJobRequest(name=name),
         "Check": HealthCheckRequest(service="rallypoint.v1.JobService"),
         "Watch": HealthCheckRequest(service="rallypoint.v1.JobService"),
         "List": HealthCheckRequest(),

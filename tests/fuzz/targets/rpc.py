@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from fuzz.coordinator import Call, Coordinator
@@ -59,7 +61,12 @@ _FLEET = 3
 
 _ATTACH, _SAY, _END, _WAIT = range(4)
 _UNARY = ("GetJob", "ListJobs", "ListNodes", "ListWorkers", "ListJobEvents", "WatchJob", "CancelJob", "RestartJob")
-_METHODS = (*(f"{_JOBS}{name}" for name in (*_UNARY, "DrainNode")), f"{_AGENTS}ReportGone", f"{_CLUSTER}GetCluster")
+_METHODS = (
+    *(f"{_JOBS}{name}" for name in (*_UNARY, "DrainNode")),
+    f"{_AGENTS}ReportGone",
+    f"{_CLUSTER}GetCluster",
+    *(f"{_JOBS}{name}" for name in ("UpdateJob", "HoldJob", "ReleaseJob")),
+)
 """A step has the number of its own: new ones come last, so that the kept cases mean what they meant."""
 
 _FIRST_METHOD = 4
@@ -354,7 +361,17 @@ def _requests() -> tuple[tuple[Message, ...], ...]:
         (jobs_pb.DrainNodeRequest(name=node),),
         tuple(gone),
         (cluster_service_pb2.GetClusterRequest(),),
+        _updates(name),
+        (jobs_pb.HoldJobRequest(name=name), jobs_pb.HoldJobRequest(name=name, hold_duration=Duration(seconds=5))),
+        (jobs_pb.ReleaseJobRequest(name=name, reason="go on"),),
     )
+
+
+def _updates(name: str) -> tuple[Message, ...]:
+    job = jobs_pb.Job(name=name, labels={"team": "vision"})
+    job.spec.max_restarts, job.spec.max_nodes = 5, 4
+    paths = ["spec.max_restarts", "spec.min_nodes", "labels"]
+    return jobs_pb.UpdateJobRequest(job=job), jobs_pb.UpdateJobRequest(job=job, update_mask=FieldMask(paths=paths))
 
 
 def _watch_token() -> str:

@@ -20,7 +20,8 @@ from rallypoint_agent.torch import conf
 from rallypoint_agent.uninterruptible import timeout_s
 from rallypoint_coordinator.security.quotas import peer_key
 from rallypoint_coordinator.security.tokens import parse_roles
-from rallypoint_coordinator.server.job_servicer import parse_job, parse_node, parse_number
+from rallypoint_coordinator.server.job_names import parse_job, parse_node
+from rallypoint_coordinator.server.job_servicer import parse_number
 from rallypoint_coordinator.server.options import parse_address
 from rallypoint_coordinator.server.pages import next_page_token, page_start
 from rallypoint_coordinator.server.watch_tokens import WatchToken, parse_watch_token
