@@ -135,9 +135,10 @@ class PolicyOracle:
         spec = life.spec
         newcomers = life.members.keys() - life.seats.keys()
         has_room = len(life.seats) < spec.max_nodes and not life.succeeded
+        enough = len(life.seats) + len(newcomers) >= spec.min_nodes
         waits_for_restart = spec.scale_up is ScaleUp.ON_RESTART
         too_soon = wall_ms - life.formed_ms < _at_least(spec.scale_up_delay_ms)
-        if not newcomers or not has_room or waits_for_restart or too_soon:
+        if not newcomers or not has_room or not enough or waits_for_restart or too_soon:
             raise Violation("SCALE-UP", f"{uid}: {record} with {spec.scale_up}, newcomers {sorted(newcomers)}")
 
     def _ended(self, uid: str, life: _Life, record: RoundEnded, wall_ms: int) -> None:

@@ -220,8 +220,8 @@ class JobServiceServicer(object):
         - max_restarts counts when the end of a round is judged. Less than the job has spent is refused.
         - max_nodes below the nodes of the round that runs: the round goes on, and the next one has fewer. Raised: nodes that
         stand by are taken in as the job's scale_up says.
-        - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many. Changed while the job
-        gathers, the join timeout begins anew.
+        - min_nodes above the nodes of the round that runs: the round goes on, the next one has so many; who stands by is taken
+        in once there are enough with them. Changed while the job gathers, the join timeout begins anew.
         Agents are not told: one that joins later is compared with what the agents agreed on (Job.agreed_spec), so nobody has
         to be started with other flags. Workers find the agreed values in their environment.
 
@@ -238,8 +238,9 @@ class JobServiceServicer(object):
     def HoldJob(self, request, context):
         """Holds a job: no round is formed until ReleaseJob, or until hold_duration is over, which is recorded like a request. It
         is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
-        timeout, and Job.message says who holds it. On return the request is durable. Asked of a job that is held, it is held
-        for hold_duration from now, if that is longer. Idempotent in that; retry on UNAVAILABLE.
+        timeout, and Job.message says who holds it; nor does it give way to agents with another JobSpec when all nodes have left.
+        On return the request is durable. Asked of a job that is held, it is held for hold_duration from now, if that is
+        longer. Idempotent in that; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

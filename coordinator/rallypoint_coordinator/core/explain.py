@@ -87,7 +87,7 @@ def _running(life: Life, now_ms: int) -> Explanation:
         progress = f"waiting for {counted(len(watch.starting), 'node')} to start the workers"
         return Explanation("ROUND_RUNS", headline, progress, watch.start_deadline_ms)
     progress = f"{counted(len(current.succeeded), 'node')} succeeded" if current.succeeded else ""
-    return Explanation("ROUND_RUNS", headline, progress, watch.scale_up_at_ms)
+    return Explanation("ROUND_RUNS", headline, progress, None if life.facts.hold else watch.scale_up_at_ms)
 
 
 def _silence(life: Life, now_ms: int) -> tuple[str, int] | None:

@@ -55,10 +55,12 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
 def abandoned(hello: Hello, current: Life | None) -> Outcome | None:
     """How the newest life of the name ends as a new agent comes with another JobSpec; None: it does not.
 
-    It does if nobody is left who wants the old one. Who comes with the same goes on with it: nodes that were preempted
-    all at once leave as if they were told to, and have spent no restart.
+    It does if nobody is left who wants the old one; an operator who holds it does. Who comes with the same goes on with
+    it: nodes that were preempted all at once leave as if they were told to, and have spent no restart.
     """
     if current is None or current.facts.state is not JobState.GATHERING or current.facts.live_count > 0:
+        return None
+    if current.facts.hold is not None:
         return None
     is_new = not hello.job_uid and hello.lease_id == 0 and not hello.observed.may_have_workers
     if not is_new or _is_member(current, hello):

@@ -6,21 +6,22 @@ from rallypoint.model import ScaleUp
 from rallypoint_coordinator.core.state import Facts, Member, Watch
 
 
-def has_room(facts: Facts) -> bool:
-    """Whether the running round could be larger. Once a node has succeeded the job only shrinks.
+def can_grow(facts: Facts, arrived: int) -> bool:
+    """Whether the running round can be formed anew with so many more. Once a node has succeeded the job only shrinks.
 
-    While the job is held it would end for a round that may not be formed.
+    It must not end for one that may not be formed: of a job that is held, or whose min_nodes an operator has raised
+    above all who are there.
     """
-    current = facts.round
-    if facts.hold is not None:
+    current, spec = facts.round, facts.spec
+    if current is None or current.succeeded or facts.hold is not None:
         return False
-    return current is not None and len(current.places) < facts.spec.max_nodes and not current.succeeded
+    return len(current.places) < spec.max_nodes and len(current.places) + arrived >= spec.min_nodes
 
 
 def arrival(facts: Facts, watch: Watch, now_ms: int) -> None:
     """A node is ready that has no place: note when it is to be taken in, if nothing is noted yet."""
     spec = facts.spec
-    if not has_room(facts) or spec.scale_up is ScaleUp.ON_RESTART or watch.scale_up_at_ms is not None:
+    if not can_grow(facts, len(watch.ready)) or spec.scale_up is ScaleUp.ON_RESTART or watch.scale_up_at_ms is not None:
         return
     watch.arrival_ms = now_ms
     delay_ms = spec.scale_up_delay_ms if spec.scale_up is ScaleUp.AFTER else 0
@@ -47,6 +48,6 @@ def due(facts: Facts, watch: Watch, now_ms: int) -> str | None:
         return None
     watch.scale_up_at_ms = None
     arrived = [member.node for member in facts.members.values() if _waits(facts, watch, member)]
-    if not arrived or not has_room(facts):
+    if not arrived or not can_grow(facts, len(arrived)):
         return None
     return f"{arrived[0]} joined" if len(arrived) == 1 else f"{len(arrived)} nodes joined"

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobSpec, JobState
+from rallypoint.texts import counted
 from rallypoint_coordinator.core import scaling
 from rallypoint_coordinator.core.events import JobChange
 from rallypoint_coordinator.core.records import JobUpdated
@@ -97,7 +98,8 @@ def _refused(facts: Facts, spec: JobSpec) -> Refusal | None:
         name = "max_nodes" if spec.max_nodes != facts.spec.max_nodes else "min_nodes"
         must = f"min_nodes {spec.min_nodes} is above max_nodes {spec.max_nodes}"
     elif spec.max_restarts < facts.restart_count:
-        name, must = "max_restarts", f"{facts.restart_count} restarts are spent, max_restarts is {spec.max_restarts}"
+        spent = counted(facts.restart_count, "restart")
+        name, must = "max_restarts", f"max_restarts {spec.max_restarts} is below what is spent, {spent}"
     else:
         return None
     field = f"job.spec.{name}"

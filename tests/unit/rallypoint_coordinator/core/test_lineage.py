@@ -125,6 +125,16 @@ class TestAbandoned:
         script.advance(32_000)
         assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
 
+    def test_not_while_it_is_held(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        script.hold()
+        a.leave()
+        out = script.agent("c", self.OTHER).attach()
+        assert kinds(out) == []
+        assert [effect.refusal.reason for effect in effects_of(out, RefuseStream)] == [Reason.SPEC_MISMATCH]
+        script.ask(Request.RELEASE)
+        assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
+
     def test_the_same_spec_goes_on_with_what_was_spent(self, script: Script) -> None:
         agents = script.running("ab", replace(PAIR, max_restarts=3))
         agents[0].fail()

@@ -60,6 +60,26 @@ class TestScaleUp:
         assert a.assignment.world_size == 3
         assert script.life.facts.restart_count == 0
 
+    def test_too_few_for_a_raised_minimum_end_no_round(self, script: Script) -> None:
+        a, b = script.running("ab", JobSpec(min_nodes=2, max_nodes=2, max_restarts=1))
+        script.update(min_nodes=4, max_nodes=4)
+        (c,) = script.attached("c", a.spec)
+        assert script.life.facts.state is JobState.RUNNING
+        assert c.told == "Hold STANDBY"
+        (d,) = script.attached("d", a.spec)
+        assert script.life.facts.state is JobState.STOPPING
+        a.clear()
+        b.clear()
+        assert (a.assignment.world_size, d.assignment.world_size) == (4, 4)
+
+    def test_of_those_who_arrived_too_few_are_left(self, script: Script) -> None:
+        spec = JobSpec(min_nodes=2, max_nodes=2, scale_up=ScaleUp.AFTER, scale_up_delay_ms=9_000)
+        script.running("ab", spec)
+        script.update(min_nodes=4, max_nodes=4)
+        _, d = script.attached("cd", spec)
+        d.leave()
+        assert kinds(script.advance(9_000)) == []
+
     def test_who_arrived_and_went_again_ends_no_round(self, script: Script) -> None:
         _, b = self.grown_by(script, replace(self.SPEC, scale_up=ScaleUp.AFTER, scale_up_delay_ms=9_000))
         b.leave()

@@ -69,6 +69,14 @@ class TestBounds:
         assert script.life.facts.state is JobState.GATHERING
         assert script.life.watch.message == "waiting for 3 nodes: 2 ready"
 
+    def test_a_higher_minimum_does_not_end_a_round_for_one_that_cannot_be(self, script: Script) -> None:
+        script.running("ab", replace(SPEC, max_nodes=2))
+        script.attached("c", replace(SPEC, max_nodes=2))
+        script.update(min_nodes=5, max_nodes=6)
+        assert script.life.facts.state is JobState.RUNNING
+        script.update(min_nodes=3)
+        assert script.life.facts.state is JobState.STOPPING
+
     def test_a_lower_minimum_lets_those_who_wait_begin(self, script: Script) -> None:
         script.attached("a", SPEC)
         script.update(min_nodes=1)
