@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar, assert_never
+from typing import Any, NamedTuple, TypeVar
 
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint_coordinator.core.cluster import Cluster
@@ -24,23 +24,15 @@ from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed, TimeAdvanced
 from rallypoint_coordinator.server.clock import Clock, SystemClock
+from rallypoint_coordinator.server.commits import Commits, StateLost
 from rallypoint_coordinator.server.idleness import Idleness
 from rallypoint_coordinator.server.inbox import Inbox
 from rallypoint_coordinator.server.outbox import Outbox
 from rallypoint_coordinator.server.outlets import Outlets
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.server.snapshots import Snapshots
-from rallypoint_coordinator.server.turns import Batch, pack
 from rallypoint_coordinator.server.watches import Watches, WatchOptions
-from rallypoint_coordinator.store.journal import (
-    AppendResult,
-    Committed,
-    Fenced,
-    Journal,
-    JournalError,
-    NotWritten,
-    Unknown,
-)
+from rallypoint_coordinator.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +74,6 @@ class _Arrival(NamedTuple):
 
     event: Event
     at_ms: int
-
-
-class _StateLost(Exception):
-    """What the cluster in memory says is not known to be what the journal says. ``reason``: what others are told."""
-
-    def __init__(self, message: str, reason: Reason = Reason.RECOVERING) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 STARTING = Refusal(
@@ -153,10 +137,10 @@ class Driver:
         self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
         self._outlets = Outlets()
         self._watches = Watches(self._options.watches)
+        self._commits = Commits(journal, self._outlets, self._watches, self._clock)
         self._inbox: Inbox[_Arrival, _Read] = Inbox(self._options.events_max, self._options.reads_max)
         self._cluster = new_cluster()
         self._revision = 0
-        self._durable_revision = 0
         self._deadline_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idleness = Idleness(self._options.idle_after_s, self._is_busy, self._close_idle)
@@ -249,7 +233,7 @@ class Driver:
                 await self._recover()
                 while not self._stop.is_set():
                     await self._turn()
-            except _StateLost as lost:
+            except StateLost as lost:
                 lasted_s = (self._clock.monotonic_ms() - began_ms) / 1000
                 delay_s = first_s if lasted_s > most_s else min(2 * delay_s, most_s)
                 await self._suspend(lost, delay_s)
@@ -299,19 +283,19 @@ class Driver:
         try:
             snapshot_revision, self._revision = await replay(self._journal, self._cluster, told, keep_records)
         except OSError as error:
-            raise _StateLost(f"the journal could not be read: {error}") from error
+            raise StateLost(f"the journal could not be read: {error}") from error
         self._snapshots.restored(snapshot_revision)
-        self._durable_revision = self._revision
+        self._commits.begin_at(self._revision)
         self._doubt = ""
         output = self._cluster.start(self._stamp(), self._new_id())
-        await self._commit([self._decided(output)])
+        await self._commits.commit(self._cluster, [self._decided(output)])
         log.info("cluster %s, epoch %d, revision %d", self._cluster.cluster_id, self._cluster.epoch, self._revision)
         self._arm()
         self._meanwhile = STARTING
         self._serving.set()
         await self._on_serving(True)
 
-    async def _suspend(self, lost: _StateLost, delay_s: float) -> None:
+    async def _suspend(self, lost: StateLost, delay_s: float) -> None:
         """Stop acting for so long: whatever the cluster in memory says may be wrong."""
         log.error("%s; serving nobody until the journal has been read again and written to", lost)
         message = f"the coordinator is recovering: {lost}; try again in a moment"
@@ -334,21 +318,21 @@ class Driver:
         events, reads = await self._inbox.take(options.turn_events_max, options.turn_reads_max)
         try:
             if self._doubt:
-                raise _StateLost(self._doubt)
+                raise StateLost(self._doubt)
             outputs = [self._step(event, at_ms) for event, at_ms in events]
             if self._is_due():
                 outputs.append(self._step(TimeAdvanced(), self._clock.monotonic_ms()))
             snapshot_is_due = self._snapshots.is_due(self._revision)
             if snapshot_is_due:
                 outputs.append(self._retain())
-            await self._commit(outputs)
-        except _StateLost:
+            await self._commits.commit(self._cluster, outputs)
+        except StateLost:
             _refuse(reads, STARTING)
             raise
         self._answer(reads)
         self._arm()
         if snapshot_is_due:
-            self._snapshots.begin(self._durable_revision, self._cluster.snapshot())
+            self._snapshots.begin(self._commits.revision, self._cluster.snapshot())
         await asyncio.sleep(0)  # the journal may never make us wait, and others want to run
 
     def _step(self, event: Event, arrived_ms: int) -> Output:
@@ -366,53 +350,13 @@ class Driver:
         except Exception as error:
             # A bug; but the journal is sound, and nothing of this turn has been let out.
             log.exception("the core failed on %s", what)
-            raise _StateLost(f"the core failed on {what}") from error
+            raise StateLost(f"the core failed on {what}") from error
 
     def _decided(self, output: Output) -> Output:
         """Count the records that the cluster has applied already."""
         self._revision += len(output.records)
         self._deadline_ms = output.next_deadline_ms
         return output
-
-    async def _commit(self, outputs: list[Output]) -> None:
-        """Make the records durable and then let the effects out, both in order."""
-        for batch in self._packed(outputs):
-            if batch.records:
-                await self._append(batch)
-            for effect in batch.effects:
-                self._outlets.perform(effect)
-
-    def _packed(self, outputs: list[Output]) -> list[Batch]:
-        try:
-            return list(pack(outputs, self._journal.bounds))
-        except Exception as error:
-            log.exception("the core decided what cannot be stored")
-            raise _StateLost("the core decided what cannot be stored") from error
-
-    async def _append(self, batch: Batch) -> None:
-        result = await self._result_of(batch)
-        match result:
-            case Committed(revision):
-                self._watches.publish(batch.entries, batch.records, self._durable_revision)
-                self._durable_revision = revision
-                self._cluster.committed(revision, self._clock.wall_ms())
-            case Fenced(actual):
-                # The other one decides: an agent must not take our recovery for a promise that nobody does.
-                raise _StateLost(f"another coordinator has written the journal up to revision {actual}", Reason.FENCED)
-            case NotWritten(why):
-                raise _StateLost(f"the journal cannot be written: {why}")
-            case Unknown(why):
-                raise _StateLost(f"the journal did not confirm what was appended: {why}")
-            case _:
-                assert_never(result)
-
-    async def _result_of(self, batch: Batch) -> AppendResult:
-        try:
-            return await self._journal.append(self._durable_revision, batch.records)
-        except JournalError:
-            raise
-        except Exception as error:
-            return Unknown(f"{type(error).__name__}: {error}")
 
     def _answer(self, reads: list[_Read]) -> None:
         for read in reads:

@@ -3,140 +3,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from rallypoint.errors import Reason, Refusal, RefusedError
-from rallypoint.model import (
-    AgentPhase,
-    Capability,
-    Directive,
-    Endpoint,
-    EndpointOffer,
-    Hello,
-    JobSpec,
-    JobState,
-    NodeSpec,
-    Observed,
-    Welcome,
-)
-from rallypoint.wire import CoordinatorMessage
+from rallypoint.model import AgentPhase, Directive, JobState, Observed
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.effects import Output
-from rallypoint_coordinator.core.events import AgentAttached, AgentObserved, Event, GoneReported, Stamp
+from rallypoint_coordinator.core.events import AgentObserved, Event, GoneReported, Stamp
 from rallypoint_coordinator.core.records import Entry, NodeSucceeded
-from rallypoint_coordinator.core.state import Facts
-from rallypoint_coordinator.server.driver import Driver, DriverOptions
-from rallypoint_coordinator.server.outbox import Closing, Outbox
+from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.store.codec import encode
-from rallypoint_coordinator.store.journal import (
-    AppendResult,
-    Bounds,
-    DamagedJournal,
-    Fenced,
-    Journal,
-    NotWritten,
-    Stored,
-    Unknown,
-)
+from rallypoint_coordinator.store.journal import AppendResult, DamagedJournal, Fenced, NotWritten, Stored, Unknown
 from rallypoint_coordinator.store.memory import MemoryJournal
-
-QUICK = DriverOptions(retry_delay_s=0.001, retry_delay_max_s=0.01)
-SPEC = JobSpec(min_nodes=2, max_nodes=2, last_call_timeout_ms=0)
-
-
-class ScriptedJournal(MemoryJournal):
-    """Answers the next appends as told; ``gate`` makes them wait."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.script: list[Callable[[Sequence[bytes]], AppendResult]] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.appending = asyncio.Event()
-        self.sizes: list[int] = []
-
-    async def append(self, expected_revision: int, records: Sequence[bytes]) -> AppendResult:
-        self.appending.set()
-        await self.gate.wait()
-        self.sizes.append(len(records))
-        if self.script:
-            return self.script.pop(0)(records)
-        return await super().append(expected_revision, records)
-
-
-@asynccontextmanager
-async def running(
-    journal: Journal,
-    options: DriverOptions = QUICK,
-    new_cluster: Callable[[], Cluster] = Cluster,
-    states: list[bool] | None = None,
-) -> AsyncIterator[Driver]:
-    async def note(serving: bool) -> None:
-        if states is not None:
-            states.append(serving)
-
-    driver = Driver(journal, options=options, new_cluster=new_cluster, on_serving=note)
-    task = asyncio.create_task(driver.run())
-    await driver.wait_serving()
-    try:
-        yield driver
-    finally:
-        driver.stop()
-        await task
-
-
-def attached(stream: int, node: str = "node-a", spec: JobSpec = SPEC, attach_seq: int = 1) -> AgentAttached:
-    first = Hello(
-        job="train",
-        node=node,
-        incarnation=f"incarnation-of-{node}",
-        attach_seq=attach_seq,
-        job_spec=spec,
-        node_spec=NodeSpec(),
-        observed=Observed(offer=EndpointOffer(1, Endpoint("127.0.0.1", 4000))),
-        capabilities=frozenset({Capability.SELF_FENCES}),
-    )
-    return AgentAttached(stream=stream, hello=first, peer="127.0.0.1", fresh_uid="uid-of-train")
-
-
-async def attach(driver: Driver, node: str = "node-a", spec: JobSpec = SPEC) -> tuple[int, Outbox]:
-    stream, outbox = driver.open_stream()
-    await driver.submit(attached(stream, node, spec))
-    return stream, outbox
-
-
-async def take(outbox: Outbox) -> CoordinatorMessage | Closing:
-    async with asyncio.timeout(20):
-        return await outbox.next()
-
-
-async def welcome(outbox: Outbox) -> Welcome:
-    message = await take(outbox)
-    assert isinstance(message, Welcome), message
-    return message
-
-
-async def closing(outbox: Outbox) -> Closing:
-    while True:
-        message = await take(outbox)
-        if isinstance(message, Closing):
-            return message
-
-
-def facts(cluster: Cluster, stamp: Stamp) -> Facts | None:
-    life = cluster.current("train")
-    return life.facts if life else None
-
-
-def epoch(cluster: Cluster, stamp: Stamp) -> int:
-    return cluster.epoch
-
-
-def revision(cluster: Cluster, stamp: Stamp) -> int:
-    return stamp.revision
+from support.driver_script import (
+    QUICK,
+    SPEC,
+    ScriptedJournal,
+    attach,
+    closing,
+    epoch,
+    facts,
+    running,
+    take,
+    welcome,
+)
 
 
 async def test_an_event_becomes_a_message() -> None:
@@ -144,46 +36,6 @@ async def test_an_event_becomes_a_message() -> None:
         _, outbox = await attach(driver)
         assert (await welcome(outbox)).job_uid == "uid-of-train"
         assert isinstance(await take(outbox), Directive)
-
-
-async def test_nothing_is_visible_before_it_is_durable() -> None:
-    journal = ScriptedJournal()
-    async with running(journal) as driver:
-        before = await driver.read(revision)
-        journal.gate.clear()
-        journal.appending.clear()
-        _, outbox = await attach(driver)
-        reading = asyncio.create_task(driver.read(revision))
-        await journal.appending.wait()
-        writing = asyncio.create_task(outbox.next())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not reading.done()
-        assert not writing.done()
-        journal.gate.set()
-        assert isinstance(await writing, Welcome)
-        assert await reading > before
-
-
-async def test_what_waits_together_is_appended_together() -> None:
-    journal = ScriptedJournal()
-    async with running(journal) as driver:
-        outboxes = [(await attach(driver, f"node-{n}", replace(SPEC, max_nodes=9)))[1] for n in range(5)]
-        for outbox in outboxes:
-            await welcome(outbox)
-    start, together = journal.sizes[0], journal.sizes[1]
-    assert (start, len(journal.sizes)) == (1, 2)
-    assert together > 5
-
-
-async def test_a_turn_larger_than_the_bounds_takes_several_appends() -> None:
-    journal = ScriptedJournal()
-    journal.bounds = Bounds(records=2, bytes=1 << 20)
-    async with running(journal) as driver:
-        outboxes = [(await attach(driver, f"node-{n}", replace(SPEC, max_nodes=9)))[1] for n in range(5)]
-        for outbox in outboxes:
-            await welcome(outbox)
-    assert max(journal.sizes) == 2
 
 
 async def test_the_next_start_knows_what_the_last_one_decided() -> None:
