@@ -164,7 +164,7 @@ class Violation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A typed "no". Everything variable in ``message`` is also in ``metadata``.
+    """A typed "no". What is variable in ``message`` is also in ``metadata``, or in ``retry_after_ms``.
 
     ``field`` is what is at fault: the request's field, as a path (``hello.job_spec.min_nodes``), or the resource whose
     state it is; or empty. ``violations``: each of several; without them it is ``field``, by ``message``.

@@ -20,7 +20,7 @@ DURATION_MS_MAX = 365 * DAY_MS
 JOB_NAME_LENGTH = 128
 NODE_NAME_LENGTH = 253
 LABELS_MAX = 32
-"""Of one node."""
+"""Of one node, and of one job."""
 LABEL_KEY_BYTES = 63
 LABEL_VALUE_BYTES = 256
 

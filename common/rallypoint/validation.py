@@ -337,7 +337,8 @@ _REPORT_GONE: Shape = {
 
 
 _LABELS = Rule(
-    "have at most 32 entries, with keys of 1 to 63 and values of at most 256 bytes",
+    f"have at most {LABELS_MAX} entries, with keys of 1 to {LABEL_KEY_BYTES} and values of at most"
+    f" {LABEL_VALUE_BYTES} bytes",
     lambda labels: _are_labels(labels) and "" not in labels,
 )
 

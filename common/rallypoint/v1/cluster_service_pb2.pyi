@@ -188,7 +188,7 @@ class ClusterLimits(_message.Message):
     node_name_length: _builtins.int
     """Characters of a node's name."""
     labels_per_node: _builtins.int
-    """Labels of one node."""
+    """Labels of one node, and of one job."""
     label_key_bytes: _builtins.int
     """Of a label's key."""
     label_value_bytes: _builtins.int

@@ -195,7 +195,8 @@ class JobServiceServicer(object):
 
     def RestartJob(self, request, context):
         """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
-        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by
+        then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -88,7 +88,8 @@ class JobServiceStub:
     """
     RestartJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]
     """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
-    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by
+    then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]
@@ -190,7 +191,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """
     RestartJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RestartJobRequest, _job_service_pb2.RestartJobResponse]  # type: ignore[assignment]
     """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
-    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+    no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by
+    then (else NO_ROUND_RUNS).
     Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
     """
     DrainNode: _aio.UnaryUnaryMultiCallable[_job_service_pb2.DrainNodeRequest, _job_service_pb2.DrainNodeResponse]  # type: ignore[assignment]
@@ -337,7 +339,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RestartJobResponse, _abc.Awaitable[_job_service_pb2.RestartJobResponse]]:
         """Stops the workers of the round that runs and forms the next round: of a job that is held, once it is released. Spends
-        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by then (else NO_ROUND_RUNS).
+        no restart. On return the request is durable. Not idempotent: a second call restarts the next round, if that runs by
+        then (else NO_ROUND_RUNS).
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED, NO_ROUND_RUNS), INVALID_ARGUMENT (INVALID_FIELD).
         """
 
