@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +144,9 @@ def test_a_finding_is_made_small() -> None:
 
 @pytest.mark.usefixtures("broken")
 def test_an_input_that_does_not_end_is_a_finding() -> None:
-    began_s = time.monotonic()
     finding = judge("texts", b"y")
     assert finding is not None
     assert finding.where.startswith("Hang")
-    assert time.monotonic() - began_s >= 0.05
 
 
 @pytest.mark.usefixtures("broken")
