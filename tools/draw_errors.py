@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+
+from drawn_page import write_or_check
 
 from rallypoint.errors import ERROR_DOMAIN, RETRYABLE_CODES, RULES, Detail, Reason, Rule
-
-PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 
 INTRODUCTION = f"""\
 # Errors
@@ -52,15 +51,5 @@ def page() -> str:
     return "\n".join([INTRODUCTION, *rows(), ""])
 
 
-def main() -> int:
-    drawn = page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(drawn)
-    elif not PAGE.exists() or PAGE.read_text() != drawn:
-        print("docs/errors.md is out of date: run `make docs`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("errors", page()))

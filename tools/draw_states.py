@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+
+from drawn_page import write_or_check
 
 from rallypoint.model import AgentPhase, JobState
 from rallypoint_agent.core.directives import ON_DIRECTIVE
 from rallypoint_coordinator.core.evolve import TRANSITIONS
-
-PAGE = Path(__file__).parent.parent / "docs" / "states.md"
 
 INTRODUCTION = """\
 # State machines
@@ -71,15 +70,5 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    drawn = page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(drawn)
-    elif not PAGE.exists() or PAGE.read_text() != drawn:
-        print("docs/states.md is out of date: run `make docs`", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("states", page()))

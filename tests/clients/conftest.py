@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.js_status import js_status
 from support.cluster import ProcessCluster
 
 CLIENTS = Path(__file__).parents[2] / "examples" / "clients"
@@ -39,6 +40,14 @@ def cpp_status() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(["make", "--silent", "-C", str(folder)], check=True, stdin=subprocess.DEVNULL)
     return folder / "build" / "status"
+
+
+@pytest.fixture(params=["node", "cpp"])
+def status(request: pytest.FixtureRequest) -> list[str]:
+    """The command of the status client, in each language."""
+    if request.param == "cpp":
+        return [str(request.getfixturevalue("cpp_status"))]
+    return js_status(request.getfixturevalue("node_client"))
 
 
 @pytest.fixture

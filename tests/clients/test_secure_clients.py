@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from clients.js_agent import JOB, JS_NODE, Fleet
+from clients.js_status import js_status
 from rallypoint.security.client import ClientSecurity
 from rallypoint.v1.job_service_pb2 import NODE_STATE_GONE
 from rallypoint.v1.types_pb2 import JOB_STATE_SUCCEEDED
@@ -82,18 +83,6 @@ def fleet_of(site: Site, client: Path, *flags: str) -> Fleet:
 
 
 # --- The status clients
-
-
-@pytest.fixture(params=["node", "cpp"])
-def status(request: pytest.FixtureRequest) -> list[str]:
-    """The command, in each language."""
-    if request.param == "cpp":
-        return [str(request.getfixturevalue("cpp_status"))]
-    return js_status(request.getfixturevalue("node_client"))
-
-
-def js_status(client: Path) -> list[str]:
-    return ["node", str(client / "status.js")]
 
 
 def ask(site: Site, command: list[str], *args: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from clients.js_agent import JOB
+from clients.js_status import js_status
 from rallypoint.v1.job_service_pb2 import JobEvent, JobEventKind, ListJobEventsRequest
 from rallypoint.v1.job_service_pb2_grpc import JobServiceStub
 from rallypoint.v1.types_pb2 import JOB_STATE_SUCCEEDED
@@ -21,18 +22,6 @@ NODE = "node-a"
 
 # The first of them builds the C++ client, which takes a while where much else is going on.
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(params=["node", "cpp"])
-def status(request: pytest.FixtureRequest) -> list[str]:
-    """The command, in each language."""
-    if request.param == "cpp":
-        return [str(request.getfixturevalue("cpp_status"))]
-    return js_status(request.getfixturevalue("node_client"))
-
-
-def js_status(client: Path) -> list[str]:
-    return ["node", str(client / "status.js")]
 
 
 def run(command: list[str], *args: str) -> subprocess.CompletedProcess[str]:

@@ -34,25 +34,13 @@ from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.store.memory import MemoryJournal
+from support.hand_clock import HandClock
 
 _PATIENCE_S = 10.0
 _ROUNDS = 6
 """So many turns of the loop take what was sent to the driver."""
 
 _FORBIDDEN = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
-
-
-class StandingClock:
-    """Goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_000_000
-
-    def monotonic_ms(self) -> int:
-        return self.now_ms
-
-    def wall_ms(self) -> int:
-        return 1_700_000_000_000 + self.now_ms
 
 
 class Errors(logging.Handler):
@@ -153,7 +141,7 @@ class Coordinator:
     """One life of it on a journal that has these records. A context; on leaving it everything is judged."""
 
     def __init__(self, records: Sequence[bytes], table: Table) -> None:
-        self.clock = StandingClock()
+        self.clock = HandClock(1_000_000)
         self.errors = Errors()
         self._records = records
         self._journal = MemoryJournal()

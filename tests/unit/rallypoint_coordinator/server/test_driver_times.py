@@ -12,21 +12,9 @@ from rallypoint_coordinator.core.events import AgentAttached, OperatorAsked, Req
 from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.store.journal import AppendResult
 from rallypoint_coordinator.store.memory import MemoryJournal
+from support.hand_clock import HandClock
 
 SPEC = JobSpec(min_nodes=1, max_nodes=1, last_call_timeout_ms=0)
-
-
-class HandClock:
-    """Both clocks show what the test has set."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_000
-
-    def monotonic_ms(self) -> int:
-        return self.now_ms
-
-    def wall_ms(self) -> int:
-        return 1_700_000_000_000 + self.now_ms
 
 
 class SlowJournal(MemoryJournal):
