@@ -4,12 +4,13 @@ python -m fuzz.run --inputs 1000000 --seed 1 --jobs 2
 python -m fuzz.run --target flags --inputs 20000
 python -m fuzz.run --target flags --file .fuzz/findings/flags/0123456789abcdef
 
-What has been run is noted in .fuzz: the same command goes on where it was stopped.
+What has been run of this very tree is noted in .fuzz: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -23,6 +24,8 @@ from typing import NamedTuple
 from fuzz.campaign import TARGETS, Finding, Slice, judge, quiet, run_slice
 
 NOTES = Path(".fuzz")
+ROOT = Path(__file__).parents[2]
+SOURCES = ("common", "coordinator", "node_agent", "tests/fuzz")
 SLICE_INPUTS = 2_000
 
 
@@ -68,7 +71,7 @@ def parts_of(inputs: int, targets: list[str]) -> list[Part]:
 
 def fuzz(parts: list[Part], seed: int, jobs: int) -> int:
     began_s, counts, findings = time.monotonic(), Counter[str](), dict[tuple[str, str], Finding]()
-    notes = Notes(NOTES / f"seed-{seed}.jsonl")
+    notes = Notes(NOTES / f"seed-{seed}-{tree()}.jsonl")
     left = [part for part in parts if part not in notes.done]
     for part in notes.done.intersection(parts):
         counts[part.target] += part.size
@@ -105,6 +108,15 @@ def tell(finding: Finding) -> None:
     path.write_bytes(finding.data)
     print(f"{finding.target}: {finding.where}\n{finding.told}")
     print(f"    PYTHONPATH=tests .venv/bin/python -m fuzz.run --target {finding.target} --file {path}", flush=True)
+
+
+def tree() -> str:
+    """Stands for the code under test: what was run on other code says nothing of it."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class Notes:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fuzz import campaign, run
-from fuzz.campaign import TARGETS, Finding, corpus_of, draw, judge, quiet, run_slice
+from fuzz.campaign import TARGETS, Finding, Slice, corpus_of, draw, judge, quiet, run_slice
 from fuzz.script import Step, pack, unpack
 from fuzz.target import Target
 from rallypoint_agent import file_timer, predecessor
@@ -168,6 +168,24 @@ def test_what_was_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert run.fuzz(parts, seed=0, jobs=1) == 0
     monkeypatch.setattr(run, "run_slice", lambda *_: pytest.fail("it is run again"))
     assert run.fuzz(parts, seed=0, jobs=1) == 0
+
+
+def test_what_was_run_on_other_code_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "NOTES", tmp_path / "notes")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "texts.py").write_text("BEFORE = 1")
+    parts, ran = run.parts_of(40, ["texts"]), list[int]()
+    assert run.fuzz(parts, seed=0, jobs=1) == 0
+    (tmp_path / "common" / "texts.py").write_text("AFTER = 1")
+
+    def note(name: str, seed: int, first: int, count: int) -> Slice:
+        ran.append(first)
+        return Slice(name, count)
+
+    monkeypatch.setattr(run, "run_slice", note)
+    assert run.fuzz(parts, seed=0, jobs=1) == 0
+    assert ran == [0]
 
 
 def test_shares_come_to_the_whole() -> None:
