@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from rallypoint.errors import RefusedError
-from rallypoint.limits import HOLD_MS_DEFAULT
+from rallypoint.errors import Refusal, RefusedError
+from rallypoint.limits import (
+    DAY_MS,
+    HOLD_MS_DEFAULT,
+    HOLD_MS_MAX,
+    INT32_MAX,
+    LABEL_KEY_BYTES,
+    LABEL_VALUE_BYTES,
+    LABELS_MAX,
+)
+from rallypoint.rules import Fault, Rule, WhenSet, between, fault_in, first_fault, refusal_of, shown_as
 from rallypoint.v1 import job_service_pb2 as pb
-from rallypoint.validation import CHANGES, changed_value, validate_hold_job, validate_update_job
+from rallypoint.validation import DURATION, NODES_MAX, OPAQUE_ID, are_labels
 from rallypoint.wire.scalars import duration_from_proto
 from rallypoint_coordinator.core.events import JobChange, OperatorAsked, Request
 from rallypoint_coordinator.server.job_names import invalid, parse_job, parse_node
@@ -22,6 +31,25 @@ OperatorRequest: TypeAlias = (
     | pb.UpdateJobRequest
     | pb.HoldJobRequest
     | pb.ReleaseJobRequest
+)
+
+_LABELS = Rule(
+    f"have at most {LABELS_MAX} entries, with keys of 1 to {LABEL_KEY_BYTES} and values of at most"
+    f" {LABEL_VALUE_BYTES} bytes",
+    lambda labels: are_labels(labels) and "" not in labels,
+)
+
+_CHANGES: Mapping[str, Rule] = {
+    "spec.min_nodes": between(1, NODES_MAX),
+    "spec.max_nodes": between(1, NODES_MAX),
+    "spec.max_restarts": between(0, INT32_MAX),
+    "labels": _LABELS,
+}
+"""What may be changed of a job, by its path, and what each must be."""
+
+_HOLD = Rule(
+    f"be more than 0 s, and at most {HOLD_MS_MAX // DAY_MS} days",
+    lambda duration: DURATION.holds(duration) and 0 < duration_from_proto(duration) <= HOLD_MS_MAX,
 )
 
 
@@ -50,10 +78,10 @@ def _whom(request: OperatorRequest) -> tuple[str, str]:
 
 def _change(request: pb.UpdateJobRequest) -> JobChange:
     paths = _paths(request)
-    refusal = validate_update_job(request, paths)
+    refusal = _wrong_update(request, paths)
     if refusal is not None:
         raise RefusedError(refusal)
-    asked: dict[str, Any] = {path.rpartition(".")[2]: changed_value(request, path) for path in paths}
+    asked: dict[str, Any] = {path.rpartition(".")[2]: _changed_value(request, path) for path in paths}
     if "labels" in asked:
         asked["labels"] = dict(asked["labels"])
     return JobChange(**asked, etag=request.job.etag)
@@ -61,11 +89,38 @@ def _change(request: pb.UpdateJobRequest) -> JobChange:
 
 def _paths(request: pb.UpdateJobRequest) -> Sequence[str]:
     """As AIP-134 has it: without a mask, the fields that are populated."""
-    return list(request.update_mask.paths) or [path for path in CHANGES if changed_value(request, path)]
+    return list(request.update_mask.paths) or [path for path in _CHANGES if _changed_value(request, path)]
 
 
 def _hold_ms(request: pb.HoldJobRequest) -> int:
-    refusal = validate_hold_job(request)
+    refusal = _wrong_hold(request)
     if refusal is not None:
         raise RefusedError(refusal)
     return duration_from_proto(request.hold_duration) if request.HasField("hold_duration") else HOLD_MS_DEFAULT
+
+
+def _wrong_update(request: pb.UpdateJobRequest, paths: Sequence[str]) -> Refusal | None:
+    """``paths``: what is to be changed. Bounds that depend on the job as it is are for the core."""
+    if not paths:
+        return refusal_of(Fault("update_mask", f"name some of {', '.join(_CHANGES)}", "empty, as they are in job"))
+    for path in paths:
+        if path not in _CHANGES:
+            return refusal_of(Fault("update_mask", f"name only {', '.join(_CHANGES)}", shown_as(path)))
+        fault = fault_in(_changed_value(request, path), _CHANGES[path], f"job.{path}")
+        if fault is not None:
+            return refusal_of(fault)
+    fault = fault_in(request.job.etag, OPAQUE_ID, "job.etag")
+    return refusal_of(fault) if fault else None
+
+
+def _changed_value(request: pb.UpdateJobRequest, path: str) -> Any:
+    """What an update asks a path of :data:`_CHANGES` to be."""
+    value: Any = request.job
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _wrong_hold(request: pb.HoldJobRequest) -> Refusal | None:
+    fault = first_fault(request, {"hold_duration": WhenSet(_HOLD)}, "")
+    return refusal_of(fault) if fault else None
