@@ -66,8 +66,8 @@ class TestScaleUp:
         (c,) = script.attached("c", a.spec)
         assert script.life.facts.state is JobState.RUNNING
         assert c.told == "Hold STANDBY"
-        (d,) = script.attached("d", a.spec)
-        assert script.life.facts.state is JobState.STOPPING
+        d = script.agent("d", a.spec)
+        assert the_record(d.attach(), RoundStopping).cause is StopCause.NODE_JOINED
         a.clear()
         b.clear()
         assert (a.assignment.world_size, d.assignment.world_size) == (4, 4)
