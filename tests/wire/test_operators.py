@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from rallypoint import validation
 from rallypoint.errors import Reason
 from rallypoint.model import Directive, Drain, Exit, Hold, Stop
 from rallypoint.v1 import job_service_pb2 as pb
@@ -155,6 +156,24 @@ async def test_a_hold_has_an_end(coordinator: Coordinator, duration: Duration) -
     await WireAgent(coordinator).attach()
     refusal = await refusal_of(coordinator.jobs.HoldJob(pb.HoldJobRequest(name="jobs/train", hold_duration=duration)))
     assert (refusal.reason, refusal.field) == (Reason.INVALID_FIELD, "hold_duration")
+
+
+async def test_a_path_that_is_named_often_is_judged_once(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one request of a few MiB keeps the coordinator, and so all jobs, for seconds."""
+    judged: list[object] = []
+
+    def judge(value: object) -> bool:
+        judged.append(value)
+        return True
+
+    monkeypatch.setattr(validation, "CHANGES", {"labels": validation.Rule("be seen", judge)})
+    await WireAgent(coordinator).attach()
+    request = pb.UpdateJobRequest(job=pb.Job(name="jobs/train", labels={"a": "b"}))
+    request.update_mask.paths.extend(["labels"] * 10_000)
+    assert (await coordinator.jobs.UpdateJob(request)).was_news
+    assert len(judged) == 1
 
 
 @pytest.mark.parametrize(
