@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from google.protobuf.duration_pb2 import Duration
+
 from rallypoint.errors import Reason, Refusal
 
 _SHOWN_MAX = 80
@@ -35,6 +37,8 @@ def shown_as(value: object) -> str:
     """A value as a message shows it: one line of bounded length."""
     if value == "":
         return "empty"
+    if isinstance(value, Duration):
+        return f"{value.seconds + value.nanos / 1e9:.15g} s"
     text = repr(value) if isinstance(value, str | bytes) else " ".join(str(value).split())
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
 

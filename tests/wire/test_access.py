@@ -312,6 +312,8 @@ async def test_failures_are_bounded_and_good_credentials_are_not(
         assert reasons == [Reason.UNAUTHENTICATED] * 2 + [Reason.TOO_MANY_FAILURES] * 2
         assert (await refusal_of(jobs.ListJobs(request))).retry_ms == 1_000
         await jobs.ListJobs(request, metadata=bearer(NUMBERS[Role.READ]))
+        now_s = 0.9
+        assert (await refusal_of(jobs.ListJobs(request))).message.endswith("try again in 1 s")
         now_s = 1.0
         assert (await refusal_of(jobs.ListJobs(request))).reason is Reason.UNAUTHENTICATED
     told = [message for message in caplog.messages if message.startswith("refused ")]

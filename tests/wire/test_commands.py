@@ -184,7 +184,8 @@ async def test_cancel(shell: Shell) -> None:
 async def test_restart(shell: Shell) -> None:
     agents = await running_pair(shell.coordinator)
     said = await shell(entry.restart, "train", "--reason", "a new driver")
-    assert said == (0, "job train: the round is being stopped, and the next one formed\n", "")
+    told = "the round is being stopped, and the next one formed (of a held job: once it is released)"
+    assert said == (0, f"job train: {told}\n", "")
     job = await job_of(shell.coordinator)
     assert job.state == types_pb2.JOB_STATE_STOPPING
     assert "127.0.0.1: a new driver" in job.message

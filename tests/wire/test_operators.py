@@ -14,6 +14,7 @@ from rallypoint.errors import Reason
 from rallypoint.model import Directive, Drain, Exit, Hold, Stop
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
+from rallypoint.wire.scalars import moment
 from support.wire_client import Coordinator, WireAgent, hello, ready, refusal_of, running_coordinator
 
 
@@ -106,6 +107,7 @@ async def test_hold_and_release(coordinator: Coordinator) -> None:
     job = await job_of(coordinator)
     assert (job.hold.requested_by, job.hold.reason) == ("127.0.0.1", "upkeep")
     assert job.hold.expire_time.seconds - job.hold.hold_time.seconds == 86_400
+    until = moment(job.hold.expire_time)
     await coordinator.jobs.RestartJob(pb.RestartJobRequest(name="jobs/train"))
     for agent in agents:
         await agent.receive(Directive)
@@ -122,7 +124,7 @@ async def test_hold_and_release(coordinator: Coordinator) -> None:
         pb.ListJobEventsRequest(parent="jobs/train", kinds=[pb.JOB_EVENT_KIND_JOB_HELD, pb.JOB_EVENT_KIND_JOB_RELEASED])
     )
     assert [(event.requested_by, event.message) for event in events.events] == [
-        ("127.0.0.1", "127.0.0.1 asked that no round be formed: upkeep"),
+        ("127.0.0.1", f"127.0.0.1 asked that no round be formed until {until}: upkeep"),
         ("127.0.0.1", "127.0.0.1 released the job"),
     ]
 
@@ -156,6 +158,7 @@ async def test_a_hold_has_an_end(coordinator: Coordinator, duration: Duration) -
     await WireAgent(coordinator).attach()
     refusal = await refusal_of(coordinator.jobs.HoldJob(pb.HoldJobRequest(name="jobs/train", hold_duration=duration)))
     assert (refusal.reason, refusal.field) == (Reason.INVALID_FIELD, "hold_duration")
+    assert refusal.message.endswith(f"but is {duration.seconds} s")
 
 
 async def test_a_path_that_is_named_often_is_judged_once(

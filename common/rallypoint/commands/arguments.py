@@ -90,9 +90,11 @@ def add_hold_time(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(given: str) -> int:
-    if not given.isascii() or not given.isdecimal() or int(given) > INT32_MAX:
-        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 0 or more")
-    return int(given)
+    # int() refuses a text of thousands of digits, in words of its own.
+    digits = given.lstrip("0") or "0"
+    if not given.isascii() or not given.isdecimal() or len(digits) > 10 or int(digits) > INT32_MAX:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 0 to {INT32_MAX:,}")
+    return int(digits)
 
 
 def _node_range(given: str) -> tuple[int, int]:

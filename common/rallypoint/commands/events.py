@@ -7,8 +7,9 @@ import sys
 from rallypoint.commands.output import Paint, plain
 from rallypoint.commands.session import Session
 from rallypoint.commands.watching import watch
-from rallypoint.commands.words import enum_word, moment, one_line
+from rallypoint.commands.words import enum_word, one_line
 from rallypoint.v1 import job_service_pb2 as pb
+from rallypoint.wire.scalars import moment
 
 _KIND_WIDTH = 16
 

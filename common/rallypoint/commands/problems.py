@@ -31,7 +31,7 @@ _ADVICE: Mapping[Reason, str] = {
     Reason.JOB_DECIDED: "nothing is left to be done; see rallypoint status JOB",
     Reason.NO_ROUND_RUNS: "see rallypoint status JOB for what it waits for, and ask again once a round runs",
     Reason.ETAG_MISMATCH: "somebody changed it meanwhile; see rallypoint status JOB -o json, and decide again",
-    Reason.PERMISSION_DENIED: "give --token-file one with that role, for that job",
+    Reason.PERMISSION_DENIED: "give --token-file one that may do this",
     Reason.TOO_MANY_FAILURES: "mend the token (--token-file), and ask again later",
     Reason.RECOVERING: "ask again later",
     Reason.SHUTTING_DOWN: "ask again once it is back",

@@ -35,7 +35,7 @@ def cancel_text(job: str, answer: pb.CancelJobResponse) -> str:
 
 
 def restart_text(job: str) -> str:
-    return f"job {job}: the round is being stopped, and the next one formed"
+    return f"job {job}: the round is being stopped, and the next one formed (of a held job: once it is released)"
 
 
 def drain_text(job: str, node: str, answer: pb.DrainNodeResponse) -> str:

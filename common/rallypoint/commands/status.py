@@ -12,11 +12,12 @@ from rallypoint.commands.output import Paint, plain
 from rallypoint.commands.restarts import last_end, restart_lines
 from rallypoint.commands.session import Session
 from rallypoint.commands.watching import watch, will_pass
-from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, moment, one_line
+from rallypoint.commands.words import age, exit_in_words, last_part, lines_of, one_line
 from rallypoint.limits import INT32_MAX
 from rallypoint.texts import counted, signal_name
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
+from rallypoint.wire.scalars import moment
 
 NODES_SHOWN = 24
 """Of a job with more nodes only those are shown of which there is something to be said, and so many of them."""

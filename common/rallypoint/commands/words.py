@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -57,11 +56,6 @@ def _roughly(seconds: float) -> str:
 
 def _nanos(instant: Timestamp) -> int:
     return instant.seconds * _NANOS + instant.nanos
-
-
-def moment(instant: Timestamp) -> str:
-    """``2026-11-21 15:49:02Z``."""
-    return datetime.fromtimestamp(instant.seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def exit_in_words(exit_code: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -60,6 +61,11 @@ def instant_to_proto(ms: int) -> Timestamp | None:
 def instant_from_proto(pb: Timestamp) -> int:
     """Milliseconds since 1970, rounded down, 0 if unset; impossible ones become the nearest bound."""
     return _clamped_ms(pb.seconds, pb.nanos, _TIMESTAMP_MS_MAX)
+
+
+def moment(instant: Timestamp) -> str:
+    """For people: ``2026-11-21 15:49:02Z``."""
+    return datetime.fromtimestamp(instant.seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _clamped_ms(seconds: int, nanos: int, most: int) -> int:

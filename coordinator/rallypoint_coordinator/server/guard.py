@@ -273,7 +273,7 @@ def _certificate_names(auth_context: Any) -> tuple[str, ...]:
 
 
 def _too_many_failures(wait_s: float) -> Refusal:
-    message = f"too many calls without good credentials from your address: try again in {wait_s:.0f} s"
+    message = f"too many calls without good credentials from your address: try again in {math.ceil(wait_s)} s"
     return Refusal(reason=Reason.TOO_MANY_FAILURES, message=message, retry_after_ms=math.ceil(wait_s * 1000))
 
 

@@ -10,7 +10,7 @@ from rallypoint import wire
 from rallypoint.model import JobState, Outcome, WorkerFailure
 from rallypoint.texts import counted
 from rallypoint.v1 import job_service_pb2 as pb
-from rallypoint.wire.scalars import instant_to_proto
+from rallypoint.wire.scalars import instant_to_proto, moment
 from rallypoint.wire.types import JOB_STATES
 from rallypoint_coordinator.core.records import (
     Entry,
@@ -154,7 +154,9 @@ def _updated(event: pb.JobEvent, record: JobUpdated) -> None:
 
 def _held(event: pb.JobEvent, record: JobHeld) -> None:
     event.requested_by = record.by
-    event.message = _with(f"{record.by} asked that no round be formed", record.reason)
+    until = instant_to_proto(record.until_wall_ms)
+    what = f"{record.by} asked that no round be formed"
+    event.message = _with(f"{what} until {moment(until)}" if until else what, record.reason)
 
 
 def _released(event: pb.JobEvent, record: JobReleased) -> None:

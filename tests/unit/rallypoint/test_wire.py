@@ -32,6 +32,7 @@ from rallypoint.wire.scalars import (
     duration_to_proto,
     instant_from_proto,
     instant_to_proto,
+    moment,
 )
 from rallypoint.wire.types import (
     AGENT_PHASES,
@@ -235,3 +236,8 @@ def test_whatever_parses_can_be_read_and_sent_on(kind: type[Message], data: byte
 def test_exit_codes_that_are_final_are_a_set() -> None:
     message = types_pb2.JobSpec(no_restart_exit_codes=[93, 2, 93])
     assert wire.job_spec_from_proto(message).no_restart_exit_codes == (2, 93)
+
+
+def test_moment() -> None:
+    assert moment(Timestamp(seconds=1_800_000_000)) == "2027-01-15 08:00:00Z"
+    assert moment(Timestamp(seconds=253_402_300_799)) == "9999-12-31 23:59:59Z", "the last that protobuf can tell"

@@ -34,7 +34,9 @@ def test_help_says_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -
     [
         (["update", "train"], "nothing is to be changed: give --max-restarts, --nnodes or --label"),
         (["update", "train", "--etag", "x"], "nothing is to be changed"),
-        (["update", "train", "--max-restarts", "-1"], "'-1': it must be a number, 0 or more"),
+        (["update", "train", "--max-restarts", "-1"], "'-1': it must be a number, 0 to 2,147,483,647"),
+        (["update", "train", "--max-restarts", "9" * 5_000], "it must be a number, 0 to 2,147,483,647"),
+        (["update", "train", "--nnodes", "9" * 5_000], "it must be MIN:MAX, or one number for both"),
         (["update", "train", "--nnodes", "1:"], "'1:': it must be MIN:MAX, or one number for both"),
         (["update", "train", "--nnodes", "1:x"], "'1:x': it must be MIN:MAX, or one number for both"),
         (["update", "train", "--label", "=v"], "it must be KEY=VALUE, or KEY- to take it away"),

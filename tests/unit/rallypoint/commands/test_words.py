@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from rallypoint.commands.words import age, enum_word, exit_in_words, last_part, lines_of, moment, one_line, printable
+from rallypoint.commands.words import age, enum_word, exit_in_words, last_part, lines_of, one_line, printable
 from rallypoint.v1 import types_pb2
 
 NOW = Timestamp(seconds=1_800_000_000)
@@ -36,10 +36,6 @@ def test_age(seconds: int, told: str) -> None:
 def test_age_knows_tenths_and_what_is_not_set() -> None:
     assert age(Timestamp(seconds=NOW.seconds - 1, nanos=600_000_000), NOW) == "0.4s"
     assert age(Timestamp(), NOW) == ""
-
-
-def test_moment() -> None:
-    assert moment(NOW) == "2027-01-15 08:00:00Z"
 
 
 @pytest.mark.parametrize(("code", "told"), [(3, "exited with 3"), (-9, "exited with -9 (SIGKILL)")])
