@@ -53,7 +53,7 @@ def one_round(while_running: Callable[[FakeLink], None] = lambda link: None) -> 
         if observed.phase is AgentPhase.RUNNING and all(worker.pid for worker in observed.workers):
             while_running(link)
         elif observed.offer is not None and observed.round < 0:
-            link.run_round(0, offer_id=observed.offer.offer_id)
+            link.run_round(0, offer_id=observed.offer.offer_id, world_size=WORKERS)
         elif observed.round >= 0 and not observed.phase.may_have_workers:
             link.decide(JobState.FAILED)
 

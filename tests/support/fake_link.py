@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from rallypoint.model import (
     Action,
@@ -63,7 +64,7 @@ class FakeLink:
         directive = Directive(version=version, job_uid="uid", reason="R", message=message, action=action)
         self.put(DirectiveReceived(directive))
 
-    def run_round(self, number: int, **changes: object) -> None:
+    def run_round(self, number: int, **changes: Any) -> None:
         self.direct(Run(assignment(number, **changes)))
 
     def decide(self, state: JobState) -> None:
@@ -136,16 +137,17 @@ class FakeLink:
         os.close(self._fd)
 
 
-def assignment(number: int, **changes: object) -> Assignment:
+def assignment(number: int, *, group_rank: int = 0, world_size: int = 2, **changes: object) -> Assignment:
+    """Of the last group rank of a job whose workers are all of one role."""
     made = Assignment(
         round=number,
         restart_count=0,
-        group_rank=0,
-        group_world_size=1,
+        group_rank=group_rank,
+        group_world_size=group_rank + 1,
         first_rank=0,
-        world_size=2,
+        world_size=world_size,
         first_role_rank=0,
-        role_world_size=2,
+        role_world_size=world_size,
         endpoint=Endpoint("10.0.0.1", 4001),
     )
     return replace(made, **changes)  # type: ignore[arg-type]

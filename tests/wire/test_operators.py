@@ -9,12 +9,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from rallypoint import validation
 from rallypoint.errors import Reason
 from rallypoint.model import Directive, Drain, Exit, Hold, Stop
+from rallypoint.rules import Rule
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint.wire.scalars import moment
+from rallypoint_coordinator.server import operator_requests
 from support.wire_client import Coordinator, WireAgent, hello, ready, refusal_of, running_coordinator
 
 
@@ -171,7 +172,7 @@ async def test_a_path_that_is_named_often_is_judged_once(
         judged.append(value)
         return True
 
-    monkeypatch.setattr(validation, "CHANGES", {"labels": validation.Rule("be seen", judge)})
+    monkeypatch.setattr(operator_requests, "_CHANGES", {"labels": Rule("be seen", judge)})
     await WireAgent(coordinator).attach()
     request = pb.UpdateJobRequest(job=pb.Job(name="jobs/train", labels={"a": "b"}))
     request.update_mask.paths.extend(["labels"] * 10_000)

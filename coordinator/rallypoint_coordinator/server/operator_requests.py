@@ -89,7 +89,8 @@ def _change(request: pb.UpdateJobRequest) -> JobChange:
 
 def _paths(request: pb.UpdateJobRequest) -> Sequence[str]:
     """As AIP-134 has it: without a mask, the fields that are populated. What is named twice is judged once."""
-    return list(dict.fromkeys(request.update_mask.paths)) or [path for path in _CHANGES if _changed_value(request, path)]
+    named = list(dict.fromkeys(request.update_mask.paths))
+    return named or [path for path in _CHANGES if _changed_value(request, path)]
 
 
 def _hold_ms(request: pb.HoldJobRequest) -> int:
