@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -202,3 +203,17 @@ async def test_refusals(coordinator: Coordinator, method: str, request_: object,
     await WireAgent(coordinator).attach()
     refusal = await refusal_of(getattr(coordinator.jobs, method)(request_))
     assert refusal.reason is reason
+
+
+async def test_each_of_many_updates_is_answered_with_what_it_led_to(coordinator: Coordinator) -> None:
+    """Whoever uses the etag of the answer changes what it has seen, and nothing that others did since."""
+    await WireAgent(coordinator).attach()
+
+    async def update(restarts: int) -> pb.UpdateJobResponse:
+        job = pb.Job(name="jobs/train", spec=types_pb2.JobSpec(max_restarts=restarts))
+        answer: pb.UpdateJobResponse = await coordinator.jobs.UpdateJob(pb.UpdateJobRequest(job=job))
+        return answer
+
+    answers = await asyncio.gather(*(update(restarts) for restarts in range(1, 21)))
+    assert [answer.job.spec.max_restarts for answer in answers] == list(range(1, 21))
+    assert len({answer.job.etag for answer in answers}) == 20

@@ -70,10 +70,11 @@ class _Read:
 
 
 class _Arrival(NamedTuple):
-    """An event, and when it came in."""
+    """An event, when it came in, and who looks at what it leads to, before anything else is decided."""
 
     event: Event
     at_ms: int
+    look: Callable[[Cluster, Stamp], None] | None = None
 
 
 STARTING = Refusal(
@@ -191,10 +192,26 @@ class Driver:
 
         Raises RefusedError if that is what the answer is, or if the driver does not serve.
         """
+        return await self._ask(event_for)
+
+    async def ask_and_read(self, event_for: Callable[[int], Event], query: Query[T]) -> tuple[bool, T]:
+        """The same, and what the query tells of the facts as this event left them, which others may change at once."""
+        seen: list[T] = []
+
+        def look(cluster: Cluster, stamp: Stamp) -> None:
+            with contextlib.suppress(RefusedError):  # then the event is refused as well
+                seen.append(query(cluster, stamp))
+
+        answer = await self._ask(event_for, look)
+        return answer, seen[0]
+
+    async def _ask(
+        self, event_for: Callable[[int], Event], look: Callable[[Cluster, Stamp], None] | None = None
+    ) -> bool:
         self._check_serving()
         call, answer = self._outlets.open_call()
         try:
-            await self._inbox.put(self._arrival(event_for(call)))
+            await self._inbox.put(self._arrival(event_for(call), look))
             return await answer
         finally:
             self._outlets.close_call(call)
@@ -207,8 +224,8 @@ class Driver:
             raise _limit_reached(self._options.reads_max, "reads wait", READ_RETRY_MS)
         return await answer
 
-    def _arrival(self, event: Event) -> _Arrival:
-        return _Arrival(event, self._clock.monotonic_ms())
+    def _arrival(self, event: Event, look: Callable[[Cluster, Stamp], None] | None = None) -> _Arrival:
+        return _Arrival(event, self._clock.monotonic_ms(), look)
 
     def _check_serving(self) -> None:
         refusal = self.refusal
@@ -319,9 +336,9 @@ class Driver:
         try:
             if self._doubt:
                 raise StateLost(self._doubt)
-            outputs = [self._step(event, at_ms) for event, at_ms in events]
+            outputs = [self._step(arrival) for arrival in events]
             if self._is_due():
-                outputs.append(self._step(TimeAdvanced(), self._clock.monotonic_ms()))
+                outputs.append(self._step(self._arrival(TimeAdvanced())))
             snapshot_is_due = self._snapshots.is_due(self._revision)
             if snapshot_is_due:
                 outputs.append(self._retain())
@@ -335,11 +352,14 @@ class Driver:
             self._snapshots.begin(self._commits.revision, self._cluster.snapshot())
         await asyncio.sleep(0)  # the journal may never make us wait, and others want to run
 
-    def _step(self, event: Event, arrived_ms: int) -> Output:
+    def _step(self, arrival: _Arrival) -> Output:
         def ask(stamp: Stamp) -> Output:
-            return self._cluster.step(event, replace(stamp, waited_ms=max(stamp.at_ms - arrived_ms, 0)))
+            return self._cluster.step(arrival.event, replace(stamp, waited_ms=max(stamp.at_ms - arrival.at_ms, 0)))
 
-        return self._decide(type(event).__name__, ask)
+        output = self._decide(type(arrival.event).__name__, ask)
+        if arrival.look is not None:
+            arrival.look(self._cluster, self._stamp())
+        return output
 
     def _retain(self) -> Output:
         return self._decide("retention", lambda stamp: self._cluster.retain(self._options.retention, stamp))

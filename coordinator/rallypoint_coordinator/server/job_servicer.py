@@ -93,9 +93,13 @@ class JobService(JobServiceServicer):
         return pb.DrainNodeResponse(was_news=was_news)
 
     async def UpdateJob(self, request: pb.UpdateJobRequest, context: Any) -> pb.UpdateJobResponse:
-        was_news = await self._ask(Request.UPDATE, request, context)
-        answer = await self._answer(get_job, pb.GetJobRequest(name=request.job.name), context)
-        return pb.UpdateJobResponse(job=answer.job, was_news=was_news)
+        try:
+            event_for = operator_asked(Request.UPDATE, request, _asked_by(context))
+            look = get_job(pb.GetJobRequest(name=request.job.name))
+            was_news, now = await self._driver.ask_and_read(event_for, look)
+        except RefusedError as error:
+            await abort(context, error.refusal)
+        return pb.UpdateJobResponse(job=now.job, was_news=was_news)
 
     async def HoldJob(self, request: pb.HoldJobRequest, context: Any) -> pb.HoldJobResponse:
         was_news = await self._ask(Request.HOLD, request, context)
@@ -106,9 +110,8 @@ class JobService(JobServiceServicer):
         return pb.ReleaseJobResponse(was_news=was_news)
 
     async def _ask(self, kind: Request, request: OperatorRequest, context: Any) -> bool:
-        by = " at ".join(filter(None, (caller_name.get(), peer_address(context.peer())))) or "an operator"
         try:
-            return await self._driver.ask(operator_asked(kind, request, by))
+            return await self._driver.ask(operator_asked(kind, request, _asked_by(context)))
         except RefusedError as error:
             await abort(context, error.refusal)
 
@@ -117,6 +120,11 @@ class JobService(JobServiceServicer):
             return await self._driver.read(query_for(request))
         except RefusedError as error:
             await abort(context, error.refusal)
+
+
+def _asked_by(context: Any) -> str:
+    """Whom records and events name."""
+    return " at ".join(filter(None, (caller_name.get(), peer_address(context.peer())))) or "an operator"
 
 
 async def _tell(watch: Watch, context: Any) -> Closing:
