@@ -35,7 +35,7 @@ def start_pair(cluster: ProcessCluster, *flags: str) -> tuple[Process, Process, 
 
 def log_of_the_end(coordinator: Process) -> list[str]:
     """What the coordinator explained, in order, from the loss on."""
-    return re.findall(r"(is gone|round \d+ runs)", coordinator.output)
+    return re.findall(r"(is gone|round \d+ runs(?=,))", coordinator.output)
 
 
 def test_sigkill_of_an_agent(cluster: ProcessCluster) -> None:
