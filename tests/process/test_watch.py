@@ -1,4 +1,4 @@
-"""Sixty watchers of a job whose coordinator is killed again and again are told all of it, as the journal has it."""
+"""A thousand watchers of a job whose coordinator is killed again and again are told what the journal has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from support.processes import wait_until
 from support.watch_guarantees import Records, check
 from support.watch_history import Reader
 
-WATCHERS = 60
+WATCHERS = 1_000
+CONNECTIONS = 20
 KILLS = 3
 NODES = ("node-a", "node-b")
 LOCAL = [("grpc.enable_http_proxy", 0), ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
@@ -100,7 +101,7 @@ async def test_everybody_is_told_everything(cluster: ProcessCluster, tmp_path: P
     agents = [cluster.agent(node, *argv) for node in NODES]
     await do(cluster.wait_for_round, "job", 0)
     async with contextlib.AsyncExitStack() as open_channels:
-        new = [grpc.aio.insecure_channel(cluster.address, options=LOCAL) for _ in range(4)]
+        new = [grpc.aio.insecure_channel(cluster.address, options=LOCAL) for _ in range(CONNECTIONS)]
         channels = [await open_channels.enter_async_context(channel) for channel in new]
         watchers = [Watcher(channels[number % len(channels)], number) for number in range(WATCHERS)]
         watching = asyncio.gather(*(watcher.watch() for watcher in watchers))
