@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rallypoint_agent.torch_store import StoreServer
@@ -121,7 +121,11 @@ commands: st.SearchStrategy[Command] = st.one_of(
 )
 
 
+BEYOND_THE_LARGEST = [(0, Add(b"init/", 2**63 - 1)), (0, Barrier(b"init/", 0)), (0, Add(b"init/", 2**63 - 1))]
+
+
 @settings(max_examples=25, deadline=None)
+@example(story=BEYOND_THE_LARGEST)
 @given(story=st.lists(st.tuples(st.integers(0, CLIENTS - 1), commands), max_size=30))
 def test_the_same_is_answered_as_by_torchs_own(ours: int, torchs: int, story: list[tuple[int, Command]]) -> None:
     parties = [Party(port) for port in (ours, torchs)]

@@ -43,7 +43,7 @@ ENTRY_BYTES = 200
 
 _READY, _NOT_READY = b"\x00", b"\x01"
 _DONE, _CANCELLED = b"\x00", b"\x01"
-_I64_MAX = 2**63 - 1
+_I64_MIN, _I64_MAX = -(2**63), 2**63 - 1
 _NUMBER = re.compile(rb"\s*([+-]?[0-9]{1,20})")
 
 
@@ -117,7 +117,7 @@ class Table:
     def _sum(self, key: bytes, amount: int) -> int:
         """As in C++: digits at the start are enough, and a sum wraps around."""
         found = _NUMBER.match(self._values.get(key, b"0"))
-        if found is None or not -_I64_MAX <= int(found[1]) <= _I64_MAX:
+        if found is None or not _I64_MIN <= int(found[1]) <= _I64_MAX:
             raise Unacceptable("an addition to a value that is no number of 64 bits")
         return (int(found[1]) + amount + 2**63) % 2**64 - 2**63
 

@@ -107,12 +107,15 @@ class TestNumbers:
         assert story.of(Add(b"n", -7)) == i64(-2)
         assert story.of(Get(b"n")) == text(b"-2")
 
-    @pytest.mark.parametrize(("held", "total"), [(b"17", 18), (b" 5 workers", 6), (b"%d" % (2**63 - 1), -(2**63))])
+    @pytest.mark.parametrize(
+        ("held", "total"),
+        [(b"17", 18), (b" 5 workers", 6), (b"%d" % (2**63 - 1), -(2**63)), (b"%d" % -(2**63), 1 - 2**63)],
+    )
     def test_what_counts_as_a_number(self, story: Story, held: bytes, total: int) -> None:
         story.of(Set(b"n", held))
         assert story.of(Add(b"n", 1)) == i64(total)
 
-    @pytest.mark.parametrize("held", [b"", b"x1", b"9223372036854775808"])
+    @pytest.mark.parametrize("held", [b"", b"x1", b"9223372036854775808", b"-9223372036854775809"])
     def test_what_does_not(self, story: Story, held: bytes) -> None:
         story.of(Set(b"n", held))
         for command in (Add(b"n", 1), Barrier(b"n", 1)):
