@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench-watch sim fuzz chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench bench-quick bench-watch sim fuzz chaos mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -56,6 +56,12 @@ recovery: .venv/.stamp-dev .venv/.stamp-demo ## kill one gloo worker, N=20 times
 
 reattach: .venv/.stamp-dev ## restart the coordinator, N=3 times for each outage, and time the agents' return
 	PYTHONPATH=tests $(BIN)/python benchmarks/reattach.py $(N)
+
+bench: .venv/.stamp-dev .venv/.stamp-demo ## the scoreboard: all figures beside torchrun's and their targets; ONLY=rounds for one suite
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m scoreboard $(foreach suite,$(ONLY),--only $(suite)) $(ARGS)
+
+bench-quick: .venv/.stamp-dev .venv/.stamp-demo ## the scoreboard in minutes: few samples, it fails where a ratio is under 3
+	@PYTHONPATH=benchmarks:tests $(BIN)/python -m scoreboard --quick $(foreach suite,$(ONLY),--only $(suite)) $(ARGS)
 
 bench-watch: .venv/.stamp-dev ## time decisions with N=1000 watchers of the job and without any
 	PYTHONPATH=tests $(BIN)/python benchmarks/watch.py $(N)

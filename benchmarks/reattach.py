@@ -28,7 +28,8 @@ def measure(cluster: ProcessCluster, outage_s: float, *flags: str) -> list[float
     coordinator.wait()
     time.sleep(outage_s)
     cluster.coordinator_again(*flags)
-    began, seen = time.monotonic(), {}
+    began = time.monotonic()
+    seen: dict[str, float] = {}
 
     def all_attached() -> bool:
         with contextlib.suppress(grpc.RpcError):
