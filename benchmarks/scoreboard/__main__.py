@@ -23,6 +23,7 @@ SUITES = (
     # One agent: its start, its memory, and the coordinator's.
     "launch",
     # A few agents: rendezvous, and a worker's end.
+    "rounds",
     # What else is lost, and who comes: agents, hosts, links, spares, joiners; gloo.
     # Rendezvous of many clients.
     # Ten thousand agents.
