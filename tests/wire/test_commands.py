@@ -86,6 +86,20 @@ async def test_jobs(shell: Shell) -> None:
     del agents
 
 
+async def test_jobs_in_some_states(shell: Shell) -> None:
+    agents = [*await running_pair(shell.coordinator), WireAgent(shell.coordinator)]
+    await agents[-1].attach(hello(job="another"))
+
+    async def listed(*argv: str) -> list[str]:
+        return [job["name"] for job in (await shell(entry.jobs, "-o", "json", *argv)).json["jobs"]]
+
+    assert await listed("--state", "Running") == ["jobs/train"]
+    assert await listed("--state", "failed, gathering") == ["jobs/another"]
+    assert await listed(*["--state", "gathering"] * 40, "--state", "running") == ["jobs/another", "jobs/train"]
+    assert await listed("--state", "stopping") == []
+    del agents
+
+
 async def test_cluster(shell: Shell) -> None:
     agents = await running_pair(shell.coordinator)
     said = await shell(entry.cluster)

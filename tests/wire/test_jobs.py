@@ -25,6 +25,7 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
+from rallypoint_coordinator.server import job_servicer
 from rallypoint_coordinator.server.server import SERVICES
 from support.wire_client import SPEC, Coordinator, WireAgent, hello, ready, refusal_of, running_coordinator
 
@@ -254,6 +255,71 @@ async def test_a_foreign_page_token_is_refused(coordinator: Coordinator, token: 
 async def test_a_negative_page_size_is_refused(coordinator: Coordinator) -> None:
     refusal = await refusal_of(coordinator.jobs.ListJobs(pb.ListJobsRequest(page_size=-1)))
     assert (refusal.reason, refusal.field) == (Reason.INVALID_FIELD, "page_size")
+
+
+async def jobs_in_states(coordinator: Coordinator) -> list[WireAgent]:
+    """a-job and c-job gather, b-job and train run."""
+    alone = replace(SPEC, min_nodes=1, max_nodes=1)
+    agents = [WireAgent(coordinator) for _ in range(4)]
+    for agent, job in zip(agents, ("a-job", "c-job"), strict=False):
+        await agent.attach(hello(job=job))
+    for agent, job in zip(agents[2:], ("b-job", "train"), strict=True):
+        await agent.attach(hello(job=job, job_spec=alone))
+        await agent.run()
+    return agents
+
+
+GATHERING, RUNNING, FAILED = types_pb2.JOB_STATE_GATHERING, types_pb2.JOB_STATE_RUNNING, types_pb2.JOB_STATE_FAILED
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([], ["a-job", "b-job", "c-job", "train"]),
+        ([GATHERING], ["a-job", "c-job"]),
+        ([RUNNING, FAILED, RUNNING], ["b-job", "train"]),
+        ([RUNNING, GATHERING], ["a-job", "b-job", "c-job", "train"]),
+        ([FAILED], []),
+    ],
+)
+@pytest.mark.parametrize("looked_at", [1, 2, 3, 1000])
+async def test_jobs_in_some_states(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, states: list[Any], expected: list[str], looked_at: int
+) -> None:
+    monkeypatch.setattr(job_servicer, "JOBS_LOOKED_AT", looked_at)
+    agents = await jobs_in_states(coordinator)
+    for size in (1, 2, 0):
+        found = await pages(coordinator.jobs.ListJobs, pb.ListJobsRequest(states=states, page_size=size), "jobs")
+        assert [name for page in found for name in page] == expected
+        assert len(found) <= max(-(-4 // looked_at), 1) + len(expected) // (size or 100)
+    del agents
+
+
+@pytest.mark.parametrize(
+    ("states", "field", "said"),
+    [
+        ([0], "states[0]", "states[0] must be a state of jobs, but is 0"),
+        ([RUNNING, 99], "states[1]", "states[1] must be a state of jobs, but is 99"),
+        ([RUNNING] * 33, "states", "states must have at most 32 items, but is 33 items"),
+    ],
+)
+async def test_states_that_no_job_is_in_are_refused(
+    coordinator: Coordinator, states: list[Any], field: str, said: str
+) -> None:
+    refusal = await refusal_of(coordinator.jobs.ListJobs(pb.ListJobsRequest(states=states)))
+    assert (refusal.reason, refusal.field, refusal.message) == (Reason.INVALID_FIELD, field, said)
+
+
+async def test_a_page_token_is_of_the_states_that_it_was_given_for(coordinator: Coordinator) -> None:
+    agents = await jobs_in_states(coordinator)
+    list_jobs = coordinator.jobs.ListJobs
+    token = (await list_jobs(pb.ListJobsRequest(states=[RUNNING, FAILED], page_size=1))).next_page_token
+    same = await list_jobs(pb.ListJobsRequest(states=[FAILED, RUNNING, FAILED], page_token=token))
+    assert [job.name for job in same.jobs] == ["jobs/train"]
+    for others in ([], [RUNNING], [FAILED, RUNNING, GATHERING]):
+        refusal = await refusal_of(list_jobs(pb.ListJobsRequest(states=others, page_token=token)))
+        assert (refusal.reason, refusal.field) == (Reason.INVALID_FIELD, "page_token")
+    del agents
 
 
 @pytest.mark.parametrize("service", ["", *SERVICES])

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from rallypoint.durations import timeout_ms
 from rallypoint.endpoints import parse_endpoint
 from rallypoint.limits import HOLD_MS_MAX, INT32_MAX, PORT_DEFAULT
+from rallypoint.model import JobState
 from rallypoint.security.client import FLAGS as SECURITY_FLAGS
 
 COORDINATOR_VARIABLE = "RALLYPOINT_COORDINATOR"
 COORDINATOR_DEFAULT = f"127.0.0.1:{PORT_DEFAULT}"
 TIMEOUT_DEFAULT = "10s"
+
+_STATES = ", ".join(state.lower() for state in JobState)
 
 
 def parser_of(
@@ -47,6 +50,19 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
     """For what changes something."""
     parser.add_argument(
         "--reason", metavar="TEXT", type=_text, default="", help="why, for people and the journal: at most 1 KiB"
+    )
+
+
+def add_states(parser: argparse.ArgumentParser) -> None:
+    """Which jobs are meant."""
+    parser.add_argument(
+        "--state",
+        dest="states",
+        metavar="STATE[,STATE]",
+        type=_states,
+        action="extend",
+        default=[],
+        help=f"only jobs in these states; may be repeated ({_STATES})",
     )
 
 
@@ -87,6 +103,13 @@ def add_hold_time(parser: argparse.ArgumentParser) -> None:
         type=_hold_ms,
         help="after which it is released by itself, 30 days at most (default: 24h)",
     )
+
+
+def _states(given: str) -> list[JobState]:
+    try:
+        return [JobState(name.strip().upper()) for name in given.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r}: each must be one of {_STATES}") from None
 
 
 def _count(given: str) -> int:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from rallypoint import __version__
 from rallypoint.commands import exits
-from rallypoint.commands.arguments import add_changes, add_hold_time, add_reason, missing_changes, parser_of
+from rallypoint.commands.arguments import (
+    add_changes,
+    add_hold_time,
+    add_reason,
+    add_states,
+    missing_changes,
+    parser_of,
+)
 
 if TYPE_CHECKING:
     from rallypoint.commands.session import Session
@@ -20,14 +27,16 @@ _NODE = ("NODE", "the node's name, as rallypoint nodes JOB lists it")
 
 
 def jobs(argv: Sequence[str]) -> int:
-    """List all jobs."""
+    """List jobs."""
 
     def act(session: Session) -> None:
         from rallypoint.commands.jobs import show_jobs
 
         show_jobs(session)
 
-    return run(parser_of("jobs", "List all jobs, by name."), argv, act)
+    parser = parser_of("jobs", "List all jobs, or those in some states, by name.")
+    add_states(parser)
+    return run(parser, argv, act)
 
 
 def status(argv: Sequence[str]) -> int:

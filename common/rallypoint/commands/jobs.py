@@ -11,12 +11,15 @@ from rallypoint.commands.words import age, enum_word, last_part
 from rallypoint.limits import INT32_MAX
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
+from rallypoint.wire.types import JOB_STATES
 
 _HEADER = ("JOB", "STATE", "SINCE", "ROUND", "RESTARTS", "NODES", "WORKERS", "WHY")
 
 
 def show_jobs(session: Session) -> None:
-    listed = session.connection.ask_all(session.connection.jobs.ListJobs, pb.ListJobsRequest())
+    # Each once, however often it was named: the API has a bound for how many it takes.
+    states = [JOB_STATES.number(state) for state in dict.fromkeys(session.arguments.states)]
+    listed = session.connection.ask_all(session.connection.jobs.ListJobs, pb.ListJobsRequest(states=states))
     session.output.show([listed], lambda paint: jobs_text(listed.jobs, paint))
 
 

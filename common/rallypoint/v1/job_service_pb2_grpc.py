@@ -132,7 +132,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs by name. Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD).
+        """Lists jobs by name, all of them or those in some states. A page costs the coordinator the same however many jobs it has.
+        Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

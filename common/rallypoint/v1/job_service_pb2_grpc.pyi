@@ -50,7 +50,9 @@ class JobServiceStub:
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Lists jobs by name. Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD)."""
+    """Lists jobs by name, all of them or those in some states. A page costs the coordinator the same however many jobs it has.
+    Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD).
+    """
     ListNodes: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListNodesRequest, _job_service_pb2.ListNodesResponse]
     """Lists a job's nodes by name: participants, standbys and those that are gone. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
@@ -153,7 +155,9 @@ class JobServiceAsyncStub(JobServiceStub):
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists jobs by name. Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD)."""
+    """Lists jobs by name, all of them or those in some states. A page costs the coordinator the same however many jobs it has.
+    Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD).
+    """
     ListNodes: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListNodesRequest, _job_service_pb2.ListNodesResponse]  # type: ignore[assignment]
     """Lists a job's nodes by name: participants, standbys and those that are gone. Read-only; retry on UNAVAILABLE.
     Errors: NOT_FOUND (JOB_NOT_FOUND), INVALID_ARGUMENT (INVALID_FIELD).
@@ -265,7 +269,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Lists jobs by name. Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD)."""
+        """Lists jobs by name, all of them or those in some states. A page costs the coordinator the same however many jobs it has.
+        Read-only; retry on UNAVAILABLE. Errors: INVALID_ARGUMENT (INVALID_FIELD).
+        """
 
     @_abc_1.abstractmethod
     def ListNodes(

@@ -16,7 +16,7 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Hello
 from rallypoint_coordinator.core import handlers, lineage, requests
 from rallypoint_coordinator.core.attachment import enter
-from rallypoint_coordinator.core.directory import Directory, Retention
+from rallypoint_coordinator.core.directory import LIVES_MAX, Directory, Retention
 from rallypoint_coordinator.core.effects import Answer, Output, RefuseStream, SendLeaseStale
 from rallypoint_coordinator.core.events import (
     AgentAttached,
@@ -76,8 +76,9 @@ class Cluster:
         """The newest life of a job's name."""
         return self._directory.current(job)
 
-    def job_names(self) -> list[str]:
-        return self._directory.job_names()
+    def job_names(self, after: str = "", most: int = LIVES_MAX) -> list[str]:
+        """At most so many names of jobs, in order, from the one that follows ``after``. Costs no more than it gives."""
+        return self._directory.job_names(after, most)
 
     @property
     def has_members(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 
 from rallypoint.limits import DAY_MS
@@ -34,6 +35,7 @@ class Directory:
         self.lives: dict[str, Life] = {}
         self.deadlines: Deadlines[str] = Deadlines()
         self._current: dict[str, str] = {}
+        self._names: list[str] = []
         self._decided: dict[str, None] = {}
 
     def current(self, job: str) -> Life | None:
@@ -41,8 +43,10 @@ class Directory:
         uid = self._current.get(job)
         return self.lives[uid] if uid is not None else None
 
-    def job_names(self) -> list[str]:
-        return sorted(self._current)
+    def job_names(self, after: str = "", most: int = LIVES_MAX) -> list[str]:
+        """At most so many names of jobs, in order, from the one that follows ``after``. Costs no more than it gives."""
+        start = bisect_right(self._names, after)
+        return self._names[start : start + most]
 
     @property
     def is_full(self) -> bool:
@@ -63,6 +67,7 @@ class Directory:
         for facts in snapshot.lives:
             self.lives[facts.uid] = Life(facts)
             self._current[facts.job] = facts.uid
+        self._names = sorted(self._current)
         decided = (facts for facts in snapshot.lives if facts.outcome is not None)
         self._decided.update((facts.uid, None) for facts in sorted(decided, key=lambda facts: facts.directive_revision))
 
@@ -104,6 +109,8 @@ class Directory:
             revision=revision,
         )
         self.lives[entry.job_uid] = Life(facts)
+        if entry.job not in self._current:
+            insort(self._names, entry.job)
         self._current[entry.job] = entry.job_uid
 
     def note_decided(self, uid: str) -> None:
@@ -118,6 +125,7 @@ class Directory:
         self.deadlines.clear(uid)
         if self._current.get(life.facts.job) == uid:
             del self._current[life.facts.job]
+            del self._names[bisect_left(self._names, life.facts.job)]
 
     # --- decisions
 

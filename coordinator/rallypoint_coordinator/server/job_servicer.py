@@ -11,10 +11,13 @@ import grpc
 import grpc.aio
 
 from rallypoint.errors import Reason, Refusal, RefusedError
+from rallypoint.model import JobState
 from rallypoint.rpc_status import abort
+from rallypoint.rules import Each, Rule, Shape, first_fault, refusal_of
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
 from rallypoint.wire.scalars import instant_from_proto
+from rallypoint.wire.types import JOB_STATES
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import Request, Stamp
 from rallypoint_coordinator.core.state import Life
@@ -25,12 +28,21 @@ from rallypoint_coordinator.server.event_listing import EventListing
 from rallypoint_coordinator.server.job_names import invalid, parse_job
 from rallypoint_coordinator.server.operator_requests import OperatorRequest, operator_asked
 from rallypoint_coordinator.server.outbox import Closing
-from rallypoint_coordinator.server.pages import fill, next_page_token, page_size, page_start
+from rallypoint_coordinator.server.pages import PAGE_SIZE_MAX, fill, next_page_token, page_size, page_start
 from rallypoint_coordinator.server.peers import peer_address
 from rallypoint_coordinator.server.watch_tokens import parse_watch_token
 from rallypoint_coordinator.server.watches import Watch, Watches
 
 EVENT_KINDS_MAX = 100
+
+JOBS_LOOKED_AT = PAGE_SIZE_MAX
+"""For one page of jobs, whether they are in the states that are asked for or not: the driver waits meanwhile."""
+
+STATES_MAX = 32
+
+_LIST_JOBS: Shape = {
+    "states": Each(STATES_MAX, Rule("be a state of jobs", lambda number: JOB_STATES.member(number) is not None))
+}
 
 OPENING_WATCHES = 64
 """So many watches are opened at a time, since each reads the job: the others of a thousand that come back wait."""
@@ -158,15 +170,29 @@ def get_job(request: pb.GetJobRequest) -> Query[pb.GetJobResponse]:
 
 
 def list_jobs(request: pb.ListJobsRequest) -> Query[pb.ListJobsResponse]:
-    size = page_size(request.page_size)
-    after = page_start("jobs", request.page_token) or ""
+    size, states = page_size(request.page_size), states_asked_for(request)
+    listing = f"jobs that are {', '.join(sorted(states))}" if request.states else "jobs"
+    after = page_start(listing, request.page_token) or ""
 
     def query(cluster: Cluster, stamp: Stamp) -> pb.ListJobsResponse:
-        page, more = fill(views.jobs(cluster, stamp, after), size)
-        token = next_page_token("jobs", _last_part(page[-1].name)) if more else ""
+        names = cluster.job_names(after, JOBS_LOOKED_AT + 1)
+        page, more = fill(views.jobs(cluster, stamp, names[:JOBS_LOOKED_AT], states), size)
+        token = ""
+        if more:
+            token = next_page_token(listing, _last_part(page[-1].name))
+        elif len(names) > JOBS_LOOKED_AT:
+            token = next_page_token(listing, names[JOBS_LOOKED_AT - 1])
         return pb.ListJobsResponse(jobs=page, next_page_token=token)
 
     return query
+
+
+def states_asked_for(request: pb.ListJobsRequest) -> set[JobState]:
+    """Of jobs that are to be listed: all states, if none is named."""
+    fault = first_fault(request, _LIST_JOBS, "")
+    if fault is not None:
+        raise RefusedError(refusal_of(fault))
+    return {state for number in request.states if (state := JOB_STATES.member(number))} or set(JobState)
 
 
 def list_nodes(request: pb.ListNodesRequest) -> Query[pb.ListNodesResponse]:

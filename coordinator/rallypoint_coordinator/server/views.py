@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from heapq import nsmallest
 from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
 from rallypoint import wire
-from rallypoint.model import Blame, WorkerFailure, WorkerState, WorkerStatus
+from rallypoint.model import Blame, JobState, WorkerFailure, WorkerState, WorkerStatus
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint.wire.scalars import duration_to_proto, instant_to_proto
@@ -44,12 +43,11 @@ def job_name(job: str) -> str:
     return f"jobs/{job}"
 
 
-def jobs(cluster: Cluster, stamp: Stamp, after: str) -> Iterator[pb.Job]:
-    """The newest life of each job, by name, from the one that follows ``after``."""
-    names = cluster.job_names()
-    for name in names[bisect_right(names, after) :]:
+def jobs(cluster: Cluster, stamp: Stamp, names: Iterable[str], states: Container[JobState]) -> Iterator[pb.Job]:
+    """The newest life of each of these jobs that is in one of these states."""
+    for name in names:
         life = cluster.current(name)
-        if life is not None:
+        if life is not None and life.facts.state in states:
             yield job(life, cluster.epoch, stamp)
 
 

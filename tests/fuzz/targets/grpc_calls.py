@@ -28,7 +28,7 @@ from fuzz.script import Step, pack, unpack
 from fuzz.target import Target, demand, is_a_sentence
 from rallypoint import wire
 from rallypoint.rpc_status import DETAILS_KEY, from_status
-from rallypoint.v1 import agent_service_pb2, cluster_service_pb2
+from rallypoint.v1 import agent_service_pb2, cluster_service_pb2, types_pb2
 from rallypoint.v1 import job_service_pb2 as jobs_pb
 from rallypoint_coordinator.security.policy import POLICY, Role
 from rallypoint_coordinator.security.tokens import Grant, Table, digest
@@ -151,7 +151,7 @@ def _requests() -> dict[str, Message]:
         "ReportGone": agent_service_pb2.ReportGoneRequest(job="train", job_uid="u", lease_id=3, incarnation="i"),
         "GetCluster": cluster_service_pb2.GetClusterRequest(),
         "GetJob": jobs_pb.GetJobRequest(name=name),
-        "ListJobs": jobs_pb.ListJobsRequest(page_size=2),
+        "ListJobs": jobs_pb.ListJobsRequest(page_size=2, states=[types_pb2.JOB_STATE_RUNNING]),
         "ListNodes": jobs_pb.ListNodesRequest(parent=name),
         "ListWorkers": jobs_pb.ListWorkersRequest(parent=name),
         "ListJobEvents": jobs_pb.ListJobEventsRequest(parent=name),

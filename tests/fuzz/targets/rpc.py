@@ -37,7 +37,7 @@ from rallypoint.model import (
     WorkerState,
     WorkerStatus,
 )
-from rallypoint.v1 import agent_service_pb2, cluster_service_pb2
+from rallypoint.v1 import agent_service_pb2, cluster_service_pb2, types_pb2
 from rallypoint.v1 import job_service_pb2 as jobs_pb
 from rallypoint_coordinator.core.state import Facts
 from rallypoint_coordinator.security.policy import Role
@@ -347,7 +347,7 @@ def _requests() -> tuple[tuple[Message, ...], ...]:
     ]
     return (
         (jobs_pb.GetJobRequest(name=name), jobs_pb.GetJobRequest(name=f"jobs/{_OTHER}")),
-        (jobs_pb.ListJobsRequest(), jobs_pb.ListJobsRequest(page_size=1)),
+        _listings(),
         (jobs_pb.ListNodesRequest(parent=parent, page_token=next_page_token(f"{parent}/nodes", "node-0")),),
         (jobs_pb.ListWorkersRequest(parent=parent, page_token=next_page_token(f"{parent}/workers", "0")),),
         (
@@ -364,6 +364,16 @@ def _requests() -> tuple[tuple[Message, ...], ...]:
         _updates(name),
         (jobs_pb.HoldJobRequest(name=name), jobs_pb.HoldJobRequest(name=name, hold_duration=Duration(seconds=5))),
         (jobs_pb.ReleaseJobRequest(name=name, reason="go on"),),
+    )
+
+
+def _listings() -> tuple[Message, ...]:
+    states = [types_pb2.JOB_STATE_RUNNING, types_pb2.JOB_STATE_GATHERING]
+    token = next_page_token("jobs that are GATHERING, RUNNING", _OTHER)
+    return (
+        jobs_pb.ListJobsRequest(),
+        jobs_pb.ListJobsRequest(page_size=1),
+        jobs_pb.ListJobsRequest(page_size=1, states=states, page_token=token),
     )
 
 

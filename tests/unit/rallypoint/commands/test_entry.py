@@ -32,6 +32,9 @@ def test_help_says_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["jobs", "--state", "runing"], "'runing': each must be one of gathering, recovering, running, stopping, "),
+        (["jobs", "--state", "running,"], "'running,': each must be one of gathering"),
+        (["jobs", "--state", "unspecified"], "'unspecified': each must be one of gathering"),
         (["update", "train"], "nothing is to be changed: give --max-restarts, --nnodes or --label"),
         (["update", "train", "--etag", "x"], "nothing is to be changed"),
         (["update", "train", "--max-restarts", "-1"], "'-1': it must be a number, 0 to 2,147,483,647"),

@@ -8,6 +8,7 @@ from rallypoint.errors import Reason
 from rallypoint.limits import DAY_MS
 from rallypoint.model import AgentPhase, JobSpec
 from rallypoint_coordinator.core import directory
+from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output, RefuseStream, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.evolve import IllegalTransition
@@ -45,6 +46,20 @@ def test_the_earliest_decided_go_first() -> None:
     assert retain(script, lives_max=2) == ["uid0", "uid1"]
     assert script.cluster.job_names() == ["y", "z"]
     assert retain(script, lives_max=2) == []
+
+
+def test_names_of_jobs_are_in_order_and_given_from_any_one_on() -> None:
+    script = Script()
+    for job in ("m", "b", "x", "b", "a"):
+        life(script, job)
+    assert script.cluster.job_names() == replayed(script.journal).job_names() == ["a", "b", "m", "x"]
+    assert script.cluster.job_names("b") == ["m", "x"]
+    assert script.cluster.job_names("c", most=1) == ["m"]
+    again = Cluster()
+    again.restore(script.cluster.snapshot())
+    assert again.job_names() == ["a", "b", "m", "x"]
+    assert len(retain(script, lives_max=1)) == 4
+    assert script.cluster.job_names() == ["a"]
 
 
 def test_the_old_go() -> None:
