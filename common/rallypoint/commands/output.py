@@ -37,9 +37,14 @@ def plain(word: str) -> str:
     return word
 
 
+def is_screen(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a person looks at a terminal that knows more than letters."""
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
 def wants_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a person looks, and has not said otherwise (https://no-color.org)."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return is_screen(stream, environ) and not environ.get("NO_COLOR")
 
 
 class OutputError(Exception):
@@ -82,7 +87,7 @@ class Output:
     @property
     def redraws(self) -> bool:
         """Whether what is shown next takes the place of what was shown: a person looks at a terminal."""
-        return self._stream.isatty() and not self._as_json
+        return is_screen(self._stream) and not self._as_json
 
     def redraw(self, text: Callable[[Paint], str]) -> None:
         self._write(f"{_CLEAR}{text(self._paint)}")

@@ -185,4 +185,19 @@ def _nodes(nodes: Sequence[pb.Node], workers: Sequence[pb.Worker], paint: Paint)
     shown = [node for node in nodes if not is_well(node)][:NODES_SHOWN]
     if shown:
         yield nodes_text(shown, workers, paint)
-    yield f"and {counted(len(nodes) - len(shown), 'node')} more: see rallypoint nodes"
+    names = {node.name for node in shown}
+    others = [node for node in nodes if node.name not in names]
+    yield f"and {counted(len(others), 'node')} more{_last_heard(others)}: see rallypoint nodes"
+
+
+def _last_heard(nodes: Sequence[pb.Node]) -> str:
+    """The newest and the oldest of their heartbeats."""
+    heard = sorted((node for node in nodes if node.heartbeat_time.seconds), key=_instant)
+    if not heard:
+        return ""
+    newest, oldest = (age(node.heartbeat_time, node.observe_time) for node in (heard[-1], heard[0]))
+    return f", last heard {newest} ago" if newest == oldest else f", last heard {newest} to {oldest} ago"
+
+
+def _instant(node: pb.Node) -> tuple[int, int]:
+    return node.heartbeat_time.seconds, node.heartbeat_time.nanos

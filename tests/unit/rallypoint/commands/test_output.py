@@ -38,6 +38,16 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stream.getvalue() == f"{shown}\n"
 
 
+def test_only_a_screen_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert Output.of(Terminal(), as_json=False).redraws
+    assert not Output.of(Terminal(), as_json=True).redraws
+    assert not Output.of(StringIO(), as_json=False).redraws
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Output.of(Terminal(), as_json=False).redraws
+
+
 def test_only_states_have_colours() -> None:
     assert in_colour("node-a") == plain("node-a") == "node-a"
 

@@ -193,13 +193,23 @@ def test_no_bound_of_restarts_is_no_number() -> None:
 def test_of_many_nodes_those_are_shown_that_are_not_well() -> None:
     nodes = [node(f"node-{number:02}") for number in range(NODES_SHOWN + 1)]
     lines = status_text(answer(running_job()), nodes, []).splitlines()
-    assert lines[-2:] == ["", f"and {NODES_SHOWN + 1} nodes more: see rallypoint nodes"]
+    assert lines[-2:] == ["", f"and {NODES_SHOWN + 1} nodes more, last heard 2.0s ago: see rallypoint nodes"]
     nodes[3].state = pb.NODE_STATE_LOST
     nodes[5].attached = False
     shown = status_text(answer(running_job()), nodes, []).splitlines()[-4:]
     assert [line.split()[0] for line in shown] == ["NODE", "node-03", "node-05", "and"]
     assert shown[2].endswith("not attached")
-    assert shown[3] == f"and {NODES_SHOWN - 1} nodes more: see rallypoint nodes"
+    assert shown[3] == f"and {NODES_SHOWN - 1} nodes more, last heard 2.0s ago: see rallypoint nodes"
+
+
+def test_of_nodes_that_are_not_shown_the_heartbeats_are_told() -> None:
+    nodes = [node(f"node-{number:02}", heartbeat_time=ago(number)) for number in range(NODES_SHOWN + 1)]
+    last = status_text(answer(running_job()), nodes, []).splitlines()[-1]
+    assert last == f"and {NODES_SHOWN + 1} nodes more, last heard 0.0s to {NODES_SHOWN}s ago: see rallypoint nodes"
+    for each in nodes:
+        each.ClearField("heartbeat_time")
+    last = status_text(answer(running_job()), nodes, []).splitlines()[-1]
+    assert last == f"and {NODES_SHOWN + 1} nodes more: see rallypoint nodes"
 
 
 def test_the_state_has_a_colour_where_colours_are_wanted() -> None:
