@@ -18,6 +18,9 @@ DURATION_MS_MAX = 365 * DAY_MS
 """Of every duration of a JobSpec: longer than any job, and an instant plus one stays an instant."""
 
 JOB_NAME_LENGTH = 128
+JOB_NAME_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{JOB_NAME_LENGTH - 1}}}"
+"""What the whole name matches."""
+
 NODE_NAME_LENGTH = 253
 LABELS_MAX = 32
 """Of one node, and of one job."""

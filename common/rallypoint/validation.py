@@ -18,6 +18,7 @@ from rallypoint.limits import (
     FAILURES_MAX,
     INT32_MAX,
     JOB_NAME_LENGTH,
+    JOB_NAME_PATTERN,
     LABEL_KEY_BYTES,
     LABEL_VALUE_BYTES,
     LABELS_MAX,
@@ -96,7 +97,7 @@ OPAQUE_ID = text_of(128)
 DURATION = Rule("be a duration of 0 or more", _is_duration)
 
 JOB_NAME = matching(
-    rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{JOB_NAME_LENGTH - 1}}}",
+    JOB_NAME_PATTERN,
     f"be 1 to {JOB_NAME_LENGTH} characters of [A-Za-z0-9._-], starting with a letter or digit",
 )
 NODE_NAME = matching(

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rallypoint.limits import TOKEN_PREFIX
+from rallypoint.limits import JOB_NAME_PATTERN, TOKEN_PREFIX
 from rallypoint_coordinator.security.policy import Role
 
 SECRET_BYTES = 32
@@ -32,7 +32,7 @@ TOKEN_ITSELF = "a token itself: only its hash belongs into the file, in the line
 
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}[A-Za-z0-9_-]{{43}}")
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_JOB = re.compile(JOB_NAME_PATTERN)
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _CERTIFICATE = re.compile(r"cert:(\S{1,253})")
 
