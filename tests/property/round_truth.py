@@ -152,6 +152,8 @@ class LifeTruth:
         demand(self.outcome is None, "C9", f"a decided life is held: {record}")
         since_ms = self.hold.since_wall_ms if self.hold is not None else record.since_wall_ms
         demand(record.since_wall_ms == since_ms, "HOLD", f"{record} after {self.hold}")
+        longer_ms = record.until_wall_ms - self.hold.until_wall_ms if self.hold is not None else 1_000
+        demand(longer_ms >= 1_000, "HOLD", f"a record for {longer_ms} ms: {record} after {self.hold}")
         self.hold = record
 
     def released(self, record: JobReleased, stamp: Stamp) -> None:

@@ -242,7 +242,8 @@ class JobServiceServicer(object):
         is no stop: a round that runs goes on, though no newcomer is taken in; if it ends, the job gathers without its join
         timeout, and Job.message says who holds it; nor does it give way to agents with another JobSpec when all nodes have left.
         On return the request is durable. Asked of a job that is held, it is held for hold_duration from now, if that is
-        longer. Idempotent in that; retry on UNAVAILABLE.
+        longer: then for up to a tenth of it more, which is at least 1 s and at most a minute, so that repeating it makes few
+        records. Idempotent in that; retry on UNAVAILABLE.
         Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (JOB_DECIDED), INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -9,17 +9,29 @@ from rallypoint_coordinator.core.records import JobHeld, JobReleased
 from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.core.step import Step
 
+STEPS_PER_HOLD = 10
+STEP_MS = (1_000, 60_000)
+
 
 def hold(step: Step, hold_ms: int, by: str, reason: str) -> bool:
     """Form no round for so long from now. False if that would not be longer than it is held already."""
-    facts, watch, ends_ms = step.life.facts, step.life.watch, step.stamp.at_ms + hold_ms
-    if watch.hold_ends_ms is not None and ends_ms <= watch.hold_ends_ms:
-        return False
-    now_wall_ms = step.stamp.wall_ms
-    since_wall_ms = facts.hold.since_wall_ms if facts.hold is not None else now_wall_ms
+    facts, watch, now_ms, now_wall_ms = step.life.facts, step.life.watch, step.stamp.at_ms, step.stamp.wall_ms
+    since_wall_ms = now_wall_ms
+    if facts.hold is not None and watch.hold_ends_ms is not None:
+        longer_ms = now_ms + hold_ms - watch.hold_ends_ms
+        if longer_ms <= 0:
+            return False
+        since_wall_ms = facts.hold.since_wall_ms
+        hold_ms += -longer_ms % step_ms(hold_ms)
     step.record(JobHeld(by=by, reason=reason, since_wall_ms=since_wall_ms, until_wall_ms=now_wall_ms + hold_ms))
-    watch.hold_ends_ms = ends_ms
+    watch.hold_ends_ms = now_ms + hold_ms
     return True
+
+
+def step_ms(hold_ms: int) -> int:
+    """By so much at a time a hold is made longer: a client that repeats it again and again fills no journal."""
+    least, most = STEP_MS
+    return min(max(hold_ms // STEPS_PER_HOLD, least), most)
 
 
 def release(step: Step, by: str, reason: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import AgentPhase, JobSpec, JobState, ScaleUp
+from rallypoint_coordinator.core import holding
 from rallypoint_coordinator.core.events import Request, TimeAdvanced
 from rallypoint_coordinator.core.records import JobHeld, JobReleased
 from support.coordinator_script import Agent, Script, kinds
@@ -143,7 +144,24 @@ class TestEnd:
         assert isinstance(first, JobHeld)
         assert isinstance(second, JobHeld)
         assert second.since_wall_ms == first.since_wall_ms
-        assert second.until_wall_ms == first.until_wall_ms + 5_000
+        assert second.until_wall_ms == first.until_wall_ms + 60_000
+
+    @pytest.mark.parametrize(
+        ("hold_ms", "every_ms", "records"),
+        [(600_000, 1_000, 3), (600_000, 60_000, 3), (10_000, 100, 121), (200, 100, 121), (24 * HOUR_MS, 1_000, 3)],
+    )
+    def test_whoever_repeats_it_is_heard_and_makes_few_records(
+        self, script: Script, hold_ms: int, every_ms: int, records: int
+    ) -> None:
+        script.attached("a", replace(PAIR, lease_ttl_ms=HOUR_MS))
+        script.hold(hold_ms)
+        for _ in range(0, 120_000, every_ms):
+            script.now_ms += every_ms
+            script.hold(hold_ms)
+            ends_ms = script.life.watch.hold_ends_ms
+            assert ends_ms is not None
+            assert 0 <= ends_ms - script.now_ms - hold_ms < holding.step_ms(hold_ms)
+        assert len(holds(script)) == records
 
     def test_nothing_is_released_twice(self, script: Script) -> None:
         script.attached("a", PAIR)
