@@ -35,9 +35,14 @@ def in_flags(refusal: Refusal) -> Refusal:
     job, agent = (_value(field, refusal.metadata[whose]) for whose in ("job", "agent"))
     name = field.removesuffix("_ms")
     what = f"{_PARTS.get(name, '')}{flag_of(name)}"
+    told = f"{what} is {job} in the job and {agent} here: all agents of a job must agree"
+    if in_force := refusal.metadata.get("in_force"):
+        told = (
+            f"the job's agents agreed on {job} for {what}, and it is {agent} here: give this one theirs; that the job"
+            f" was changed to {_value(field, in_force)} since counts for it as well"
+        )
     held = f"; {refusal.metadata['held']}" if "held" in refusal.metadata else ""
-    told = f"{what} is {job} in the job and {agent} here: all agents of a job must agree{held}"
-    return replace(refusal, message=told)
+    return replace(refusal, message=f"{told}{held}")
 
 
 def _value(field: str, text: str) -> str:

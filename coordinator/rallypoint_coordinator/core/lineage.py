@@ -39,7 +39,7 @@ def life_for(hello: Hello, named: Life | None, current: Life | None, *, lost: bo
     if named is not None and named.facts.job != hello.job:
         return unknown_life(hello.job, hello.job_uid)
     if named is not None:
-        mismatch = spec_mismatch(named.facts.agreed_spec, hello.job_spec) if lost else None
+        mismatch = spec_mismatch(named.facts, hello.job_spec) if lost else None
         return mismatch or Enter(named)
     if not hello.job_uid:
         return Enter(current) if current is not None and (open_life or _is_member(current, hello)) else Begin()
@@ -65,7 +65,7 @@ def abandoned(hello: Hello, current: Life | None) -> Outcome | None:
     is_new = not hello.job_uid and hello.lease_id == 0 and not hello.observed.may_have_workers
     if not is_new or _is_member(current, hello):
         return None
-    found = first_difference(current.facts.agreed_spec, hello.job_spec)
+    found = first_difference(current.facts, hello.job_spec)
     if found is None:
         return None
     return Outcome(

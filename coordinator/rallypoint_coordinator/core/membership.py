@@ -61,7 +61,7 @@ def lease_expiry_ms(spec: JobSpec, received_ms: int, capabilities: frozenset[Cap
 
 def admit(life: Life, hello: Hello, now_ms: int, *, lost: bool = False) -> Join | Resume | Stale | Refusal:
     """Judge a Hello to this life. ``lost``: it comes from a history that was lost; then it must name no lease."""
-    mismatch = spec_mismatch(life.facts.agreed_spec, hello.job_spec)
+    mismatch = spec_mismatch(life.facts, hello.job_spec)
     if mismatch is not None:
         return _until_when(mismatch, life, now_ms)
     brings_round = lost and life.facts.state is JobState.RECOVERING and hello.observed.assignment is not None
@@ -139,11 +139,12 @@ def is_suspect(spec: JobSpec, presence: Presence, now_ms: int) -> bool:
 
 
 class Difference(NamedTuple):
-    """A field of a JobSpec, with the job's value and an agent's."""
+    """A field of a JobSpec, with the value that the job's agents agreed on, that in force, and another agent's."""
 
     field: str
     ours: object
     theirs: object
+    in_force: object
 
     @property
     def path(self) -> str:
@@ -151,36 +152,44 @@ class Difference(NamedTuple):
         return f"hello.job_spec.{self.field.removesuffix('_ms')}"
 
     @property
+    def is_changed(self) -> bool:
+        """Whether operators have changed it since it was agreed on, which is none of the agents' business."""
+        return self.in_force != self.ours
+
+    @property
     def told(self) -> str:
-        return f"the job has {self.field} = {self.ours}, this agent says {self.theirs}"
+        if self.is_changed:
+            agreed = f"the job's agents agreed on {self.field} = {self.ours} (changed to {self.in_force} since)"
+        else:
+            agreed = f"the job has {self.field} = {self.ours}"
+        return f"{agreed}, this agent says {self.theirs}"
 
 
-def differences(ours: JobSpec, theirs: JobSpec) -> Iterator[Difference]:
-    """The fields in which two JobSpecs differ, in their order."""
+def differences(facts: Facts, theirs: JobSpec) -> Iterator[Difference]:
+    """The fields in which an agent's JobSpec is not what a job's agents agreed on, in their order."""
     for spec_field in fields(JobSpec):
         name = spec_field.name
-        job_value, agent_value = getattr(ours, name), getattr(theirs, name)
+        job_value, agent_value = getattr(facts.agreed_spec, name), getattr(theirs, name)
         if job_value != agent_value:
-            yield Difference(name, job_value, agent_value)
+            yield Difference(name, job_value, agent_value, getattr(facts.spec, name))
 
 
-def first_difference(ours: JobSpec, theirs: JobSpec) -> Difference | None:
-    return next(differences(ours, theirs), None)
+def first_difference(facts: Facts, theirs: JobSpec) -> Difference | None:
+    return next(differences(facts, theirs), None)
 
 
-def spec_mismatch(ours: JobSpec, theirs: JobSpec) -> Refusal | None:
-    """Says in which field two JobSpecs differ first, with both values; every one that differs is a violation."""
-    found = list(differences(ours, theirs))
+def spec_mismatch(facts: Facts, theirs: JobSpec) -> Refusal | None:
+    """Says in which field an agent's JobSpec differs first, with both values; every one that differs is a violation."""
+    found = list(differences(facts, theirs))
     if not found:
         return None
     violations = tuple(Violation(difference.path, difference.told) for difference in found)
     first = found[0]
+    metadata = {"field": first.field, "job": str(first.ours), "agent": str(first.theirs)}
+    if first.is_changed:
+        metadata["in_force"] = str(first.in_force)
     return Refusal(
-        reason=Reason.SPEC_MISMATCH,
-        message=first.told,
-        field=first.path,
-        metadata={"field": first.field, "job": str(first.ours), "agent": str(first.theirs)},
-        violations=violations,
+        reason=Reason.SPEC_MISMATCH, message=first.told, field=first.path, metadata=metadata, violations=violations
     )
 
 

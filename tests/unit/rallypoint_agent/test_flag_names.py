@@ -58,6 +58,15 @@ def test_who_holds_the_job_to_its_spec_is_still_told() -> None:
     assert told.message.endswith(f": all agents of a job must agree; {held}")
 
 
+def test_what_was_agreed_on_is_told_of_a_job_that_was_changed() -> None:
+    refusal = mismatch("max_restarts", 0, 7)
+    told = in_flags(replace(refusal, metadata={**refusal.metadata, "in_force": "7"}))
+    assert told.message == (
+        "the job's agents agreed on 0 for --max-restarts, and it is 7 here: give this one theirs; that the job was"
+        " changed to 7 since counts for it as well"
+    )
+
+
 def test_what_else_is_refused_and_what_lacks_the_values_stays_as_it_is() -> None:
     for refusal in (
         Refusal(reason=Reason.SPEC_MISMATCH, message="as it is"),

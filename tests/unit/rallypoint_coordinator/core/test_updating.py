@@ -9,9 +9,10 @@ import pytest
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import JobSpec, JobState, ScaleUp
+from rallypoint_coordinator.core.effects import RefuseStream
 from rallypoint_coordinator.core.records import JobUpdated
 from rallypoint_coordinator.core.updating import etag_of
-from support.coordinator_script import Script, kinds, replayed
+from support.coordinator_script import Script, effects_of, kinds, replayed
 
 SPEC = JobSpec(min_nodes=2, max_nodes=3, max_restarts=1, join_timeout_ms=60_000, last_call_timeout_ms=0)
 
@@ -127,9 +128,24 @@ class TestAgreedSpec:
     def test_who_comes_with_what_is_in_force_is_refused(self, script: Script) -> None:
         script.running("ab", SPEC)
         script.update(max_restarts=9)
-        stranger = script.agent("c", replace(SPEC, max_restarts=9))
-        stranger.attach()
+        stranger = script.agent("c", replace(SPEC, max_nodes=SPEC.max_nodes + 1, max_restarts=9))
+        (refused,) = effects_of(stranger.attach(), RefuseStream)
         assert stranger.welcome is None
+        assert [why.description for why in refused.refusal.violations] == [
+            f"the job has max_nodes = {SPEC.max_nodes}, this agent says {SPEC.max_nodes + 1}",
+            f"the job's agents agreed on max_restarts = {SPEC.max_restarts} (changed to 9 since), this agent says 9",
+        ]
+
+    def test_the_refusal_says_what_was_agreed_on_and_what_is_in_force(self, script: Script) -> None:
+        script.running("ab", SPEC)
+        script.update(max_restarts=9)
+        (refused,) = effects_of(script.agent("c", replace(SPEC, max_restarts=9)).attach(), RefuseStream)
+        assert refused.refusal.metadata == {
+            "field": "max_restarts",
+            "job": str(SPEC.max_restarts),
+            "agent": "9",
+            "in_force": "9",
+        }
 
     def test_a_round_of_a_lost_change_is_adopted_and_goes_on(self, script: Script) -> None:
         agents = script.attached("ab", replace(SPEC, max_nodes=2))
