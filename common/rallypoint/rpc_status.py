@@ -82,7 +82,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -
     await context.abort(grpc.StatusCode[refusal.code], refusal.message, ((DETAILS_KEY, details),))
 
 
-def refusal_from_rpc_error(error: grpc.RpcError) -> Refusal | None:
+def refusal_from_rpc_error(error: BaseException) -> Refusal | None:
     """The refusal behind a failed call; None if something else failed it, such as the connection.
 
     Its ``code`` is this release's for the reason; what to do next is told by the error's own code.
@@ -98,3 +98,9 @@ def refusal_from_rpc_error(error: grpc.RpcError) -> Refusal | None:
             except DecodeError:
                 return None
     return None
+
+
+def retry_s(error: BaseException) -> float:
+    """How long the coordinator asks to be left alone for, in seconds: 0 if a failed call does not tell."""
+    refusal = refusal_from_rpc_error(error)
+    return (refusal.retry_ms or 0) / 1000 if refusal is not None else 0.0

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CALL_TIMEOUT_S = 5.0
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 1.0
+_LONGEST_TOLD_S = 5.0
+"""What counts of a time that the coordinator asks to be left alone for: the job waits for this."""
 
 _NOTHING_TO_REPORT = "NOT_FOUND"
 _FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIED"})
@@ -75,18 +77,18 @@ def main(argv: list[str]) -> int:
 def _deliver(obituary: Obituary) -> str | None:
     """Why it could not be delivered; None if it was, or need not be. Tries at least once."""
     until = time.monotonic() + obituary.ttl_ms / 1000
-    backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S)
+    backoff = Backoff(_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, longest_told_s=_LONGEST_TOLD_S)
     request = _request(obituary)
     failure = "there is no endpoint"
     for endpoint in itertools.cycle(obituary.endpoints):
-        code, details = _call(request, endpoint, obituary)
-        if code in ("OK", _NOTHING_TO_REPORT):
+        answer = _call(request, endpoint, obituary)
+        if answer.code in ("OK", _NOTHING_TO_REPORT):
             return None
-        failure = f"{grpc_setup.target(endpoint)}: {code}: {details}"
+        failure = f"{grpc_setup.target(endpoint)}: {answer.code}: {answer.details}"
         left_s = until - time.monotonic()
-        if code in _FINAL or left_s <= 0:
+        if answer.code in _FINAL or left_s <= 0:
             break
-        time.sleep(min(backoff.next_s(), left_s))
+        time.sleep(min(backoff.next_s(answer.retry_s), left_s))
     return failure
 
 
@@ -104,8 +106,16 @@ def _request(obituary: Obituary) -> ReportGoneRequest:
     )
 
 
-def _call(request: ReportGoneRequest, endpoint: tuple[str, int], obituary: Obituary) -> tuple[str, str]:
-    """The status code by its name, and what it says."""
+class _Answer(NamedTuple):
+    """The status code by its name, what it says, and after how long to ask again at the earliest."""
+
+    code: str
+    details: str
+    retry_s: float = 0.0
+
+
+def _call(request: ReportGoneRequest, endpoint: tuple[str, int], obituary: Obituary) -> _Answer:
+    from rallypoint.rpc_status import retry_s
     from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 
     options, security = grpc_setup.channel_options(use_proxy=obituary.use_proxy), obituary.security
@@ -113,10 +123,10 @@ def _call(request: ReportGoneRequest, endpoint: tuple[str, int], obituary: Obitu
         metadata = call_metadata(security)
         with open_channel(grpc_setup.target(endpoint), security, options) as channel:
             call = AgentServiceStub(channel).ReportGone.future(request, timeout=_CALL_TIMEOUT_S, metadata=metadata)
-            call.exception()  # waits
-            return call.code().name, call.details() or ""
+            error = call.exception()  # waits
+            return _Answer(call.code().name, call.details() or "", retry_s(error) if error else 0.0)
     except CredentialsError as error:  # amid a rotation
-        return "UNAVAILABLE", str(error)
+        return _Answer("UNAVAILABLE", str(error))
 
 
 if __name__ == "__main__":

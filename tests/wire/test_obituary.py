@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Endpoint
-from rallypoint_agent.obituary import Obituary, obituary_command
+from rallypoint_agent.obituary import Obituary, main, obituary_command
 from support.fake_coordinator import WAIT_S, FakeCoordinator, refusing_endpoint
 
 
@@ -57,6 +59,18 @@ def test_tries_again_until_it_is_heard(reason: Reason, coordinator: FakeCoordina
     assert deliver(obituary(coordinator.endpoint, round=-1)).returncode == 0
     assert coordinator.obituaries.qsize() == 3
     assert not coordinator.obituaries.get_nowait().HasField("round")
+
+
+@pytest.mark.parametrize(("told_ms", "least_s", "most_s"), [(700, 0.7, 1.05), (3_600_000, 5.0, 7.5)])
+def test_waits_as_long_as_it_is_asked_to_within_reason(
+    told_ms: int, least_s: float, most_s: float, coordinator: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    coordinator.obituary_refusals = [Refusal(reason=Reason.LIMIT_REACHED, message="wait", retry_after_ms=told_ms)]
+    assert main(["", json.dumps(obituary(coordinator.endpoint, ttl_ms=60_000))]) == 0
+    assert len(slept) == 1
+    assert least_s <= slept[0] <= most_s
 
 
 def test_an_unknown_lease_needs_no_obituary(coordinator: FakeCoordinator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Iterator
@@ -10,18 +11,20 @@ import grpc
 
 from rallypoint.commands.session import Session
 from rallypoint.errors import RETRYABLE_CODES, Reason
-from rallypoint.rpc_status import refusal_from_rpc_error
+from rallypoint.rpc_status import refusal_from_rpc_error, retry_s
 from rallypoint.v1 import job_service_pb2 as pb
 
 _DELAY_S = 0.2
 _DELAY_MAX_S = 5.0
+_TOLD_MAX_S = 60.0
+"""What counts of a time that the coordinator asks to be left alone for."""
 
 
 def watch(session: Session, token: str = "") -> Iterator[pb.WatchJobResponse]:
     """What WatchJob tells, over as many streams as it takes until the job is decided.
 
     A snapshot that comes later than first says that something was missed. Raises RpcError for what trying again would
-    not change, and for a coordinator that has not answered at all.
+    not change, and for a coordinator that has not answered at all. Waits as long as a coordinator asks it to.
     """
     delay_s = _DELAY_S
     while True:
@@ -39,7 +42,8 @@ def watch(session: Session, token: str = "") -> Iterator[pb.WatchJobResponse]:
                 raise
             if delay_s == _DELAY_S:
                 print(f"the watch broke ({error.code().name}); trying again", file=sys.stderr, flush=True)
-        time.sleep(delay_s)
+            told_s = min(retry_s(error), _TOLD_MAX_S) * random.uniform(1.0, 1.5)
+        time.sleep(max(delay_s, told_s))
         delay_s = min(2 * delay_s, _DELAY_MAX_S)
 
 

@@ -70,6 +70,11 @@ def test_a_backoff_waits_as_long_as_it_was_asked_to_within_its_bound() -> None:
     assert 5.0 <= min(asked[900]) <= max(asked[900]) <= 7.5
 
 
+def test_what_a_backoff_is_asked_for_may_have_a_bound_of_its_own() -> None:
+    told_s = [Backoff(0.1, 1.0, rng=random.Random(seed), longest_told_s=5.0).next_s(900) for seed in range(50)]
+    assert 5.0 <= min(told_s) <= max(told_s) <= 7.5
+
+
 def test_backoff_may_grow_more_slowly() -> None:
     backoff = Backoff(1.0, 1.2, growth=1.1, rng=random.Random(1))
     for most in (1.0, 1.1, 1.2, 1.2):
