@@ -21,6 +21,11 @@ class Fault(NamedTuple):
     must: str
     shown: str
 
+    def under(self, outer: str) -> Fault:
+        """The same fault, as it is called outside of the message or list that it is in."""
+        is_joined = not outer or not self.path or self.path.startswith("[")
+        return self._replace(path=f"{outer}{self.path}" if is_joined else f"{outer}.{self.path}")
+
 
 def refusal_of(fault: Fault) -> Refusal:
     """INVALID_FIELD, in words and for machines."""
@@ -50,9 +55,29 @@ class Rule:
     must: str
     holds: Callable[[Any], bool]
 
+    def fault(self, value: Any) -> Fault | None:
+        return None if self.holds(value) else Fault("", self.must, shown_as(value))
 
-Shape = Mapping[str, "Always | WhenSet | Required | Each"]
-"""What a message must be: a rule for each of its fields."""
+
+class Shape:
+    """What a message must be: a rule for each of its fields, which are judged in this order.
+
+    A coordinator judges every message of every agent, and hardly any has a fault: so where a fault is, is put together
+    on the way out of it.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, Always | WhenSet | Required | Each]) -> None:
+        self._fields = tuple(fields.items())
+
+    def fault(self, message: Any) -> Fault | None:
+        for name, field in self._fields:
+            fault = field.fault(message, name)
+            if fault is not None:
+                return fault.under(name)
+        return None
+
 
 Spec = Rule | Shape
 
@@ -63,6 +88,9 @@ class Always:
 
     spec: Rule
 
+    def fault(self, message: Any, name: str) -> Fault | None:
+        return self.spec.fault(getattr(message, name))
+
 
 @dataclass(frozen=True, slots=True)
 class WhenSet:
@@ -70,12 +98,20 @@ class WhenSet:
 
     spec: Spec
 
+    def fault(self, message: Any, name: str) -> Fault | None:
+        return self.spec.fault(getattr(message, name)) if message.HasField(name) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Required:
     """A message that must be there."""
 
     spec: Spec
+
+    def fault(self, message: Any, name: str) -> Fault | None:
+        if not message.HasField(name):
+            return Fault("", "be set", "missing")
+        return self.spec.fault(getattr(message, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +121,21 @@ class Each:
     most: int
     spec: Spec
 
-
-def first_fault(message: Any, shape: Shape, path: str) -> Fault | None:
-    """The first fault in a message, in the order of the shape."""
-    for name, field in shape.items():
-        at = f"{path}.{name}" if path else name
-        fault = _in_field(message, name, field, at)
-        if fault is not None:
-            return fault
-    return None
-
-
-def _in_field(message: Any, name: str, field: Always | WhenSet | Required | Each, at: str) -> Fault | None:
-    match field:
-        case Always(spec):
-            return fault_in(getattr(message, name), spec, at)
-        case Each(most, spec):
-            return _in_list(getattr(message, name), most, spec, at)
-        case WhenSet(spec) | Required(spec):
-            if message.HasField(name):
-                return fault_in(getattr(message, name), spec, at)
-            return Fault(at, "be set", "missing") if isinstance(field, Required) else None
-
-
-def _in_list(items: Any, most: int, spec: Spec, at: str) -> Fault | None:
-    if len(items) > most:
-        return Fault(at, f"have at most {most} items", f"{len(items)} items")
-    faults = (fault_in(item, spec, f"{at}[{index}]") for index, item in enumerate(items))
-    return next((fault for fault in faults if fault is not None), None)
+    def fault(self, message: Any, name: str) -> Fault | None:
+        items = getattr(message, name)
+        if len(items) > self.most:
+            return Fault("", f"have at most {self.most} items", f"{len(items)} items")
+        for index, item in enumerate(items):
+            fault = self.spec.fault(item)
+            if fault is not None:
+                return fault.under(f"[{index}]")
+        return None
 
 
 def fault_in(value: Any, spec: Spec, at: str) -> Fault | None:
     """What is wrong with a value that is at this path, first of all."""
-    if not isinstance(spec, Rule):
-        return first_fault(value, spec, at)
-    return None if spec.holds(value) else Fault(at, spec.must, shown_as(value))
+    fault = spec.fault(value)
+    return fault.under(at) if fault is not None else None
 
 
 def between(low: int, high: int) -> Rule:

@@ -46,7 +46,6 @@ from rallypoint.rules import (
     WhenSet,
     between,
     fault_in,
-    first_fault,
     matching,
     refusal_of,
     text_of,
@@ -110,116 +109,136 @@ HOST = matching(r"[!-~]{1,253}", "be a host name or address of at most 253 bytes
 
 # --- The messages' shapes, field by field as in protos/
 
-_VERSION: Shape = {"epoch": Always(COUNTER), "revision": Always(COUNTER)}
+_VERSION = Shape({"epoch": Always(COUNTER), "revision": Always(COUNTER)})
 
 # The other bounds depend on one another: see check_job_spec.
-_JOB_SPEC: Shape = {
-    "lease_ttl": Required(DURATION),
-    "fence_grace": WhenSet(DURATION),
-    "coordinator_outage": WhenSet(DURATION),
-    "join_timeout": WhenSet(DURATION),
-    "last_call_timeout": WhenSet(DURATION),
-    "shutdown_timeout": WhenSet(DURATION),
-    "exit_barrier_timeout": WhenSet(DURATION),
-    "scale_up_delay": WhenSet(DURATION),
-    "rejoin_wait": WhenSet(DURATION),
-}
+_JOB_SPEC = Shape(
+    {
+        "lease_ttl": Required(DURATION),
+        "fence_grace": WhenSet(DURATION),
+        "coordinator_outage": WhenSet(DURATION),
+        "join_timeout": WhenSet(DURATION),
+        "last_call_timeout": WhenSet(DURATION),
+        "shutdown_timeout": WhenSet(DURATION),
+        "exit_barrier_timeout": WhenSet(DURATION),
+        "scale_up_delay": WhenSet(DURATION),
+        "rejoin_wait": WhenSet(DURATION),
+    }
+)
 
-_NODE_SPEC: Shape = {
-    "local_world_size": Always(between(1, LOCAL_WORLD_SIZE_MAX)),
-    "role": Always(text_of(128)),
-    "node_rank": WhenSet(NOT_NEGATIVE),
-    "labels": Always(
-        Rule(
-            f"have at most {LABELS_MAX} entries, with keys of at most {LABEL_KEY_BYTES} and values of at most"
-            f" {LABEL_VALUE_BYTES} bytes",
-            are_labels,
-        )
-    ),
-    "hostname": Always(text_of(253)),
-    "entrypoint": Always(text_of(ENTRYPOINT_BYTES)),
-}
+_NODE_SPEC = Shape(
+    {
+        "local_world_size": Always(between(1, LOCAL_WORLD_SIZE_MAX)),
+        "role": Always(text_of(128)),
+        "node_rank": WhenSet(NOT_NEGATIVE),
+        "labels": Always(
+            Rule(
+                f"have at most {LABELS_MAX} entries, with keys of at most {LABEL_KEY_BYTES} and values of at most"
+                f" {LABEL_VALUE_BYTES} bytes",
+                are_labels,
+            )
+        ),
+        "hostname": Always(text_of(253)),
+        "entrypoint": Always(text_of(ENTRYPOINT_BYTES)),
+    }
+)
 
-_WORKER_STATUS: Shape = {
-    "local_rank": Always(NOT_NEGATIVE),
-    "rank": Always(NOT_NEGATIVE),
-    "pid": Always(NOT_NEGATIVE),
-}
+_WORKER_STATUS = Shape(
+    {
+        "local_rank": Always(NOT_NEGATIVE),
+        "rank": Always(NOT_NEGATIVE),
+        "pid": Always(NOT_NEGATIVE),
+    }
+)
 
-_WORKER_FAILURE: Shape = {
-    "node": Always(text_of(253)),
-    "local_rank": Always(NOT_NEGATIVE),
-    "rank": Always(NOT_NEGATIVE),
-    "pid": Always(NOT_NEGATIVE),
-    "fail_clock": WhenSet(DURATION),
-}
+_WORKER_FAILURE = Shape(
+    {
+        "node": Always(text_of(253)),
+        "local_rank": Always(NOT_NEGATIVE),
+        "rank": Always(NOT_NEGATIVE),
+        "pid": Always(NOT_NEGATIVE),
+        "fail_clock": WhenSet(DURATION),
+    }
+)
 
-_ENDPOINT: Shape = {"host": Always(HOST), "port": Always(between(1, 65535))}
+_ENDPOINT = Shape({"host": Always(HOST), "port": Always(between(1, 65535))})
 
-_OFFER: Shape = {"offer_id": Always(ID), "endpoint": Required(_ENDPOINT)}
+_OFFER = Shape({"offer_id": Always(ID), "endpoint": Required(_ENDPOINT)})
 
-_ASSIGNMENT: Shape = {
-    "round": Always(COUNTER),
-    "restart_count": Always(NOT_NEGATIVE),
-    "group_rank": Always(between(0, NODES_MAX - 1)),
-    "group_world_size": Always(between(1, NODES_MAX)),
-    "first_rank": Always(NOT_NEGATIVE),
-    "world_size": Always(between(1, INT32_MAX)),
-    "first_role_rank": Always(NOT_NEGATIVE),
-    "role_world_size": Always(between(1, INT32_MAX)),
-    "endpoint": Required(_ENDPOINT),
-    "offer_id": Always(COUNTER),
-}
+_ASSIGNMENT = Shape(
+    {
+        "round": Always(COUNTER),
+        "restart_count": Always(NOT_NEGATIVE),
+        "group_rank": Always(between(0, NODES_MAX - 1)),
+        "group_world_size": Always(between(1, NODES_MAX)),
+        "first_rank": Always(NOT_NEGATIVE),
+        "world_size": Always(between(1, INT32_MAX)),
+        "first_role_rank": Always(NOT_NEGATIVE),
+        "role_world_size": Always(between(1, INT32_MAX)),
+        "endpoint": Required(_ENDPOINT),
+        "offer_id": Always(COUNTER),
+    }
+)
 
-_WATCHDOG = WhenSet({"live_timers": Always(NOT_NEGATIVE)})
+_WATCHDOG = WhenSet(Shape({"live_timers": Always(NOT_NEGATIVE)}))
 
-_OBSERVED: Shape = {
-    "version": WhenSet(_VERSION),
-    "phase": Always(Rule("be a phase of this release", lambda number: AGENT_PHASES.member(number) is not None)),
-    "round": WhenSet(COUNTER),
-    "workers": Each(LOCAL_WORLD_SIZE_MAX, _WORKER_STATUS),
-    "failures": Each(FAILURES_MAX, _WORKER_FAILURE),
-    "offer": WhenSet(_OFFER),
-    "unsupported_version": WhenSet(_VERSION),
-    "unkillable_pids": Each(UNKILLABLE_PIDS_MAX, NOT_NEGATIVE),
-    "watchdog": _WATCHDOG,
-    "assignment": WhenSet(_ASSIGNMENT),
-}
+_OBSERVED = Shape(
+    {
+        "version": WhenSet(_VERSION),
+        "phase": Always(Rule("be a phase of this release", lambda number: AGENT_PHASES.member(number) is not None)),
+        "round": WhenSet(COUNTER),
+        "workers": Each(LOCAL_WORLD_SIZE_MAX, _WORKER_STATUS),
+        "failures": Each(FAILURES_MAX, _WORKER_FAILURE),
+        "offer": WhenSet(_OFFER),
+        "unsupported_version": WhenSet(_VERSION),
+        "unkillable_pids": Each(UNKILLABLE_PIDS_MAX, NOT_NEGATIVE),
+        "watchdog": _WATCHDOG,
+        "assignment": WhenSet(_ASSIGNMENT),
+    }
+)
 
-_HELLO: Shape = {
-    "features": Each(64, text_of(64)),
-    "capabilities": Each(64, ANYTHING),
-    "agent_version": Always(text_of(128)),
-    "cluster_id": Always(OPAQUE_ID),
-    "job": Always(JOB_NAME),
-    "job_uid": Always(OPAQUE_ID),
-    "node": Always(NODE_NAME),
-    "incarnation": Always(INCARNATION),
-    "attach_seq": Always(ID),
-    "lease_id": Always(COUNTER),
-    "job_spec": Required(_JOB_SPEC),
-    "node_spec": Required(_NODE_SPEC),
-    "observed": Required(_OBSERVED),
-    "highest_version": WhenSet(_VERSION),
-}
+_HELLO = Shape(
+    {
+        "features": Each(64, text_of(64)),
+        "capabilities": Each(64, ANYTHING),
+        "agent_version": Always(text_of(128)),
+        "cluster_id": Always(OPAQUE_ID),
+        "job": Always(JOB_NAME),
+        "job_uid": Always(OPAQUE_ID),
+        "node": Always(NODE_NAME),
+        "incarnation": Always(INCARNATION),
+        "attach_seq": Always(ID),
+        "lease_id": Always(COUNTER),
+        "job_spec": Required(_JOB_SPEC),
+        "node_spec": Required(_NODE_SPEC),
+        "observed": Required(_OBSERVED),
+        "highest_version": WhenSet(_VERSION),
+    }
+)
 
-_HEARTBEAT: Shape = {"version": WhenSet(_VERSION), "watchdog": _WATCHDOG}
+_HEARTBEAT = Shape({"version": WhenSet(_VERSION), "watchdog": _WATCHDOG})
 
-_CLOCK: Shape = {"send": Required(DURATION), "acked_seq": Always(COUNTER), "acked": WhenSet(DURATION)}
+_CLOCK = Shape({"send": Required(DURATION), "acked_seq": Always(COUNTER), "acked": WhenSet(DURATION)})
 
-_GOODBYE: Shape = {
-    "reason": Always(MACHINE_WORD),
-    "message": Always(text_of(LEAVE_MESSAGE_BYTES)),
-}
+_CLOCKED = Shape({"clock": WhenSet(_CLOCK)})
 
-_REPORT_GONE: Shape = {
-    "job": Always(JOB_NAME),
-    "job_uid": Always(Rule("be 1 to 128 bytes", lambda uid: 0 < len(uid.encode()) <= 128)),
-    "lease_id": Always(ID),
-    "round": WhenSet(COUNTER),
-    "incarnation": Always(INCARNATION),
-    "message": Always(text_of(LEAVE_MESSAGE_BYTES)),
-}
+_GOODBYE = Shape(
+    {
+        "reason": Always(MACHINE_WORD),
+        "message": Always(text_of(LEAVE_MESSAGE_BYTES)),
+    }
+)
+
+_REPORT_GONE = Shape(
+    {
+        "job": Always(JOB_NAME),
+        "job_uid": Always(Rule("be 1 to 128 bytes", lambda uid: 0 < len(uid.encode()) <= 128)),
+        "lease_id": Always(ID),
+        "round": WhenSet(COUNTER),
+        "incarnation": Always(INCARNATION),
+        "message": Always(text_of(LEAVE_MESSAGE_BYTES)),
+    }
+)
 
 
 # --- What the agent sends
@@ -229,7 +248,7 @@ def validate_hello(hello: pb.Hello) -> Refusal | None:
     """Refuses a protocol that is not spoken here before it judges the fields by this one's rules."""
     if hello.protocol_version != PROTOCOL_VERSION:
         return _unsupported_version(hello.protocol_version)
-    fault = first_fault(hello, _HELLO, "hello")
+    fault = fault_in(hello, _HELLO, "hello")
     if fault is not None:
         return refusal_of(fault)
     wrong_round = _wrong_round(hello.observed, "hello.observed")
@@ -237,30 +256,30 @@ def validate_hello(hello: pb.Hello) -> Refusal | None:
 
 
 def validate_observed(observed: pb.Observed) -> Refusal | None:
-    fault = first_fault(observed, _OBSERVED, "observed")
+    fault = fault_in(observed, _OBSERVED, "observed")
     return refusal_of(fault) if fault else _wrong_round(observed, "observed")
 
 
 def validate_heartbeat(heartbeat: pb.Heartbeat) -> Refusal | None:
-    fault = first_fault(heartbeat, _HEARTBEAT, "heartbeat")
+    fault = fault_in(heartbeat, _HEARTBEAT, "heartbeat")
     return refusal_of(fault) if fault else None
 
 
 def validate_goodbye(goodbye: pb.Goodbye) -> Refusal | None:
-    fault = first_fault(goodbye, _GOODBYE, "goodbye")
+    fault = fault_in(goodbye, _GOODBYE, "goodbye")
     return refusal_of(fault) if fault else None
 
 
 def validate_clock(request: pb.AttachRequest) -> Refusal | None:
     """The part of a message that is about its sender's clock, if it has one."""
-    fault = first_fault(request, {"clock": WhenSet(_CLOCK)}, "")
+    fault = fault_in(request, _CLOCKED, "")
     if fault is None and request.clock.acked_seq and not request.clock.HasField("acked"):
         fault = Fault("clock.acked", "be set with acked_seq", "missing")
     return refusal_of(fault) if fault else None
 
 
 def validate_report_gone(request: pb.ReportGoneRequest) -> Refusal | None:
-    fault = first_fault(request, _REPORT_GONE, "")
+    fault = fault_in(request, _REPORT_GONE, "")
     return refusal_of(fault) if fault else None
 
 
@@ -312,7 +331,7 @@ def check_host(host: str, at: str) -> Refusal | None:
 
 
 def check_node_spec(spec: NodeSpec) -> Refusal | None:
-    fault = first_fault(node_spec_to_proto(spec), _NODE_SPEC, "node_spec")
+    fault = fault_in(node_spec_to_proto(spec), _NODE_SPEC, "node_spec")
     return refusal_of(fault) if fault else None
 
 

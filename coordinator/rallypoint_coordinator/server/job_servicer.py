@@ -13,7 +13,7 @@ import grpc.aio
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.model import JobState
 from rallypoint.rpc_status import abort
-from rallypoint.rules import Each, Rule, Shape, first_fault, refusal_of
+from rallypoint.rules import Each, Rule, Shape, fault_in, refusal_of
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.v1.job_service_pb2_grpc import JobServiceServicer, add_JobServiceServicer_to_server
 from rallypoint.wire.scalars import instant_from_proto
@@ -40,9 +40,9 @@ JOBS_LOOKED_AT = PAGE_SIZE_MAX
 
 STATES_MAX = 32
 
-_LIST_JOBS: Shape = {
-    "states": Each(STATES_MAX, Rule("be a state of jobs", lambda number: JOB_STATES.member(number) is not None))
-}
+_LIST_JOBS = Shape(
+    {"states": Each(STATES_MAX, Rule("be a state of jobs", lambda number: JOB_STATES.member(number) is not None))}
+)
 
 OPENING_WATCHES = 64
 """So many watches are opened at a time, since each reads the job: the others of a thousand that come back wait."""
@@ -189,7 +189,7 @@ def list_jobs(request: pb.ListJobsRequest) -> Query[pb.ListJobsResponse]:
 
 def states_asked_for(request: pb.ListJobsRequest) -> set[JobState]:
     """Of jobs that are to be listed: all states, if none is named."""
-    fault = first_fault(request, _LIST_JOBS, "")
+    fault = fault_in(request, _LIST_JOBS, "")
     if fault is not None:
         raise RefusedError(refusal_of(fault))
     return {state for number in request.states if (state := JOB_STATES.member(number))} or set(JobState)

@@ -15,7 +15,7 @@ from rallypoint.limits import (
     LABEL_VALUE_BYTES,
     LABELS_MAX,
 )
-from rallypoint.rules import Fault, Rule, WhenSet, between, fault_in, first_fault, refusal_of, shown_as
+from rallypoint.rules import Fault, Rule, Shape, WhenSet, between, fault_in, refusal_of, shown_as
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint.validation import DURATION, NODES_MAX, OPAQUE_ID, are_labels
 from rallypoint.wire.scalars import duration_from_proto
@@ -51,6 +51,8 @@ _HOLD = Rule(
     f"be more than 0 s, and at most {HOLD_MS_MAX // DAY_MS} days",
     lambda duration: DURATION.holds(duration) and 0 < duration_from_proto(duration) <= HOLD_MS_MAX,
 )
+
+_HOLD_JOB = Shape({"hold_duration": WhenSet(_HOLD)})
 
 
 def operator_asked(kind: Request, request: OperatorRequest, by: str) -> Callable[[int], OperatorAsked]:
@@ -123,5 +125,5 @@ def _changed_value(request: pb.UpdateJobRequest, path: str) -> Any:
 
 
 def _wrong_hold(request: pb.HoldJobRequest) -> Refusal | None:
-    fault = first_fault(request, {"hold_duration": WhenSet(_HOLD)}, "")
+    fault = fault_in(request, _HOLD_JOB, "")
     return refusal_of(fault) if fault else None
