@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import Entry
-from rallypoint_coordinator.store.codec import UnreadableRecord, decode
+from rallypoint_coordinator.store.codec import decode
+from rallypoint_coordinator.store.codec_values import UnreadableRecord
 from rallypoint_coordinator.store.journal import Compacted, DamagedJournal, Journal, Stored
 from rallypoint_coordinator.store.snapshot_codec import decode_snapshot
 

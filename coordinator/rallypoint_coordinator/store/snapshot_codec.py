@@ -14,7 +14,7 @@ from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
-from rallypoint_coordinator.store.codec import (
+from rallypoint_coordinator.store.codec_values import (
     GONE_REASONS,
     STOP_CAUSES,
     UnreadableRecord,

@@ -11,13 +11,12 @@ from rallypoint.model import JobState, Outcome
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint_coordinator.core import records
 from rallypoint_coordinator.core.records import Entry, GoneReason, JobDecided, LifeRecord, StopCause
-from rallypoint_coordinator.store.codec import (
+from rallypoint_coordinator.store.codec import decode, encode
+from rallypoint_coordinator.store.codec_values import (
     GONE_REASONS,
     STOP_CAUSES,
     UnknownRecordKind,
     UnreadableRecord,
-    decode,
-    encode,
 )
 from unit.strategies import (
     capabilities,

@@ -17,7 +17,7 @@ from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import GoneReason, StopCause
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
-from rallypoint_coordinator.store.codec import UnreadableRecord
+from rallypoint_coordinator.store.codec_values import UnreadableRecord
 from rallypoint_coordinator.store.snapshot_codec import decode_snapshot, encode_snapshot
 from unit.strategies import (
     capabilities,
