@@ -25,6 +25,7 @@ SUITES = (
     # A few agents: rendezvous, and a worker's end.
     "rounds",
     # What else is lost, and who comes: agents, hosts, links, spares, joiners; gloo.
+    "losses",
     # Rendezvous of many clients.
     # Ten thousand agents.
 )

@@ -160,7 +160,19 @@ class Broken:
         return [Judgement(Verdict.FAIL, "to be measured", self.error)]
 
 
-Line: TypeAlias = Row | Broken
+@dataclass(frozen=True)
+class Skipped:
+    """What cannot be measured on this machine, or by this user: in place of its row."""
+
+    figure: str
+    reason: str
+
+    def judgements(self, quick: bool) -> list[Judgement]:
+        del quick
+        return [Judgement(Verdict.NOT_JUDGED, "to be measured", self.reason)]
+
+
+Line: TypeAlias = Row | Broken | Skipped
 
 
 def verdict(line: Line, quick: bool) -> Verdict:

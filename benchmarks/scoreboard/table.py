@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from scoreboard.figures import RUNS, Broken, Line, Row, Verdict, as_times, as_value, verdict
+from scoreboard.figures import RUNS, Line, Row, Skipped, Verdict, as_times, as_value, verdict
 
 HEADINGS = ("figure", "ours", "torch", "faster", "floor", "target", "verdict")
 
@@ -35,7 +35,7 @@ def _cells(line: Line, quick: bool) -> tuple[str, ...]:
     judged = line.judgements(quick)
     asked = ", ".join(judgement.asked for judgement in judged)
     verdicts = _verdicts(line, quick)
-    if isinstance(line, Broken):
+    if not isinstance(line, Row):
         return (_cell(line.figure), "", "", "", "", asked, verdicts)
     peer = line.peer if isinstance(line.peer, str) else _samples(line.peer, line.unit)
     faster = as_times(line.ratio) if line.has_peer and line.unit != RUNS else ""
@@ -44,7 +44,9 @@ def _cells(line: Line, quick: bool) -> tuple[str, ...]:
 
 
 def _verdicts(line: Line, quick: bool) -> str:
-    """In a word; of what fails, by how much."""
+    """In a word; of what fails by how much, of what was skipped why."""
+    if isinstance(line, Skipped):
+        return _cell(f"skipped: {line.reason}")
     failed = [judgement.says for judgement in line.judgements(quick) if judgement.verdict is Verdict.FAIL]
     word = str(verdict(line, quick))
     return _cell(f"{word}: {'; '.join(failed)}" if failed else word)

@@ -192,6 +192,11 @@ class ProcessCluster:
             request = job_service_pb2.ListWorkersRequest(parent=f"jobs/{job}")
             return list(stub.ListWorkers(request, timeout=10, wait_for_ready=True).workers)
 
+    def events(self, job: str, *kinds: job_service_pb2.JobEventKind.ValueType) -> list[job_service_pb2.JobEvent]:
+        with self._stub() as stub:
+            request = job_service_pb2.ListJobEventsRequest(parent=f"jobs/{job}", kinds=kinds)
+            return list(stub.ListJobEvents(request, timeout=10, wait_for_ready=True).events)
+
     def restart(self, job: str) -> None:
         with self._stub() as stub:
             stub.RestartJob(job_service_pb2.RestartJobRequest(name=f"jobs/{job}"), timeout=10, wait_for_ready=True)

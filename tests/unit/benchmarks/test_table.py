@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scoreboard.figures import MEBIBYTES, RUNS, SECONDS, AllOf, AtMost, Broken, Faster, Row, WithinFloor
+from scoreboard.figures import MEBIBYTES, RUNS, SECONDS, AllOf, AtMost, Broken, Faster, Row, Skipped, WithinFloor
 from scoreboard.table import one_line, table
 
 START = Row("start", SECONDS, (0.3, 0.1, 0.2), (Faster(10), WithinFloor(1)), peer=(4.0, 1.0, 2.0), floor=(0.1,))
@@ -10,6 +10,7 @@ LOSS = Row("loss", SECONDS, (0.25,), (AtMost(0.8),), peer="never: no event in 90
 MEMORY = Row("agent", MEBIBYTES, (35.0,), (AtMost(40),), peer=(210.0,))
 GLOO = Row("gloo", RUNS, (1.0, 1.0), (AllOf(2),), peer=(1.0, 0.0))
 BROKEN = Broken("fleet", "OSError: a | b\nand more")
+SKIPPED = Skipped("cut off", "no namespaces here")
 
 FULL = """\
 | figure | ours                      | torch                   | faster | floor  | target                   | verdict                             |
@@ -55,6 +56,11 @@ def test_a_quick_table_judges_ratios_only() -> None:
 
 def test_a_row_by_itself() -> None:
     assert one_line(MEMORY, quick=False) == "agent  35 MiB  210 MiB  6x  <= 40 MiB  pass"
+
+
+def test_what_cannot_be_measured_here_says_why_and_fails_nothing() -> None:
+    assert one_line(SKIPPED, quick=False) == "cut off  to be measured  skipped: no namespaces here"
+    assert table([SKIPPED], quick=False).endswith("\n1 row: 1 not judged")
 
 
 def test_no_rows_at_all() -> None:
