@@ -20,14 +20,13 @@ from google.rpc.status_pb2 import Status
 
 from fuzz.target import demand, is_a_sentence
 from rallypoint.rpc_status import DETAILS_KEY, from_status
-from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from rallypoint.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from rallypoint_coordinator.core import invariants
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.security.tokens import Table
 from rallypoint_coordinator.server import agent_servicer
-from rallypoint_coordinator.server.agent_servicer import AgentService
+from rallypoint_coordinator.server.agent_servicer import AgentService, add_agent_service
 from rallypoint_coordinator.server.cluster_servicer import ClusterService
 from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.server.guard import Guard
@@ -75,6 +74,7 @@ class Call:
 
     parse: Callable[[bytes], Any]
     serialize: Callable[[Any], bytes] | None
+    is_watch: bool = False
     task: asyncio.Task[Any] | None = None
     code: grpc.StatusCode = grpc.StatusCode.OK
     details: str = ""
@@ -151,7 +151,7 @@ class Coordinator:
         self._guard = Guard(FixedTokens(table), now_s=lambda: self.clock.now_ms / 1000)  # type: ignore[arg-type]
         self._methods = _Methods()
         server: Any = self._methods
-        add_AgentServiceServicer_to_server(AgentService(self._driver), server)
+        add_agent_service(AgentService(self._driver), server)
         add_job_service(JobService(self._driver), server)
         add_ClusterServiceServicer_to_server(ClusterService(self._driver, self._guard), server)
         self.calls: list[Call] = []
@@ -191,7 +191,7 @@ class Coordinator:
         await self.settle()
         tasks = [call.task for call in self.calls if call.task is not None]
         for call in self.calls:
-            if call.task is not None and call.serialize is None:
+            if call.task is not None and call.is_watch:
                 call.task.cancel()
         if tasks:
             _, left = await asyncio.wait(tasks, timeout=_PATIENCE_S)
@@ -214,7 +214,8 @@ class Coordinator:
         metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         details: Any = _Details(method, metadata)
         handler = await self._guard.intercept_service(self._handler, details)
-        call = Call(handler.request_deserializer, handler.response_serializer)
+        is_watch = method.endswith("/WatchJob")
+        call = Call(handler.request_deserializer, handler.response_serializer, is_watch)
         call.task = asyncio.create_task(handler.stream_stream(call, call))
         self.calls.append(call)
         return call

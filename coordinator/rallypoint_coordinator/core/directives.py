@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rallypoint.model import (
     Action,
     Assignment,
@@ -24,11 +26,39 @@ def version_for(facts: Facts, member: Member, epoch: int) -> Version:
     return Version(epoch, max(facts.directive_revision, member.lease_id, member.directive_revision))
 
 
-def directive_for(facts: Facts, member: Member, epoch: int) -> Directive:
-    """The member's directive; O(1) in the size of the job."""
-    reason, message, action = _decide(facts, member)
+class Likeness(NamedTuple):
+    """Members of one life that are alike in this are told the same, but for what each is to run."""
+
+    version: Version
+    has_place: bool
+    drained_by: str
+    unkillable_pids: tuple[int, ...]
+    consumed_offer_id: int
+
+
+SharedDirectives = dict[Likeness, Directive]
+"""As long as the facts are the same: what was made for one member, for those that are alike."""
+
+
+def directive_for(facts: Facts, member: Member, epoch: int, shared: SharedDirectives) -> Directive:
+    """The member's directive; O(1) in the size of the job.
+
+    All to whom the same is said get the very same object, of ``shared``: so it is made, and encoded, once.
+    """
+    version, place = version_for(facts, member, epoch), place_of(facts, member)
+    if place is not None and facts.state is JobState.RUNNING:
+        return _directive(facts, member, version, place)
+    alike = Likeness(version, place is not None, member.drained_by, member.unkillable_pids, member.consumed_offer_id)
+    known = shared.get(alike)
+    if known is None:
+        known = shared[alike] = _directive(facts, member, version, place)
+    return known
+
+
+def _directive(facts: Facts, member: Member, version: Version, place: Place | None) -> Directive:
+    reason, message, action = _decide(facts, member, place)
     return Directive(
-        version=version_for(facts, member, epoch),
+        version=version,
         job_uid=facts.uid,
         reason=reason,
         message=message,
@@ -43,7 +73,7 @@ def place_of(facts: Facts, member: Member) -> Place | None:
     return place if place is not None and place.seat.lease_id == member.lease_id else None
 
 
-def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
+def _decide(facts: Facts, member: Member, place: Place | None) -> tuple[str, str, Action]:
     if facts.outcome is not None:
         return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
     if member.drained_by:
@@ -52,7 +82,7 @@ def _decide(facts: Facts, member: Member) -> tuple[str, str, Action]:
         return "RECOVERING", "the job's records are lost: keep what runs until its nodes are back", Keep()
     if member.unkillable_pids:
         return "QUARANTINED", describe_quarantine(member), Hold()
-    current, place = facts.round, place_of(facts, member)
+    current = facts.round
     if facts.state == JobState.GATHERING:
         return *_waiting(facts), Hold()
     if current is None or place is None:

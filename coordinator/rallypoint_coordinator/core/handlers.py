@@ -214,8 +214,9 @@ def _observe(step: Step, member: Member, presence: Presence, report: Observed) -
     else:
         watch.ready.discard(member.lease_id)
     react(step, Trigger.OBSERVED, member, presence)
-    recovers = step.life.facts.state is JobState.RECOVERING
-    presence.observed = replace(report, failures=recovery.in_short(report.failures) if recovers else ())
+    if report.failures:
+        recovers = step.life.facts.state is JobState.RECOVERING
+        presence.observed = replace(report, failures=recovery.in_short(report.failures) if recovers else ())
 
 
 def _is_ready(member: Member, presence: Presence) -> bool:

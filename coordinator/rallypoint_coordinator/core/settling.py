@@ -11,6 +11,7 @@ from dataclasses import replace
 from rallypoint.model import JobState
 from rallypoint_coordinator.core import lost_nodes, recovery, rendezvous, scaling, starts
 from rallypoint_coordinator.core.changes import Onset, arrived_late
+from rallypoint_coordinator.core.directives import SharedDirectives
 from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.gathering import gather, gather_anew
 from rallypoint_coordinator.core.holding import release_if_due
@@ -37,8 +38,9 @@ def settle(step: Step) -> None:
 
 def broadcast(step: Step) -> None:
     """Tell every attached member what it should do now."""
+    shared: SharedDirectives = {}
     for presence in step.life.presences.values():
-        step.tell(step.life.facts.members[presence.node], presence)
+        step.tell(step.life.facts.members[presence.node], presence, shared)
 
 
 def _run(step: Step) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from rallypoint.model import Directive
-from rallypoint_coordinator.core.directives import directive_for
+from rallypoint_coordinator.core.directives import SharedDirectives, directive_for
 from rallypoint_coordinator.core.effects import Effect, Output, SendDirective
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.evolve import evolve
@@ -13,8 +13,7 @@ from rallypoint_coordinator.core.records import Entry, LifeRecord, RoundFormed, 
 from rallypoint_coordinator.core.state import Life, Member, Presence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the coordinator is, in this start of it."""
 
     cluster_id: str
@@ -51,10 +50,11 @@ class Step:
     def effect(self, effect: Effect) -> None:
         self.out.effects.append(effect)
 
-    def tell(self, member: Member, presence: Presence) -> None:
-        """Send the member what it should do, unless its stream is closed."""
+    def tell(self, member: Member, presence: Presence, shared: SharedDirectives | None = None) -> None:
+        """Send the member what it should do, unless its stream is closed. ``shared``: by who tells many in a row."""
         if presence.stream is None:
             return
-        directive: Directive = directive_for(self.life.facts, member, self.identity.epoch)
+        shared = {} if shared is None else shared
+        directive = directive_for(self.life.facts, member, self.identity.epoch, shared)
         presence.sent_version, presence.sent_at_ms = directive.version, self.stamp.at_ms
         self.effect(SendDirective(presence.stream, directive))

@@ -13,7 +13,7 @@ from rallypoint import wire
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.rpc_status import abort
 from rallypoint.v1 import agent_service_pb2 as pb
-from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer
+from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from rallypoint.validation import (
     validate_clock,
     validate_goodbye,
@@ -31,13 +31,14 @@ from rallypoint_coordinator.core.events import (
     GoneReported,
 )
 from rallypoint_coordinator.server.driver import Driver, fresh_id
+from rallypoint_coordinator.server.encoded import Encoder, add_encoded
 from rallypoint_coordinator.server.outbox import Closing, Outbox
 from rallypoint_coordinator.server.peers import peer_address
 
 log = logging.getLogger(__name__)
 
 # What read() gives is a message or EOF, which the stubs do not say.
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, pb.AttachResponse]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, bytes]"
 
 HELLO_TIMEOUT_S = 10.0
 """A stream that does not say who it is within this time is ended."""
@@ -48,6 +49,7 @@ class AgentService(AgentServiceServicer):
 
     def __init__(self, driver: Driver, hello_timeout_s: float = HELLO_TIMEOUT_S) -> None:
         self._driver = driver
+        self._encoder = Encoder()
         self._hello_timeout_s = hello_timeout_s
 
     async def Attach(  # type: ignore[override]  # the stubs know generators only, and those cannot clean up reliably
@@ -60,17 +62,10 @@ class AgentService(AgentServiceServicer):
             await abort(context, error.refusal)
         reader: asyncio.Task[None] | None = None
         try:
-            await self._driver.submit(
-                AgentAttached(
-                    stream=stream,
-                    hello=wire.hello_from_proto(first.hello),
-                    peer=peer_address(context.peer()),
-                    fresh_uid=fresh_id(),
-                    clock=wire.clock_from_proto(first),
-                )
-            )
+            await self._driver.submit(_attached(first, stream, peer_address(context.peer())))
+            del first  # what a stream holds while it waits is held ten thousand times
             reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
-            await _write(context, outbox)
+            await _write(context, outbox, self._encoder)
         finally:
             if reader is not None:
                 reader.cancel()
@@ -89,20 +84,35 @@ class AgentService(AgentServiceServicer):
 
     async def _hello(self, context: Context) -> pb.AttachRequest:
         """The stream's first message. Aborts if it is not a valid Hello or does not come."""
-        reading = asyncio.ensure_future(context.read())
         try:
-            done, _ = await asyncio.wait({reading}, timeout=self._hello_timeout_s)
-            if not done:
-                await abort(context, _invalid("hello", f"no Hello came within {self._hello_timeout_s:g} s"))
-            first = reading.result()
-        finally:
-            reading.cancel()
+            async with asyncio.timeout(self._hello_timeout_s):
+                first = await context.read()
+        except TimeoutError:
+            await abort(context, _invalid("hello", f"no Hello came within {self._hello_timeout_s:g} s"))
         if not isinstance(first, pb.AttachRequest):
             await abort(context, _invalid("hello", "the stream ended before its Hello"))
         refusal = _refuse_first(first)
         if refusal is not None:
             await abort(context, refusal)
         return first
+
+
+def add_agent_service(service: AgentService, server: grpc.aio.Server) -> None:
+    """Register it. Attach's messages go out as they are: what is the same for many agents is encoded once."""
+    handle: grpc.RpcMethodHandler[pb.AttachRequest, bytes]
+    handle = grpc.stream_stream_rpc_method_handler(service.Attach, pb.AttachRequest.FromString)
+    name = pb.DESCRIPTOR.services_by_name["AgentService"].full_name
+    add_encoded(server, name, {"Attach": handle}, lambda: add_AgentServiceServicer_to_server(service, server))
+
+
+def _attached(first: pb.AttachRequest, stream: int, peer: str) -> AgentAttached:
+    return AgentAttached(
+        stream=stream,
+        hello=wire.hello_from_proto(first.hello),
+        peer=peer,
+        fresh_uid=fresh_id(),
+        clock=wire.clock_from_proto(first),
+    )
 
 
 # --- Reading
@@ -124,6 +134,7 @@ async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -
                 outbox.refuse(event)
                 return
             await driver.submit(event)
+            del request, event  # as above
     except grpc.aio.BaseError:
         pass  # the RPC has ended under us
     except RefusedError as error:
@@ -213,15 +224,14 @@ def _gone_reported(call: int, report: wire.ReportGone) -> GoneReported:
 # --- Writing
 
 
-async def _write(context: Context, outbox: Outbox) -> None:
+async def _write(context: Context, outbox: Outbox, encoder: Encoder) -> None:
     """Write what the outbox holds until the stream ends; the status is the last thing."""
-    while True:
-        message = await outbox.next()
-        if isinstance(message, Closing):
-            break
+    write = context.write
+    while not isinstance(message := await outbox.next(), Closing):
         try:
-            await context.write(wire.attach_response_to_proto(message))
+            await write(encoder.encode(message))
         except grpc.aio.BaseError:
             return  # nobody is there any more
+        del message
     if message.refusal is not None:
         await abort(context, message.refusal)

@@ -353,20 +353,18 @@ class Driver:
         await asyncio.sleep(0)  # the journal may never make us wait, and others want to run
 
     def _step(self, arrival: _Arrival) -> Output:
-        def ask(stamp: Stamp) -> Output:
-            return self._cluster.step(arrival.event, replace(stamp, waited_ms=max(stamp.at_ms - arrival.at_ms, 0)))
-
-        output = self._decide(type(arrival.event).__name__, ask)
+        stamp = self._stamp(arrival.at_ms)
+        output = self._decide(type(arrival.event).__name__, lambda: self._cluster.step(arrival.event, stamp))
         if arrival.look is not None:
             arrival.look(self._cluster, self._stamp())
         return output
 
     def _retain(self) -> Output:
-        return self._decide("retention", lambda stamp: self._cluster.retain(self._options.retention, stamp))
+        return self._decide("retention", lambda: self._cluster.retain(self._options.retention, self._stamp()))
 
-    def _decide(self, what: str, ask: Callable[[Stamp], Output]) -> Output:
+    def _decide(self, what: str, ask: Callable[[], Output]) -> Output:
         try:
-            return self._decided(ask(self._stamp()))
+            return self._decided(ask())
         except Exception as error:
             # A bug; but the journal is sound, and nothing of this turn has been let out.
             log.exception("the core failed on %s", what)
@@ -389,8 +387,11 @@ class Driver:
 
     # --- Time
 
-    def _stamp(self) -> Stamp:
-        return Stamp(at_ms=self._clock.monotonic_ms(), wall_ms=self._clock.wall_ms(), revision=self._revision)
+    def _stamp(self, arrived_ms: int | None = None) -> Stamp:
+        """Now. ``arrived_ms``: when that came in of which it is."""
+        at_ms = self._clock.monotonic_ms()
+        waited_ms = max(at_ms - arrived_ms, 0) if arrived_ms is not None else 0
+        return Stamp(at_ms=at_ms, wall_ms=self._clock.wall_ms(), revision=self._revision, waited_ms=waited_ms)
 
     def _is_due(self) -> bool:
         return self._deadline_ms is not None and self._deadline_ms <= self._clock.monotonic_ms()

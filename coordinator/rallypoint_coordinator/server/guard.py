@@ -189,6 +189,8 @@ class _Readable:
     It would also log a traceback for each, and whoever reaches the port may send them.
     """
 
+    __slots__ = ("_context", "_method")
+
     def __init__(self, context: Context, method: str) -> None:
         self._context = context
         self._method = method
@@ -211,6 +213,8 @@ class _Readable:
 
 class _Scoped(_Readable):
     """A stream's context, whose first message must be about the job that the grant is for: else RefusedError."""
+
+    __slots__ = ("_grant", "_is_first")
 
     def __init__(self, context: Context, grant: Grant, method: str) -> None:
         super().__init__(context, method)

@@ -24,6 +24,7 @@ from rallypoint_coordinator.core.state import Life
 from rallypoint_coordinator.server import views
 from rallypoint_coordinator.server.caller import caller_name
 from rallypoint_coordinator.server.driver import Driver, Query
+from rallypoint_coordinator.server.encoded import add_encoded
 from rallypoint_coordinator.server.event_listing import EventListing
 from rallypoint_coordinator.server.job_names import invalid, parse_job
 from rallypoint_coordinator.server.operator_requests import OperatorRequest, operator_asked
@@ -150,10 +151,7 @@ def add_job_service(service: JobService, server: grpc.aio.Server) -> None:
     handle: grpc.RpcMethodHandler[pb.WatchJobRequest, bytes]
     handle = grpc.unary_stream_rpc_method_handler(service.WatchJob, pb.WatchJobRequest.FromString)
     name = pb.DESCRIPTOR.services_by_name["JobService"].full_name
-    # The first handler that is found counts, but for those that are registered by name: there the last one does.
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"WatchJob": handle}),))
-    add_JobServiceServicer_to_server(service, server)
-    server.add_registered_method_handlers(name, {"WatchJob": handle})
+    add_encoded(server, name, {"WatchJob": handle}, lambda: add_JobServiceServicer_to_server(service, server))
 
 
 # Each of these raises RefusedError, for the request when called, for what it names when the query runs.

@@ -22,9 +22,11 @@ class Outbox:
 
     A message replaces an earlier one of its kind that was not written yet: the newest says all. Once the stream is
     closing nothing is added any more.
+
+    There are as many as agents. So who waits has a future made for it: an asyncio.Event is 0.8 KB, waited for or not.
     """
 
-    __slots__ = ("_ack", "_answered", "_changed", "_closing", "_directive", "_lease_stale", "_welcome")
+    __slots__ = ("_ack", "_closing", "_directive", "_hello_waits", "_is_answered", "_lease_stale", "_waits", "_welcome")
 
     def __init__(self) -> None:
         self._welcome: Welcome | None = None
@@ -32,28 +34,33 @@ class Outbox:
         self._ack: Ack | None = None
         self._lease_stale: LeaseStale | None = None
         self._closing: Closing | None = None
-        self._changed = asyncio.Event()
-        self._answered = asyncio.Event()
+        self._is_answered = False
+        self._waits: asyncio.Future[None] | None = None
+        """Of the writer, for something to write."""
+        self._hello_waits: asyncio.Future[None] | None = None
+        """Of the reader, for the answer to the Hello."""
 
     async def answered(self) -> None:
-        """Wait until the Hello is: by a Welcome, or by the stream's end."""
-        await self._answered.wait()
+        """Wait until the Hello is: by a Welcome, or by the stream's end. For one task."""
+        if not self._is_answered:
+            self._hello_waits = asyncio.get_running_loop().create_future()
+            await self._hello_waits
 
     def welcome(self, welcome: Welcome) -> None:
         if self._closing is None:
             self._welcome = welcome
-            self._answered.set()
-            self._changed.set()
+            self._answer()
+            self._wake()
 
     def directive(self, directive: Directive) -> None:
         if self._closing is None:
             self._directive = directive
-            self._changed.set()
+            self._wake()
 
     def ack(self, seq: int) -> None:
         if self._closing is None:
             self._ack = Ack(seq)
-            self._changed.set()
+            self._wake()
 
     def lease_stale(self, message: str) -> None:
         """Say so, then end the stream. A directive that still waits is dropped: it is not the agent's any more."""
@@ -66,25 +73,32 @@ class Outbox:
         """Write what waits, then end the stream with OK."""
         if self._closing is None:
             self._closing = Closing()
-            self._answered.set()
-            self._changed.set()
+            self._answer()
+            self._wake()
 
     def refuse(self, refusal: Refusal) -> None:
         """Drop what waits and end the stream with this status, unless it is ending already."""
         if self._closing is None:
             self._welcome = self._directive = self._ack = None
             self._closing = Closing(refusal)
-            self._answered.set()
-            self._changed.set()
+            self._answer()
+            self._wake()
 
     async def next(self) -> CoordinatorMessage | Closing:
-        """Wait for what is to be written next. After a Closing there is nothing more."""
+        """Wait for what is to be written next. After a Closing there is nothing more. For one task."""
         while True:
             message = self._pop()
             if message is not None:
                 return message
-            self._changed.clear()
-            await self._changed.wait()
+            self._waits = asyncio.get_running_loop().create_future()
+            await self._waits
+
+    def _wake(self) -> None:
+        _resolve(self._waits)
+
+    def _answer(self) -> None:
+        self._is_answered = True
+        _resolve(self._hello_waits)
 
     def _pop(self) -> CoordinatorMessage | Closing | None:
         if self._welcome is not None:
@@ -100,3 +114,8 @@ class Outbox:
             lease_stale, self._lease_stale = self._lease_stale, None
             return lease_stale
         return self._closing
+
+
+def _resolve(waits: asyncio.Future[None] | None) -> None:
+    if waits is not None and not waits.done():
+        waits.set_result(None)

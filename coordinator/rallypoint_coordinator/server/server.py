@@ -14,9 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.v1 import agent_service_pb2, cluster_service_pb2, job_service_pb2
-from rallypoint.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from rallypoint.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
-from rallypoint_coordinator.server.agent_servicer import AgentService
+from rallypoint_coordinator.server.agent_servicer import AgentService, add_agent_service
 from rallypoint_coordinator.server.cluster_servicer import ClusterService
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
 from rallypoint_coordinator.server.guard import Guard
@@ -88,7 +87,7 @@ class Server:
         self._cluster_service = ClusterService(self._driver, self._guard)
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        add_AgentServiceServicer_to_server(AgentService(self._driver), self._server)
+        add_agent_service(AgentService(self._driver), self._server)
         add_ClusterServiceServicer_to_server(self._cluster_service, self._server)
         add_job_service(JobService(self._driver), self._server)
         add_HealthServicer_to_server(self._health.servicer, self._server)

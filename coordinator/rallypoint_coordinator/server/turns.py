@@ -42,6 +42,9 @@ def pack(outputs: Iterable[Output], bounds: Bounds) -> Iterator[Batch]:
     """
     batch = Batch()
     for output in outputs:
+        if not output.records:
+            batch.effects.extend(output.effects)
+            continue
         pieces = list(_pieces(output.records))
         whole = [record for piece in pieces for record in piece]
         if not batch.has_room(whole, bounds) and batch.records:
