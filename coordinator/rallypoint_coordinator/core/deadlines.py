@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", int, str)
 
+LOOK_AHEAD_MS = 1_000
+"""Of leases that are renewed all the time at most one look a second is in vain, however many there are."""
+
 
 class Deadlines(Generic[K]):
     """One deadline for each key.
@@ -43,7 +46,16 @@ class Deadlines(Generic[K]):
             if key is not None and self._due[key] <= now_ms:
                 due.append(key)
                 del self._due[key]
+        self._look_ahead(now_ms + LOOK_AHEAD_MS)
         return due
+
+    def _look_ahead(self, until_ms: int) -> None:
+        """Put back what has moved of all that comes next, so that nobody looks for each of it in turn."""
+        while self._heap and self._heap[0][0] <= until_ms and self._has_moved(*self._heap[0]):
+            self._settle()
+
+    def _has_moved(self, queued_ms: int, key: K) -> bool:
+        return self._due.get(key) != queued_ms or self._queued.get(key) != queued_ms
 
     def next_ms(self) -> int | None:
         """A time by which to look again: never later than the earliest deadline, perhaps earlier; None if none."""

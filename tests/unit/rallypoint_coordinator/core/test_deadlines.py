@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rallypoint_coordinator.core.deadlines import Deadlines
+from rallypoint_coordinator.core.deadlines import LOOK_AHEAD_MS, Deadlines
 
 
 def test_a_later_deadline_replaces_an_earlier_one() -> None:
@@ -29,6 +29,17 @@ def test_ten_thousand_renewals_do_not_grow_the_heap() -> None:
     for at_ms in range(10_000):
         deadlines.set(1, at_ms)
     assert len(deadlines._heap) == 1
+
+
+def test_renewals_are_looked_at_once_a_second() -> None:
+    deadlines, looks = Deadlines[int](), 0
+    for key in range(1_000):
+        deadlines.set(key, 10_000 + 3 * key)
+        deadlines.set(key, 40_000 + 3 * key)
+    while (next_ms := deadlines.next_ms()) is not None and next_ms < 40_000:
+        assert deadlines.pop_due(next_ms) == []
+        looks += 1
+    assert looks <= 1 + 3_000 / LOOK_AHEAD_MS
 
 
 @given(
