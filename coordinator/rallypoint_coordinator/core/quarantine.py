@@ -33,7 +33,8 @@ def expel_if_stuck(step: Step, member: Member, presence: Presence) -> None:
 def expel_those_stuck(step: Step) -> None:
     """The same for all of a round that is being stopped; O(n)."""
     life = step.life
-    for lease_id in sorted(life.watch.remaining):
+    stuck = [lease_id for lease_id in life.watch.remaining if life.presences[lease_id].observed.unkillable_pids]
+    for lease_id in sorted(stuck):
         presence = life.presences[lease_id]
         expel_if_stuck(step, life.facts.members[presence.node], presence)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import assert_never
 
 from rallypoint.errors import Reason
 from rallypoint_coordinator.core.cluster import Cluster
-from rallypoint_coordinator.core.effects import Output
+from rallypoint_coordinator.core.effects import Effect, Output
 from rallypoint_coordinator.server.clock import Clock
 from rallypoint_coordinator.server.outlets import Outlets
 from rallypoint_coordinator.server.turns import Batch, pack
@@ -23,6 +24,9 @@ from rallypoint_coordinator.store.journal import (
 )
 
 log = logging.getLogger(__name__)
+
+EFFECTS_AT_ONCE = 512
+"""Their messages are written in about 10 ms."""
 
 
 class StateLost(Exception):
@@ -60,7 +64,14 @@ class Commits:
         for batch in self._packed(outputs):
             if batch.records:
                 await self._append(cluster, batch)
-            for effect in batch.effects:
+            await self._perform(batch.effects)
+
+    async def _perform(self, effects: list[Effect]) -> None:
+        """Some at a time: what is for all agents of a large job is written meanwhile, and others are heard."""
+        for first in range(0, len(effects), EFFECTS_AT_ONCE):
+            if first:
+                await asyncio.sleep(0)
+            for effect in effects[first : first + EFFECTS_AT_ONCE]:
                 self._outlets.perform(effect)
 
     def _packed(self, outputs: list[Output]) -> list[Batch]:
