@@ -185,6 +185,8 @@ class Agent:
                     self.directive = message
                 case wire.Ack(seq):
                     self.acked = seq
+                case _:
+                    raise AssertionError(f"nobody here should be told {message}")
         self.stream.written.clear()
 
 

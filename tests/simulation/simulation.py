@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
+from rallypoint_coordinator.core.explain import as_of
 from simulation.coordinator_host import CoordinatorHost
 from simulation.faults import Faults
 from simulation.network import Network
@@ -131,7 +132,7 @@ class Simulation:
         if cluster is None:
             return ["the coordinator is down"]
         lines = [
-            f"{uid} {life.facts.state}: {life.watch.reason}: {life.watch.message}"
+            f"{uid} {life.facts.state}: {life.watch.reason}: {as_of(life, life.watch.explained_at_ms)[0]}"
             for uid, life in cluster.lives.items()
             if life.facts.outcome is None
         ]

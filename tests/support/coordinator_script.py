@@ -41,6 +41,7 @@ from rallypoint_coordinator.core.events import (
     StreamClosed,
     TimeAdvanced,
 )
+from rallypoint_coordinator.core.explain import as_of
 from rallypoint_coordinator.core.records import Entry, JobCreated, Record
 from rallypoint_coordinator.core.state import Life
 
@@ -235,6 +236,11 @@ class Script:
         life = self.cluster.current(JOB)
         assert life is not None
         return life
+
+    @property
+    def message(self) -> str:
+        """Why the life is in its state, for people."""
+        return as_of(self.life, self.now_ms)[0]
 
     @property
     def lives_begun(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from rallypoint.model import Capability, Endpoint, JobState, Outcome
 from rallypoint.texts import counted
@@ -16,14 +18,16 @@ class Form:
     """A round can be formed now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
-    """Not yet: why, and when this waiting ends, on the stamp's clock."""
+class Wait(NamedTuple):
+    """Not yet: why, and when this waiting ends, on the stamp's clock.
+
+    ``progress``, how far it has come, is to be asked for before the next event.
+    """
 
     reason: str
     headline: str
-    progress: str
     until_ms: int
+    progress: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
         return Wait(
             reason="HELD",
             headline=facts.hold.told,
-            progress=f"{counted(len(watch.ready), 'node')} ready",
+            progress=lambda: f"{counted(len(watch.ready), 'node')} ready",
             until_ms=watch.hold_ends_ms,
         )
     verdict = _consider_those_here(facts, watch, now_ms)
@@ -53,7 +57,7 @@ def consider(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait | GiveUp:
         return Wait(
             reason="REJOIN_WAIT",
             headline=f"waiting for {missing} to come back",
-            progress=f"{counted(len(watch.ready), 'node')} ready",
+            progress=lambda: f"{counted(len(watch.ready), 'node')} ready",
             until_ms=watch.rejoin_ends_ms,
         )
     return verdict
@@ -77,7 +81,7 @@ def _consider_those_here(facts: Facts, watch: Watch, now_ms: int) -> Form | Wait
     return Wait(
         reason="LAST_CALL",
         headline=f"last call for {whom}",
-        progress=f"{ready} of at most {spec.max_nodes} are ready",
+        progress=lambda: f"{ready} of at most {spec.max_nodes} are ready",
         until_ms=watch.last_call_ends_ms,
     )
 
@@ -88,8 +92,8 @@ def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
     if now_ms < until_ms:
         return Wait(
             reason="WAITING_FOR_NODES",
-            headline=f"waiting for {counted(spec.min_nodes, 'node')}",
-            progress=f"{ready} ready{_held_back(watch)}",
+            headline=_waiting_for(spec.min_nodes),
+            progress=lambda: f"{ready} ready{_held_back(watch)}",
             until_ms=until_ms,
         )
     seconds = spec.join_timeout_ms / 1000
@@ -101,6 +105,11 @@ def _below_min(facts: Facts, watch: Watch, now_ms: int) -> Wait | GiveUp:
             message=f"only {of_all} got ready within {seconds:g} s{_held_back(watch)}",
         )
     )
+
+
+@lru_cache(maxsize=1024)
+def _waiting_for(min_nodes: int) -> str:
+    return f"waiting for {counted(min_nodes, 'node')}"
 
 
 def _held_back(watch: Watch) -> str:

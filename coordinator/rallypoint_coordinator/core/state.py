@@ -233,8 +233,8 @@ class Watch:
     """When what the message waits for runs out, on the stamp's clock."""
     reason: str = ""
     headline: str = ""
-    message: str = ""
-    """The headline and how far it has come."""
+    explained_at_ms: int = 0
+    """When these were so, on the stamp's clock."""
     sightings: Sightings = field(default_factory=Sightings)
     leases: Deadlines[int] = field(default_factory=Deadlines)
     heard: dict[int, None] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def test_what_workers_left_behind_has_time_to_end(capability: Capability) -> Non
     if capability is Capability.KILLS_TREES:
         assert kinds(out) == []
         assert script.life.facts.state is JobState.STOPPING
-        assert "what workers have started may still run" in script.life.watch.message
+        assert "what workers have started may still run" in script.message
         assert kinds(script.advance(REMAINS_WAIT_MS - 1)) == []
         out = script.advance(1)
     assert kinds(out) == ["RoundEnded", "RoundFormed"]

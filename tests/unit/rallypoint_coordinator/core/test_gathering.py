@@ -26,7 +26,7 @@ class TestRendezvous:
         out = script.agent("a", PAIR).attach()
         assert kinds(out) == ["JobCreated", "MemberJoined"]
         assert script.life.facts.state is JobState.GATHERING
-        assert script.life.watch.message == "waiting for 2 nodes: 1 ready"
+        assert script.message == "waiting for 2 nodes: 1 ready"
         assert [type(effect) for effect in out.effects][:2] == [SendWelcome, SendDirective]
 
     def test_the_round_forms_as_soon_as_all_are_there(self, script: Script) -> None:
@@ -83,7 +83,7 @@ class TestRendezvous:
         a.attach(peer="127.0.0.1")
         b.attach(peer="10.0.0.7")
         assert outcome_told(b) == "FAILED LOOPBACK_ENDPOINT"
-        assert "--local-addr" in script.life.watch.message
+        assert "--local-addr" in script.message
 
     def test_a_node_that_is_alone_may_meet_itself_on_loopback(self, script: Script) -> None:
         a = script.agent("a", JobSpec())
@@ -105,7 +105,7 @@ class TestRendezvous:
         b.obituary()
         a.clear()
         c.clear()
-        assert script.life.watch.message == "waiting for 3 nodes: 2 ready"
+        assert script.message == "waiting for 3 nodes: 2 ready"
         again = b.reborn()
         again.attach()
         assert again.assignment.group_rank == 1

@@ -39,7 +39,7 @@ class TestGathering:
         assert script.hold() is True
         (b,) = script.attached("b", PAIR)
         assert script.life.facts.state is JobState.GATHERING
-        assert (script.life.watch.reason, script.life.watch.message) == (
+        assert (script.life.watch.reason, script.message) == (
             "HELD",
             "held by ops: maintenance: 2 nodes ready",
         )

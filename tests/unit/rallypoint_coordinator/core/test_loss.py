@@ -164,7 +164,7 @@ class TestAdoptedInPart:
         a.directive, b.directive = before
         script.restart()
         assert script.life.facts.state is JobState.STOPPING
-        assert script.life.watch.message.startswith("round 0 is being stopped: nodes of round 0 did not come back")
+        assert script.message.startswith("round 0 is being stopped: nodes of round 0 did not come back")
         invariants.check(script.life)
         a.attach()
         b.attach()

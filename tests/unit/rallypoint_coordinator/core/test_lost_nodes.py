@@ -92,7 +92,7 @@ class TestRejoinWait:
 
     def test_a_lost_node_that_comes_back_is_waited_for(self, script: Script) -> None:
         a, b = self.lost_one(script)
-        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
+        assert script.message == "waiting for b to come back: 1 node ready"
         again = b.reborn()
         again.attach()
         again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))
@@ -108,7 +108,7 @@ class TestRejoinWait:
         script.restart()
         a.attach()
         a.clear()
-        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
+        assert script.message == "waiting for b to come back: 1 node ready"
         again = b.reborn()
         again.attach()
         again.report(offer=EndpointOffer(3, Endpoint("10.0.0.1", 4003)))

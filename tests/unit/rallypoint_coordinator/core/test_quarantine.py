@@ -142,7 +142,7 @@ class TestQuarantine:
         a, b = script.running("ab", JobSpec(min_nodes=2, max_nodes=2, max_restarts=1))
         a.fail()
         stuck(b, 7)
-        assert script.life.watch.message == "waiting for 2 nodes: 1 ready, 1 quarantined"
+        assert script.message == "waiting for 2 nodes: 1 ready, 1 quarantined"
 
     def test_it_is_never_ready_in_a_job_that_is_decided(self, script: Script) -> None:
         """Nobody is taken in again then, whatever has become of the process."""

@@ -181,7 +181,7 @@ class TestDrain:
         c.clear()
         b.break_stream()
         a.clear()
-        assert "last call for known nodes" in script.life.watch.message
+        assert "last call for known nodes" in script.message
         assert records_of_drain(script, "b") == ["NodeDrained", "RoundFormed"]
 
     def test_nor_is_one_that_had_come_back(self, script: Script) -> None:
@@ -196,7 +196,7 @@ class TestDrain:
         b.obituary()
         a.clear()
         b.reborn().attach(observed=Observed())
-        assert script.life.watch.message == "waiting for b to come back: 1 node ready"
+        assert script.message == "waiting for b to come back: 1 node ready"
         assert records_of_drain(script, "b") == ["NodeDrained", "RoundFormed"]
 
     def test_another_agent_on_that_node_may_join(self, script: Script, pair: list[Agent]) -> None:

@@ -31,7 +31,7 @@ class TestLease:
             b.heartbeat()
         assert [effect.stream for effect in stale] == [b.stream]
         assert script.life.facts.members["b"].gone is GoneReason.REVOKED
-        assert script.life.watch.message == "waiting for 2 nodes: 1 ready"
+        assert script.message == "waiting for 2 nodes: 1 ready"
 
     def test_no_report_of_an_agent_that_was_never_stopped_ends_its_revoked_lease(self, script: Script) -> None:
         a, b = script.running("ab", PAIR)

@@ -44,13 +44,13 @@ def test_who_does_not_start_in_time_is_revoked_and_the_round_is_ended(script: Sc
     a.run()
     reports(b, WorkerState.INIT)
     assert pass_time(script, SPEC.start_timeout_ms - SPEC.heartbeat_interval_ms, a, b) == []
-    assert "waiting for 1 node to start the workers" in script.life.watch.message
+    assert "waiting for 1 node to start the workers" in script.message
     out = script.advance(SPEC.heartbeat_interval_ms)
     stopping = the_record(out, RoundStopping)
     assert stopping.cause is StopCause.START_TIMEOUT
     assert stopping.message == "b did not start the workers within 600 s"
     assert [effect.stream for effect in effects_of(out, SendLeaseStale)] == [b.stream]
-    assert stopping.message in script.life.watch.message
+    assert stopping.message in script.message
 
 
 def does_not_start(script: Script, a: Agent, b: Agent) -> Output:

@@ -68,7 +68,7 @@ class TestBounds:
         b.fail()
         a.clear()
         assert script.life.facts.state is JobState.GATHERING
-        assert script.life.watch.message == "waiting for 3 nodes: 2 ready"
+        assert script.message == "waiting for 3 nodes: 2 ready"
 
     def test_a_higher_minimum_does_not_end_a_round_for_one_that_cannot_be(self, script: Script) -> None:
         script.running("ab", replace(SPEC, max_nodes=2))
