@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from rallypoint.model import NO_ROUND
 from rallypoint.v1.job_service_pb2 import GetJobResponse, RoundChange
-from rallypoint_coordinator.core.changes import KEPT_MAX, instants_of, phases_of
-from rallypoint_coordinator.core.changes import RoundChange as Change
 from rallypoint_coordinator.core.records import Entry
+from rallypoint_coordinator.core.round_changes import KEPT_MAX, instants_of, phases_of
+from rallypoint_coordinator.core.round_changes import RoundChange as Change
 from rallypoint_coordinator.core.state import Life
 from simulation.oracle_workers import WorkerOracle
 from simulation.world import WALL_EPOCH_MS, Violation, World
@@ -30,7 +30,7 @@ class PhaseOracle:
 
     def stepped(self, life: Life) -> None:
         """What the machine knows."""
-        changes = life.facts.changes
+        changes = life.facts.round_changes
         self._check_order(life, changes)
         for change in changes[-2:]:
             self._check(life, change)

@@ -16,10 +16,10 @@ from rallypoint.model import (
     Version,
     WorkerStatus,
 )
-from rallypoint_coordinator.core.changes import instants_of, phases_of
 from rallypoint_coordinator.core.effects import EndStream, Output, RefuseStream, SendAck, SendLeaseStale
 from rallypoint_coordinator.core.events import AgentObserved, JobChange, OperatorAsked, Request
 from rallypoint_coordinator.core.explain import as_of
+from rallypoint_coordinator.core.round_changes import instants_of, phases_of
 from rallypoint_coordinator.store.codec import decode, encode
 from support.coordinator_script import JOB, Agent, Script
 from transcripts.coordinator_words import told_effect, told_record
@@ -197,7 +197,7 @@ class CoordinatorStage:
     def phases(self, command: Command) -> None:
         """How the newest round ended, or all did, and how long each phase of the way to the next took."""
         life = self.script.life
-        for change in life.facts.changes[0 if command.word(1) == "all" else -1 :]:
+        for change in life.facts.round_changes[0 if command.word(1) == "all" else -1 :]:
             took = phases_of(instants_of(change, life.watch.sightings))
             told = ", ".join(f"{name.removesuffix('_ms')} {_told(ms)}" for name, ms in took._asdict().items())
             self.script.lines.append(f"round {change.round}, {change.cause}: {told}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rallypoint.model import Capability, JobSpec, JobState
-from rallypoint_coordinator.core import changes
+from rallypoint_coordinator.core import round_changes
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import (
     JobCancelled,
@@ -114,7 +114,7 @@ def evolve(facts: Facts, record: LifeRecord, *, revision: int, wall_ms: int) -> 
     state = _next_state(facts, record)
     _APPLY[kind](facts, record, revision)
     facts.revision = revision
-    facts.changes = changes.after(facts.changes, record, revision=revision, wall_ms=wall_ms)
+    facts.round_changes = round_changes.after(facts.round_changes, record, revision=revision, wall_ms=wall_ms)
     if kind in CHANGES_DIRECTIVES:
         facts.directive_revision = revision
     if state is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rallypoint_coordinator.core.changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.records import GoneReason
+from rallypoint_coordinator.core.round_changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.state import Course, Life, Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 

@@ -12,11 +12,11 @@ from rallypoint.model import AgentPhase, JobState, WorkerFailure
 from rallypoint.texts import counted
 from rallypoint_coordinator.core import quarantine, recovery, scaling, starts
 from rallypoint_coordinator.core.causes import describe
-from rallypoint_coordinator.core.changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.effects import Explain
 from rallypoint_coordinator.core.lost_nodes import note_loss, onset_of_loss
 from rallypoint_coordinator.core.records import GoneReason, NodeSucceeded, StopCause
+from rallypoint_coordinator.core.round_changes import Onset, arrived, arrived_late
 from rallypoint_coordinator.core.state import Member, Presence, Round
 from rallypoint_coordinator.core.step import Step
 from rallypoint_coordinator.core.stopping import is_clear_of, stop_round

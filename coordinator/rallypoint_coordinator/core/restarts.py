@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from rallypoint.model import Blame, JobSpec, JobState, Outcome, WorkerFailure
 from rallypoint_coordinator.core.causes import Cause, first_cause, labelled, told
-from rallypoint_coordinator.core.changes import RE_FORMING
 from rallypoint_coordinator.core.failures import TimedFailure
 from rallypoint_coordinator.core.records import StopCause
+from rallypoint_coordinator.core.round_changes import RE_FORMING
 
 CANDIDATES_TOLD = 7
 """So many candidates beside the culprit go into the job's outcome."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from rallypoint.model import JobState
 from rallypoint_coordinator.core import lost_nodes, recovery, rendezvous, scaling, starts
-from rallypoint_coordinator.core.changes import Onset, arrived_late
 from rallypoint_coordinator.core.directives import SharedDirectives
 from rallypoint_coordinator.core.explain import explain
 from rallypoint_coordinator.core.gathering import gather, gather_anew
@@ -18,6 +17,7 @@ from rallypoint_coordinator.core.holding import release_if_due
 from rallypoint_coordinator.core.reactions import Trigger, react
 from rallypoint_coordinator.core.records import JobDecided, RecoveryEnded, StopCause
 from rallypoint_coordinator.core.revocation import revoke
+from rallypoint_coordinator.core.round_changes import Onset, arrived_late
 from rallypoint_coordinator.core.step import Step
 from rallypoint_coordinator.core.stopping import conclude, stop_round
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rallypoint.model import AgentPhase, Observed, WorkerState
-from rallypoint_coordinator.core.changes import Onset
+from rallypoint_coordinator.core.round_changes import Onset
 from rallypoint_coordinator.core.state import Life, Round
 
 

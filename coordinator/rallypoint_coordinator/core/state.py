@@ -21,12 +21,12 @@ from rallypoint.model import (
     Version,
     WorkerFailure,
 )
-from rallypoint_coordinator.core.changes import Changes, Sightings
 from rallypoint_coordinator.core.claims import Claims
 from rallypoint_coordinator.core.clocks import AgentClock
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.failures import FailureLog
 from rallypoint_coordinator.core.records import GoneReason, JobHeld, Place, RoundAdopted, StopCause
+from rallypoint_coordinator.core.round_changes import RoundChanges, Sightings
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class Facts:
     """From which epoch on its agents have directives of this journal alone; 0: they have no others."""
     round_floor: int = NO_ROUND
     """A round that agents held when the records were lost."""
-    changes: Changes = ()
+    round_changes: RoundChanges = ()
     """How its newest rounds ended, and when the next began."""
     replaced_spec: JobSpec | None = None
     """What agents agreed on, once ``spec`` differs from it."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rallypoint.model import KILL_PATIENCE_MS, Observed
 from rallypoint_coordinator.core import lost_nodes, quarantine, recovery, starts
-from rallypoint_coordinator.core.changes import Onset, arrived
 from rallypoint_coordinator.core.gathering import gather_anew
 from rallypoint_coordinator.core.records import JobDecided, RoundEnded, RoundStopping, StopCause
 from rallypoint_coordinator.core.restarts import Verdict, judge
 from rallypoint_coordinator.core.revocation import revoke_overdue
+from rallypoint_coordinator.core.round_changes import Onset, arrived
 from rallypoint_coordinator.core.state import Course, Life, Round
 from rallypoint_coordinator.core.step import Step
 

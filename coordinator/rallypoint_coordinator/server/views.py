@@ -22,12 +22,12 @@ from rallypoint.wire.types import (
     round_to_proto,
 )
 from rallypoint_coordinator.core import explain
-from rallypoint_coordinator.core.changes import RoundChange, Sightings, instants_of, phases_of
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directives import place_of
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.membership import is_suspect
 from rallypoint_coordinator.core.records import GoneReason, JobHeld, Place
+from rallypoint_coordinator.core.round_changes import RoundChange, Sightings, instants_of, phases_of
 from rallypoint_coordinator.core.state import Facts, Life, Member, Round
 from rallypoint_coordinator.core.updating import etag_of
 
@@ -101,7 +101,7 @@ def _with_time_left(life: Life, stamp: Stamp) -> str:
 
 def round_changes(life: Life) -> Iterator[pb.RoundChange]:
     """How the newest rounds ended. Bounded."""
-    return (_round_change(change, life.watch.sightings) for change in life.facts.changes)
+    return (_round_change(change, life.watch.sightings) for change in life.facts.round_changes)
 
 
 def _round_change(change: RoundChange, seen: Sightings) -> pb.RoundChange:

@@ -9,9 +9,9 @@ from rallypoint.model import NO_ROUND
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.wire.scalars import instant_from_proto, instant_to_proto
 from rallypoint.wire.types import JOB_STATES, capabilities_from_proto, capabilities_to_proto, round_to_proto
-from rallypoint_coordinator.core.changes import RoundChange
 from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.places import places_of
+from rallypoint_coordinator.core.round_changes import RoundChange
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
 from rallypoint_coordinator.store.codec_values import (
@@ -86,7 +86,7 @@ def _life_to_proto(facts: Facts) -> pb.LifeSnapshot:
         cancelled_by=facts.cancelled_by,
         recovery_epoch=facts.recovery_epoch,
         round_floor=round_to_proto(facts.round_floor),
-        round_changes=[_change_to_proto(change) for change in facts.changes],
+        round_changes=[_change_to_proto(change) for change in facts.round_changes],
         agreed_spec=wire.job_spec_to_proto(facts.replaced_spec) if facts.replaced_spec else None,
         labels=facts.labels,
         held=hold_to_proto(facts.hold) if facts.hold else None,
@@ -112,7 +112,7 @@ def _life_from_proto(message: pb.LifeSnapshot) -> Facts:
         cancelled_by=message.cancelled_by,
         recovery_epoch=message.recovery_epoch,
         round_floor=message.round_floor if message.HasField("round_floor") else NO_ROUND,
-        changes=tuple(_change_from_proto(change) for change in message.round_changes),
+        round_changes=tuple(_change_from_proto(change) for change in message.round_changes),
         replaced_spec=wire.job_spec_from_proto(message.agreed_spec) if message.HasField("agreed_spec") else None,
         labels=dict(message.labels),
         hold=hold_from_proto(message.held) if message.HasField("held") else None,

@@ -95,8 +95,8 @@ def test_a_new_fact_needs_a_place_in_the_snapshot() -> None:
     assert names == {
         "Facts": (
             "job uid spec created_wall_ms state state_wall_ms members gone_nodes round restart_count last_failure"
-            " outcome cancelled_by directive_revision revision recovery_epoch round_floor changes replaced_spec labels"
-            " hold"
+            " outcome cancelled_by directive_revision revision recovery_epoch round_floor round_changes replaced_spec"
+            " labels hold"
         ),
         "Member": (
             "node incarnation lease_id spec capabilities agent_version consumed_offer_id drained_by directive_revision"

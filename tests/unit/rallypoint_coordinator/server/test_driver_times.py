@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from rallypoint.model import Capability, Endpoint, EndpointOffer, Hello, JobSpec, NodeSpec, Observed
-from rallypoint_coordinator.core.changes import Phases, instants_of, phases_of
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import AgentAttached, OperatorAsked, Request, Stamp
+from rallypoint_coordinator.core.round_changes import Phases, instants_of, phases_of
 from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.store.journal import AppendResult
 from rallypoint_coordinator.store.memory import MemoryJournal
@@ -51,7 +51,7 @@ def hello(job: str) -> Hello:
 def newest_phases(cluster: Cluster, stamp: Stamp) -> Phases:
     life = cluster.current("train")
     assert life is not None
-    return phases_of(instants_of(life.facts.changes[-1], life.watch.sightings))
+    return phases_of(instants_of(life.facts.round_changes[-1], life.watch.sightings))
 
 
 async def test_an_event_waits_in_the_inbox_and_a_record_for_the_disk() -> None:

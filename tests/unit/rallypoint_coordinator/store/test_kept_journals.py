@@ -52,8 +52,8 @@ def expected(name: str) -> ClusterSnapshot:
 def as_kept(cluster: Cluster, kept: ClusterSnapshot) -> ClusterSnapshot:
     """When epochs began, and how rounds ended, is in the records, but the older snapshots did not keep it."""
     found = cluster.snapshot()
-    if not any(life.changes for life in kept.lives):
-        found = replace(found, lives=tuple(replace(life, changes=()) for life in found.lives))
+    if not any(life.round_changes for life in kept.lives):
+        found = replace(found, lives=tuple(replace(life, round_changes=()) for life in found.lives))
     return found if kept.epochs else replace(found, epochs=())
 
 

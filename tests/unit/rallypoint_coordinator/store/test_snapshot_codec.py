@@ -11,10 +11,10 @@ from rallypoint.model import JobState
 from rallypoint.v1 import journal_pb2 as pb
 from rallypoint.v1 import types_pb2
 from rallypoint_coordinator.core import records
-from rallypoint_coordinator.core.changes import RoundChange
 from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import GoneReason, StopCause
+from rallypoint_coordinator.core.round_changes import RoundChange
 from rallypoint_coordinator.core.snapshot import ClusterSnapshot
 from rallypoint_coordinator.core.state import Facts, Member, Round
 from rallypoint_coordinator.store.codec_values import UnreadableRecord
@@ -124,7 +124,7 @@ def lives(draw: st.DrawFn, uid: str) -> Facts:
         revision=draw(ids),
         recovery_epoch=draw(ids),
         round_floor=draw(round_numbers),
-        changes=tuple(draw(st.lists(round_changes, max_size=2))),
+        round_changes=tuple(draw(st.lists(round_changes, max_size=2))),
         replaced_spec=draw(st.none() | job_specs),
         labels=draw(st.dictionaries(texts, texts, max_size=2)),
         hold=draw(st.none() | holds),

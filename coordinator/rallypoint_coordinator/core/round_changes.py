@@ -66,10 +66,10 @@ class RoundChange:
     form_revision: int = 0
 
 
-Changes = tuple[RoundChange, ...]
+RoundChanges = tuple[RoundChange, ...]
 
 
-def after(changes: Changes, record: LifeRecord, *, revision: int, wall_ms: int) -> Changes:
+def after(changes: RoundChanges, record: LifeRecord, *, revision: int, wall_ms: int) -> RoundChanges:
     """The newest changes of a life, with what this record says of them."""
     match record:
         case RoundStopping():

@@ -1,4 +1,4 @@
-"""How rounds ended and what the way to the next took: :mod:`rallypoint_coordinator.core.changes`."""
+"""How rounds ended and what the way to the next took: :mod:`rallypoint_coordinator.core.round_changes`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.model import NO_ROUND, AgentPhase, Endpoint, JobSpec, ScaleUp, WorkerState, WorkerStatus
-from rallypoint_coordinator.core import changes
-from rallypoint_coordinator.core.changes import (
-    KEPT_MAX,
-    MESSAGE_BYTES,
-    Changes,
-    Phases,
-    RoundChange,
-    Sightings,
-    instants_of,
-    phases_of,
-)
+from rallypoint_coordinator.core import round_changes
 from rallypoint_coordinator.core.events import Request
 from rallypoint_coordinator.core.records import (
     LifeRecord,
@@ -26,6 +16,16 @@ from rallypoint_coordinator.core.records import (
     RoundFormed,
     RoundStopping,
     StopCause,
+)
+from rallypoint_coordinator.core.round_changes import (
+    KEPT_MAX,
+    MESSAGE_BYTES,
+    Phases,
+    RoundChange,
+    RoundChanges,
+    Sightings,
+    instants_of,
+    phases_of,
 )
 from support.coordinator_script import Agent, Script, failure
 
@@ -39,13 +39,13 @@ def script() -> Script:
 
 def phases(script: Script) -> Phases:
     """Of the newest change."""
-    return phases_of(instants_of(script.life.facts.changes[-1], script.life.watch.sightings))
+    return phases_of(instants_of(script.life.facts.round_changes[-1], script.life.watch.sightings))
 
 
 def detected(script: Script) -> tuple[StopCause, int | None, int | None]:
     """The newest change's cause, and how long it took to hear of it and to stop the round."""
     found = phases(script)
-    return script.life.facts.changes[-1].cause, found.detect_ms, found.decide_ms
+    return script.life.facts.round_changes[-1].cause, found.detect_ms, found.decide_ms
 
 
 class TestDetection:
@@ -174,7 +174,7 @@ class TestSpawn:
         b.run()
         a.fail()
         b.clear()
-        first, second = script.life.facts.changes
+        first, second = script.life.facts.round_changes
         assert (first.next_round, second.round) == (1, 1)
         assert phases_of(instants_of(first, script.life.watch.sightings)).spawn_ms is None
 
@@ -191,14 +191,14 @@ class TestSpawn:
         script.advance(2_000)
         a.run()
         b.run()
-        before = script.life.facts.changes
+        before = script.life.facts.round_changes
         delay_ms = script.disk_ms
         assert phases(script) == Phases(0, delay_ms, 3_000 - delay_ms, delay_ms, 2_000 - delay_ms)
         script.restart()
         for agent in (a, b):
             agent.attach()
             agent.run()
-        assert script.life.facts.changes == before
+        assert script.life.facts.round_changes == before
         assert phases(script) == Phases(0, 0, 3_000, 0, None)
 
 
@@ -207,11 +207,11 @@ ENDED = RoundEnded(round=0, charged=False, culprit=None, message="re-forming: b 
 FORMED = RoundFormed(round=1, seats=(), endpoint=Endpoint("a", 1), offer_id=1)
 
 
-def led_to(*records: tuple[LifeRecord, int]) -> Changes:
+def led_to(*records: tuple[LifeRecord, int]) -> RoundChanges:
     """What these records, each decided at its time, say together."""
-    found: Changes = ()
+    found: RoundChanges = ()
     for revision, (record, wall_ms) in enumerate(records, start=1):
-        found = changes.after(found, record, revision=revision, wall_ms=wall_ms)
+        found = round_changes.after(found, record, revision=revision, wall_ms=wall_ms)
     return found
 
 
