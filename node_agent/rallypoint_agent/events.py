@@ -126,7 +126,8 @@ def handled_in_background(destination: str, background: Background) -> Iterator[
 
 def record(event: Event, destination: str = NULL) -> None:
     """Send an event to a destination. LOGLEVEL above INFO silences all, as with torch."""
-    _logger_of(destination).info("%s", event.serialize())
+    if destination != NULL:  # what goes nowhere is not made into a text either: a round has many events
+        _logger_of(destination).info("%s", event.serialize())
 
 
 def record_rdzv_event(event: RdzvEvent) -> None:

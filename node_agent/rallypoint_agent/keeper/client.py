@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import math
 import os
@@ -64,6 +63,18 @@ class WorkerCommand:
     cwd: str | None = None
     cpus: tuple[int, ...] | None = None
 
+    def as_message(self) -> Message:
+        """Not by dataclasses.asdict: it copies each variable of the environment, at the start of every round."""
+        return {
+            "local_rank": self.local_rank,
+            "argv": self.argv,
+            "env": dict(self.env),
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "cwd": self.cwd,
+            "cpus": self.cpus,
+        }
+
 
 class Keeper:
     """A child process that is the parent of all workers and outlives the agent to end them.
@@ -117,8 +128,7 @@ class Keeper:
         sense, and if all of it is too large (framing.MAX_FRAME_BYTES).
         """
         self._check_spawn(round_number, workers)
-        commands = [dataclasses.asdict(worker) | {"env": dict(worker.env)} for worker in workers]
-        self._send({"do": "spawn", "round": round_number, "workers": commands})
+        self._send({"do": "spawn", "round": round_number, "workers": [worker.as_message() for worker in workers]})
         self._live_round = round_number
 
     def stop(self, *, death_signal: int, grace: float) -> None:

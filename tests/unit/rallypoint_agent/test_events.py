@@ -88,6 +88,13 @@ def test_null_is_nowhere(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCa
     assert caplog.text == ""
 
 
+def test_what_goes_nowhere_is_not_made_into_a_text() -> None:
+    unspeakable = Event("an event", EventSource.AGENT, metadata={"state": object()})  # type: ignore[dict-item]
+    record(unspeakable)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        record(unspeakable, "console")
+
+
 def test_the_console_is_standard_error(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     record(EVENT, "console")
     assert capsys.readouterr().err == EVENT.serialize() + "\n"
