@@ -48,8 +48,10 @@ class Crew(Protocol):
 
 
 class RallypointCrew:
-    def __init__(self, bench: Bench, folder: Path, size: int, address: str, ending: contextlib.ExitStack) -> None:
-        self.workers = Workers(folder)
+    def __init__(
+        self, bench: Bench, folder: Path, size: int, script: str, address: str, ending: contextlib.ExitStack
+    ) -> None:
+        self.workers = Workers(folder, script)
         self._bench, self._folder, self._size, self._address, self._ending = bench, folder, size, address, ending
         self._job = uuid.uuid4().hex
         channel = ending.enter_context(grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]))
@@ -81,8 +83,8 @@ class TorchCrew:
 
     ASKS = re.compile(r"^I(\d{4} [\d:.]+) .*Rendezvous'ing worker group$", re.MULTILINE)
 
-    def __init__(self, bench: Bench, folder: Path, size: int, ending: contextlib.ExitStack) -> None:
-        self.workers = Workers(folder)
+    def __init__(self, bench: Bench, folder: Path, size: int, script: str, ending: contextlib.ExitStack) -> None:
+        self.workers = Workers(folder, script)
         self._bench, self._folder, self._size, self._ending = bench, folder, size, ending
         self._job = uuid.uuid4().hex
         self._endpoint = f"127.0.0.1:{free_range(1)[0]}"

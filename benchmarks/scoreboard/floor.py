@@ -30,35 +30,47 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as link:
 """
 
 
-def measure(bench: Bench, size: int, samples: int) -> list[float]:
-    """So many times, in seconds."""
-    workers = Workers(bench.new_folder("floor"))
+class Floor:
+    """Workers without a launcher. Made by :func:`a_floor`."""
+
+    def __init__(self, workers: Workers, size: int, link: socket.socket) -> None:
+        self._workers, self._size, self._link = workers, size, link
+        self._start()
+
+    def once(self) -> float:
+        """From one worker's end to the next round's last worker, in seconds."""
+        survivors = [note.pid for note in self._workers.notes()[-self._size :]]
+        os.kill(victim := survivors.pop(), signal.SIGKILL)
+        os.waitpid(victim, 0)
+        began = time.time()
+        for pid in survivors:
+            os.kill(pid, signal.SIGTERM)
+        for pid in survivors:
+            os.waitpid(pid, 0)
+        for _ in range(ROUND_TRIPS):
+            self._link.sendall(b"round")
+            self._link.recv(64)
+        return self._start() - began
+
+    def close(self) -> None:
+        for note in self._workers.notes()[-self._size :]:
+            os.kill(note.pid, signal.SIGKILL)
+            os.waitpid(note.pid, 0)
+
+    def _start(self) -> float:
+        """Says when the last of them began."""
+        before, command = len(self._workers.notes()), self._workers.command
+        for _ in range(self._size):
+            os.posix_spawn(command[0], command, os.environ)
+        return max(note.at for note in self._workers.wait_for(before + self._size)[before:])
+
+
+@contextlib.contextmanager
+def a_floor(bench: Bench, size: int, script: str) -> Iterator[Floor]:
     with _echo() as link:
-        _start(workers, size)
-        return [_once(workers, size, link) for _ in range(samples)]
-
-
-def _once(workers: Workers, size: int, link: socket.socket) -> float:
-    survivors = [note.pid for note in workers.notes()[-size:]]
-    os.kill(victim := survivors.pop(), signal.SIGKILL)
-    os.waitpid(victim, 0)
-    began = time.time()
-    for pid in survivors:
-        os.kill(pid, signal.SIGTERM)
-    for pid in survivors:
-        os.waitpid(pid, 0)
-    for _ in range(ROUND_TRIPS):
-        link.sendall(b"round")
-        link.recv(64)
-    return _start(workers, size) - began
-
-
-def _start(workers: Workers, size: int) -> float:
-    """Says when the last of them began."""
-    before = len(workers.notes())
-    for _ in range(size):
-        os.posix_spawn(workers.command[0], workers.command, os.environ)
-    return max(note.at for note in workers.wait_for(before + size)[before:])
+        floor = Floor(Workers(bench.new_folder("floor"), script), size, link)
+        yield floor
+        floor.close()
 
 
 @contextlib.contextmanager

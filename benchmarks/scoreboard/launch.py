@@ -35,7 +35,7 @@ class Launches:
 
 def rows(bench: Bench) -> Iterator[Row]:
     folder = bench.new_folder("launch")
-    pairs = bench.pairs(full=7)
+    pairs = bench.pairs()
     with coordinator(bench, folder) as (process, address), torch_store(bench, folder) as store:
         idle = [_resident(process.pid)]
         up = ("--coordinator", address, "--rdzv-id")

@@ -1,19 +1,30 @@
-"""The worker of these benchmarks: it notes when it began, and waits to be ended.
+"""The workers of these benchmarks: each notes when it began, and waits to be ended. The same for both sides.
 
-A shell script, so that it costs next to nothing to start and to stop: what is measured is the launcher. It is the same
-for both sides. Its clock is the wall clock, as ``time.time()`` here.
+One is a shell script, which takes a millisecond to start: what is measured is the launcher. The other is the least that
+a worker in Python can be, without site-packages, since what a job waits for is such a program. Their clock is the wall
+clock, as ``time.time()`` here.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SCRIPT = """\
+SHELL = """\
 #!/bin/bash
 echo "$EPOCHREALTIME ${RANK-0} ${TORCHELASTIC_RESTART_COUNT-0} $$" >> "$1"
 exec sleep 3600
+"""
+PYTHON = f"""\
+#!{sys.executable} -SI
+import os, sys, time
+at = time.time()
+env = os.environ
+with open(sys.argv[1], "a") as notes:
+    notes.write(f"{{at}} {{env.get('RANK', 0)}} {{env.get('TORCHELASTIC_RESTART_COUNT', 0)}} {{os.getpid()}}\\n")
+time.sleep(3600)
 """
 POLL_S = 0.005
 
@@ -29,15 +40,15 @@ class Note:
 
 
 class Workers:
-    """The workers of one job, in a folder of their own."""
+    """The workers of one job, in a folder of their own; ``script`` is SHELL or PYTHON."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = SHELL) -> None:
         self._notes = folder / "notes"
         self._notes.touch()
-        script = folder / "worker.sh"
-        script.write_text(SCRIPT)
-        script.chmod(0o755)
-        self.command = (str(script), str(self._notes))
+        program = folder / "worker"
+        program.write_text(script)
+        program.chmod(0o755)
+        self.command = (str(program), str(self._notes))
         """What a launcher runs with ``--no-python``."""
 
     def notes(self) -> list[Note]:
