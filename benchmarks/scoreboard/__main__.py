@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from scoreboard import machine
 from scoreboard.bench import Bench, a_bench
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell("interrupted: what follows is not all")
         status = 130
     facts |= {"load after": machine.load(), "took": f"{time.monotonic() - began:.0f} s"}
-    print(_report(args.output, lines, args.quick, facts), flush=True)
+    everything = _everything(lines, args.quick, facts)
+    if args.save is not None:
+        args.save.write_text(everything + "\n")
+    print(everything if args.output == "json" else _board(lines, args.quick, facts), flush=True)
     failed = any(verdict(line, args.quick) is Verdict.FAIL for line in lines)
     return status or int(failed)
 
@@ -56,6 +60,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few samples, and a ratio fails under 3x only")
     parser.add_argument("--only", action="append", choices=SUITES, help="this suite; may be repeated")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="(default: table)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write there what -o json prints, beside the table")
     return parser.parse_args(argv)
 
 
@@ -74,11 +79,13 @@ def _measure(bench: Bench, suites: Sequence[str]) -> Iterator[Line]:
         _tell(f"--- {name} took {time.monotonic() - began:.0f} s" + (f"; {left} processes were left" if left else ""))
 
 
-def _report(output: str, lines: list[Line], quick: bool, facts: dict[str, str]) -> str:
-    if output == "json":
-        return json.dumps({"quick": quick, "facts": facts, "rows": [_row(line, quick) for line in lines]}, indent=2)
+def _board(lines: list[Line], quick: bool, facts: dict[str, str]) -> str:
     told = ", ".join(f"{name} {value}" for name, value in facts.items())
     return f"\n{table(lines, quick)}\n\n{told}"
+
+
+def _everything(lines: list[Line], quick: bool, facts: dict[str, str]) -> str:
+    return json.dumps({"quick": quick, "facts": facts, "rows": [_row(line, quick) for line in lines]}, indent=2)
 
 
 def _row(line: Line, quick: bool) -> dict[str, object]:

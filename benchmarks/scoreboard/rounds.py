@@ -29,9 +29,9 @@ from scoreboard.workers import PYTHON, SHELL
 SIZES = (2, 4, 8)
 QUICK_SIZES = (2,)
 WAITED_S = 1.5
-"""The agents wait for the last one. Longer than torchrun's sleep before they look at the rendezvous again, 1 s at most."""
+"""The agents wait for the last one. torchrun's sleep 1 s at most before they look at the rendezvous again."""
 SETTLED_S = 0.5
-"""The workers run. Longer than the 0.1 s in which torchrun's agents look at them."""
+"""The workers run. torchrun's agents look at them every 0.1 s."""
 
 Recruit = Callable[[Bench, int, str, contextlib.ExitStack], Crew]
 

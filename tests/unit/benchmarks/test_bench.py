@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ def rows(bench):
     {then}
 
 sys.modules["scoreboard.launch"] = types.SimpleNamespace(rows=rows)
-sys.exit(board.main(["--only", "launch"]))
+sys.exit(board.main(["--only", "launch", *sys.argv[2:]]))
 """
 
 
@@ -45,9 +46,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 @contextlib.contextmanager
-def run_with(then: str) -> Iterator[subprocess.Popen[str]]:
+def run_with(then: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    argv = [sys.executable, "-c", RUN.format(then=then), ORPHAN]
+    argv = [sys.executable, "-c", RUN.format(then=then), ORPHAN, *flags]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
         try:
             yield process
@@ -99,6 +100,20 @@ def test_an_interrupted_run_leaves_nothing_and_tells_what_it_has(number: signal.
     assert process.returncode == 130
     assert not is_alive(orphan)
     assert "1 row: 1 pass" in told
+
+
+def test_a_run_is_saved_beside_its_table(tmp_path: Path) -> None:
+    saved = tmp_path / "bench.json"
+    with run_with("return", "--save", str(saved)) as process:
+        orphan_of(process)
+        told, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "1 row: 1 pass" in told
+    everything = json.loads(saved.read_text())
+    assert everything["facts"]["cores"]
+    [row] = everything["rows"]
+    assert (row["figure"], row["ours"], row["verdict"]) == ("quick", [1.0], "pass")
+    assert row["targets"] == [{"verdict": "pass", "asked": "<= 2 s", "says": "1 s"}]
 
 
 def test_a_suite_that_raises_is_a_row_that_fails() -> None:
