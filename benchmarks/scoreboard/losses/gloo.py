@@ -47,12 +47,19 @@ def torchrun(cluster: ProcessCluster, inbox: Inbox) -> list[Process]:
     return launched
 
 
-def recoveries(launch: Launch, new_folder: Callable[[], Path], count: int) -> list[bool]:
-    """For each of so many SIGKILLs whether all came back after one restart. A job that did not is not used again."""
-    recovered: list[bool] = []
-    while len(recovered) < count:
+def recoveries(launch: Launch, new_folder: Callable[[], Path], at_least: int, within_s: float = 0.0) -> list[bool]:
+    """For each SIGKILL whether all came back after one restart: so many, and more while there is time.
+
+    A job that did not come back is not used again.
+    """
+    deadline, recovered = time.monotonic() + within_s, list[bool]()
+
+    def go_on() -> bool:
+        return len(recovered) < at_least or time.monotonic() < deadline
+
+    while go_on():
         with _job(launch, new_folder()) as job:
-            while len(recovered) < count:
+            while go_on():
                 recovered.append(job.lose_worker(len(recovered) % len(NODES)))
                 if not recovered[-1]:
                     break
