@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench bench-quick bench-watch sim fuzz chaos mutants clean
+.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench bench-quick bench-watch sim fuzz chaos soak mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -77,6 +77,9 @@ fuzz: .venv/.stamp-dev ## INPUTS=1000000 of what comes from outside, from SEED=1
 
 chaos: .venv/.stamp-dev ## N=100 random faults against real processes, and the timings; SEED=... chooses them again
 	PYTHONPATH=tests $(BIN)/python -m chaos.run --drills --faults $(or $(N),100) $(if $(SEED),--seed $(SEED))
+
+soak: .venv/.stamp-dev ## MINUTES=60 of random faults with AGENTS=200 real agents: nothing grows, every restart has its cause
+	PYTHONPATH=benchmarks:tests $(BIN)/python -m soak --minutes $(or $(MINUTES),60) --agents $(or $(AGENTS),200) $(if $(SEED),--seed $(SEED))
 
 mutants: .venv/.stamp-dev ## break the cores in each way that tests/mutants knows: the fast tests must notice
 	PYTHONPATH=tests $(BIN)/python -m mutants.run $(ARGS)
