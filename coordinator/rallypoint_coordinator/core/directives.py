@@ -27,12 +27,11 @@ def version_for(facts: Facts, member: Member, epoch: int) -> Version:
 
 
 class Likeness(NamedTuple):
-    """Members of one life that are alike in this are told the same, but for what each is to run."""
+    """Members of one life that are alike in this are told the same, but for what names one of them."""
 
     version: Version
     has_place: bool
     drained_by: str
-    unkillable_pids: tuple[int, ...]
     consumed_offer_id: int
 
 
@@ -46,9 +45,9 @@ def directive_for(facts: Facts, member: Member, epoch: int, shared: SharedDirect
     All to whom the same is said get the very same object, of ``shared``: so it is made, and encoded, once.
     """
     version, place = version_for(facts, member, epoch), place_of(facts, member)
-    if place is not None and facts.state is JobState.RUNNING:
-        return _directive(facts, member, version, place)
-    alike = Likeness(version, place is not None, member.drained_by, member.unkillable_pids, member.consumed_offer_id)
+    if member.unkillable_pids or (place is not None and facts.state is JobState.RUNNING):
+        return _directive(facts, member, version, place)  # that names its node, or its ranks
+    alike = Likeness(version, place is not None, member.drained_by, member.consumed_offer_id)
     known = shared.get(alike)
     if known is None:
         known = shared[alike] = _directive(facts, member, version, place)

@@ -77,6 +77,16 @@ class TestExpelling:
         assert (b.directive.action, b.directive.reason) == (Hold(), "QUARANTINED")
         assert "process 7 is still there" in b.directive.message
 
+    def test_each_is_told_of_itself(self, script: Script) -> None:
+        """Processes of two containers may well have the same number."""
+        spec = replace(SPEC, min_nodes=2, max_nodes=3)
+        a, b, c = script.running("abc", spec)
+        a.fail()
+        stuck(b, 7)
+        stuck(c, 7)
+        told = [agent.directive.message for agent in (b, c) if agent.directive is not None]
+        assert [message.split()[0] for message in told] == ["b", "c"]
+
     def test_leftovers_of_a_success_do_not_void_it(self, script: Script) -> None:
         a, b = script.running("ab", SPEC)
         assert kinds(b.report(AgentPhase.SUCCEEDED, unkillable_pids=(7,))) == ["NodeSucceeded"]
