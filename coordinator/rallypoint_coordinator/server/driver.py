@@ -197,12 +197,17 @@ class Driver:
     async def ask_and_read(self, event_for: Callable[[int], Event], query: Query[T]) -> tuple[bool, T]:
         """The same, and what the query tells of the facts as this event left them, which others may change at once."""
         seen: list[T] = []
+        failed: list[Exception] = []
 
         def look(cluster: Cluster, stamp: Stamp) -> None:
-            with contextlib.suppress(RefusedError):  # then the event is refused as well
+            try:
                 seen.append(query(cluster, stamp))
+            except Exception as error:  # for who asks, as of every read, and not for the driver
+                failed.append(error)
 
         answer = await self._ask(event_for, look)
+        if failed:
+            raise failed[0]
         return answer, seen[0]
 
     async def _ask(

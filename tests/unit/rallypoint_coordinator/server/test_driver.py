@@ -203,6 +203,18 @@ async def test_a_read_that_fails_fails_alone() -> None:
         assert await driver.read(epoch) == 1
 
 
+async def test_so_does_one_of_what_an_event_leads_to() -> None:
+    def broken(cluster: Cluster, stamp: Stamp) -> int:
+        raise ZeroDivisionError
+
+    async with running(MemoryJournal()) as driver:
+        await welcome((await attach(driver))[1])
+        with pytest.raises(ZeroDivisionError):
+            await driver.ask_and_read(obituary, broken)
+        assert await driver.read(epoch) == 1
+        assert await driver.ask(obituary) is False, "it is on record"
+
+
 class BuggyCluster(Cluster):
     """Fails on one kind of event, as long as ``broken``."""
 
