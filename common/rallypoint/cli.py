@@ -1,16 +1,36 @@
 """The ``rallypoint`` command: it finds its sub-commands and gets out of their way.
 
-A sub-command is an entry point of the group ``rallypoint.commands``: a callable that takes its arguments and returns
-the exit status. Only the one that is asked for is imported.
+A sub-command is a function that takes its arguments and returns the exit status. Only the one that is asked for is
+imported. The table has them by name, since this package is below those that they are in. (Asking the metadata of all
+that is installed for entry points took as long as the import of gRPC.)
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
 
-GROUP = "rallypoint.commands"
+_ENTRY = "rallypoint.commands.entry"
+
+COMMANDS = {
+    "cancel": f"{_ENTRY}:cancel",
+    "cluster": f"{_ENTRY}:cluster",
+    "coordinator": "rallypoint_coordinator.cli:command",
+    "drain": f"{_ENTRY}:drain",
+    "events": f"{_ENTRY}:events",
+    "hold": f"{_ENTRY}:hold",
+    "jobs": f"{_ENTRY}:jobs",
+    "nodes": f"{_ENTRY}:nodes",
+    "release": f"{_ENTRY}:release",
+    "restart": f"{_ENTRY}:restart",
+    "run": "rallypoint_agent.cli:command",
+    "status": f"{_ENTRY}:status",
+    "token": "rallypoint_coordinator.token_cli:command",
+    "update": f"{_ENTRY}:update",
+    "version": "rallypoint.cli:version",
+}
+"""Module and function by name."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -28,41 +48,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = find_commands()
     if not arguments:
-        print(usage(commands), file=sys.stderr)
+        print(usage(COMMANDS), file=sys.stderr)
         return EXIT_USAGE
     name, rest = arguments[0], arguments[1:]
     if name in ("-h", "--help", "help"):
-        print(usage(commands))
+        print(usage(COMMANDS))
         return EXIT_OK
     if name == "--version":
         return version(rest)
-    if name not in commands:
+    if name not in COMMANDS:
         print(f"rallypoint: there is no command {name!r}; 'rallypoint --help' lists them", file=sys.stderr)
         return EXIT_USAGE
-    return run(commands[name], rest)
+    return run(name, rest)
 
 
-def find_commands() -> Mapping[str, EntryPoint]:
-    """The installed sub-commands by name, sorted. Imports none of them."""
-    found = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return {point.name: point for point in found}
-
-
-def run(command: EntryPoint, arguments: list[str]) -> int:
+def run(name: str, arguments: list[str]) -> int:
     """Import a sub-command and run it."""
+    module, _, function = COMMANDS[name].partition(":")
     try:
-        function = command.load()
+        command = getattr(importlib.import_module(module), function)
     except ImportError as error:
-        print(f"rallypoint: {command.name} cannot be loaded ({error}); is it fully installed?", file=sys.stderr)
+        print(f"rallypoint: {name} cannot be loaded ({error}); is it fully installed?", file=sys.stderr)
         return EXIT_FAILED
-    status: int = function(arguments)
+    status: int = command(arguments)
     return status
 
 
-def usage(commands: Mapping[str, EntryPoint]) -> str:
-    names = "\n".join(f"  rallypoint {name}" for name in commands)
+def usage(commands: Mapping[str, str]) -> str:
+    names = "\n".join(f"  rallypoint {name}" for name in sorted(commands))
     return f"usage: rallypoint COMMAND ...\n\n{names}\n\n'rallypoint COMMAND --help' says more."
 
 

@@ -94,11 +94,8 @@ def _question(argv: Sequence[str], environ: Environ) -> int:
 
 
 def _other(argv: Sequence[str], environ: Environ) -> int:
-    with patch.object(cli, "run", lambda command, rest: 0), patch.object(cli, "find_commands", _commands):
+    with patch.object(cli, "run", lambda command, rest: 0):
         return cli.main(argv)
-
-
-_commands = functools.cache(cli.find_commands)
 
 
 def _health(argv: Sequence[str], environ: Environ) -> int:

@@ -2,15 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 
 from rallypoint import __version__, cli
-
-
-def point(name: str, value: str) -> EntryPoint:
-    return EntryPoint(name, value, cli.GROUP)
 
 
 def echo(argv: list[str]) -> int:
@@ -20,12 +16,9 @@ def echo(argv: list[str]) -> int:
 
 @pytest.fixture(autouse=True)
 def commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [
-        point("version", "rallypoint.cli:version"),
-        point("echo", f"{__name__}:echo"),
-        point("broken", "no_such_package.cli:command"),
-    ]
-    monkeypatch.setattr(cli, "entry_points", lambda group: found if group == cli.GROUP else [])
+    found = {"version": "rallypoint.cli:version", "echo": "tell:echo", "broken": "no_such_package.cli:command"}
+    monkeypatch.setattr(cli, "COMMANDS", found)
+    monkeypatch.setitem(sys.modules, "tell", SimpleNamespace(echo=echo))
 
 
 def test_a_command_gets_its_arguments_and_gives_the_status(capsys: pytest.CaptureFixture[str]) -> None:
