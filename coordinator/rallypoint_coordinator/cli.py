@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ def _tls(arguments: argparse.Namespace) -> ServerTls | None:
 
 
 def _run(options: ServerOptions) -> int:
+    # What is imported stays: nothing is to be collected before the server runs, see process.py.
+    gc.disable()
     # Before gRPC is imported. Else it has a line of its own for every handshake that a stranger does not finish.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from rallypoint_coordinator.server.process import run

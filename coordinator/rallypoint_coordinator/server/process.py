@@ -27,10 +27,8 @@ from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.listen import ListenError
 from rallypoint_coordinator.server.options import ServerOptions
 from rallypoint_coordinator.server.server import Server
-from rallypoint_coordinator.store.directory import DataDirectory
 from rallypoint_coordinator.store.journal import Journal, JournalError
 from rallypoint_coordinator.store.memory import MemoryJournal
-from rallypoint_coordinator.store.sqlite import SqliteJournal
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +79,10 @@ def opened(options: ServerOptions) -> Iterator[Store]:
     if options.data_dir is None:
         yield Store(MemoryJournal(), "decisions are kept in memory and end with this process: --data-dir keeps them")
         return
+    # A coordinator without a disk, which an agent waits for, does without SQLite.
+    from rallypoint_coordinator.store.directory import DataDirectory
+    from rallypoint_coordinator.store.sqlite import SqliteJournal
+
     directory = DataDirectory.open(options.data_dir)
     try:
         journal = SqliteJournal(directory.journal, directory.verify)
@@ -197,9 +199,13 @@ def _stop_on_stdin_eof(stop: Callable[[], None]) -> None:
 
 
 def _settle_garbage_collector() -> None:
-    """Keep full collections rare and small: with ten thousand streams one would stop the world for 0.2 s."""
+    """Keep full collections rare and small: with ten thousand streams one would stop the world for 0.2 s.
+
+    The command has switched it off for the start.
+    """
     gc.collect()
     gc.freeze()
+    gc.enable()
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, 1_000)
 
