@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from rallypoint.values import dataclass
+
 ERROR_DOMAIN = "rallypoint"
 
 
@@ -56,7 +58,7 @@ class Detail(StrEnum):
     RETRY_INFO = "RetryInfo"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Rule:
     """What a reason means on the wire. ``code``: the gRPC status code, by name; it picks the client's move: ``final``.
 
@@ -162,7 +164,7 @@ class Violation(NamedTuple):
     description: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A typed "no". What is variable in ``message`` is also in ``metadata``, or in ``retry_after_ms``.
 

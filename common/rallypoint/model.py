@@ -8,9 +8,11 @@ one machine's monotonic clock are never compared with another's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple
+
+from rallypoint.values import dataclass
 
 PROTOCOL_VERSION = 1
 

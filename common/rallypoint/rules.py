@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
 from rallypoint.errors import Reason, Refusal
+from rallypoint.values import dataclass
 
 _SHOWN_MAX = 80
 

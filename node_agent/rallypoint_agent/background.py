@@ -53,3 +53,15 @@ class Background:
                 function()
             except Exception:
                 logger.warning("%s: a handler failed", self._name, exc_info=True)
+
+
+class HandlerInBackground(logging.Handler):
+    """Hands records over to another handler's thread, so that whoever logs does not wait."""
+
+    def __init__(self, handler: logging.Handler, background: Background) -> None:
+        super().__init__()
+        self._handler = handler
+        self._background = background
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._background.call(lambda: self._handler.handle(record))

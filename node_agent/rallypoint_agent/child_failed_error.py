@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rallypoint.model import WorkerFailure
 from rallypoint.texts import signal_name
+from rallypoint.values import dataclass
 from rallypoint_agent.errors import error_file_data, exit_in_words
 
 NOT_AVAILABLE = "<N/A>"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from logging.handlers import QueueHandler, QueueListener
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from rallypoint_agent.background import Background, HandlerInBackground
 from rallypoint_agent.options import RunOptions, UsageError, parse
 
 # Imported where they are needed: a command line that makes no sense should not wait for them, and
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import LogsSpecs
     from rallypoint_agent.node_launch import NodeLaunch
+    from rallypoint_agent.numa import AffinityMode, NumaOptions
 
 FAILED = 1
 USAGE = 2
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 def command(argv: list[str]) -> int:
     """Run the agent. Returns the exit status that says how it went."""
+    # What is imported stays, so there is nothing to collect until the agent runs.
+    gc.disable()
     try:
         return _command(argv)
     except KeyboardInterrupt:
@@ -92,12 +95,7 @@ def _check_handlers(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
-    from rallypoint_agent.coordinator_process import CoordinatorStartError
-    from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
-    from rallypoint_agent.keeper import KeeperError
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
-    from rallypoint_agent.numa import NumaBindingError
-    from rallypoint_agent.predecessor import LeftoversError
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
     if options.signals_to_handle is not None:
@@ -111,28 +109,41 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         try:
             agent = launcher.agent(logs_specs)
             last_signals.guard(agent.signals, lambda: _status(agent))
+            gc.freeze()
+            gc.enable()
             launcher.run(agent)
-        except LeftoversError as error:
+        except Exception as error:
+            return _not_run(error)
+        return _report(options, agent)
+
+
+def _not_run(error: Exception) -> int:
+    """The exit status of what keeps the agent from its workers. Anything else is raised again."""
+    from rallypoint_agent.coordinator_process import CoordinatorStartError
+    from rallypoint_agent.file_timer import FILE_VARIABLE, WatchdogError
+    from rallypoint_agent.keeper import KeeperError
+    from rallypoint_agent.numa import NumaBindingError
+    from rallypoint_agent.predecessor import LeftoversError
+
+    match error:
+        case LeftoversError():
             logger.error("no worker may be started here: %s", error)
-            return FAILED
-        except CoordinatorStartError as error:
+        case CoordinatorStartError():
             logger.error("%s", error)
             return UNREACHABLE
-        except KeeperError as error:
+        case KeeperError():
             logger.error("no worker can be kept here: %s", error)
-            return FAILED
-        except NumaBindingError as error:
+        case NumaBindingError():
             logger.error("the workers cannot be bound to CPUs (--numa-binding): %s", error)
-            return FAILED
-        except WatchdogError as error:
+        case WatchdogError():
             logger.error("there can be no watchdog (%s): %s", FILE_VARIABLE, error)
-            return FAILED
-        return _report(options, agent)
+        case _:
+            raise error
+    return FAILED
 
 
 def _launch(options: RunOptions) -> NodeLaunch:
     from rallypoint_agent.node_launch import NodeLaunch
-    from rallypoint_agent.numa import NumaOptions
 
     program, args = _worker_command(options)
     return NodeLaunch(
@@ -157,11 +168,17 @@ def _launch(options: RunOptions) -> NodeLaunch:
         master_port=options.master_port,
         port_range=options.port_range,
         virtual_local_rank=options.virtual_local_rank,
-        numa_options=NumaOptions(options.numa_binding) if options.numa_binding else None,
+        numa_options=_numa_options(options.numa_binding) if options.numa_binding else None,
         duplicate_stdout_filters=options.duplicate_stdout_filters,
         duplicate_stderr_filters=options.duplicate_stderr_filters,
         log_line_prefix_template=os.environ.get(PREFIX_TEMPLATE_VARIABLE),
     )
+
+
+def _numa_options(mode: AffinityMode) -> NumaOptions:
+    from rallypoint_agent.numa import NumaOptions
+
+    return NumaOptions(mode)
 
 
 def _worker_command(options: RunOptions) -> tuple[str, tuple[str, ...]]:
@@ -206,17 +223,12 @@ def _logging_to_stderr(node: str) -> Iterator[None]:
     level = logging.getLevelNamesMapping().get(os.environ.get("LOGLEVEL", "").upper(), logging.INFO)
     writer = logging.StreamHandler()
     writer.setFormatter(logging.Formatter(f"rallypoint[{node}]: %(message)s"))
-    lines: SimpleQueue[logging.LogRecord] = SimpleQueue()
-    listener = QueueListener(lines, writer)
     root = logging.getLogger()
-    root.addHandler(QueueHandler(lines))
     root.setLevel(max(level, logging.WARNING))
     logging.getLogger("rallypoint_agent").setLevel(level)
-    listener.start()
-    try:
+    with contextlib.closing(Background("log")) as background:
+        root.addHandler(HandlerInBackground(writer, background))
         yield
-    finally:
-        listener.stop()
 
 
 def _complain(message: str) -> None:

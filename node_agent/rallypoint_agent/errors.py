@@ -6,11 +6,11 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
 from rallypoint.model import JobState, WorkerFailure
 from rallypoint.texts import cut, signal_name, spans
+from rallypoint.values import dataclass
 from rallypoint_agent.core.effects import Finish, FinishKind
 
 MAX_ERROR_FILE_BYTES = 4 << 20

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from rallypoint_agent import entry_points
-from rallypoint_agent.background import Background
+from rallypoint_agent.background import Background, HandlerInBackground
 
 __all__ = [
     "Event",
@@ -117,7 +117,7 @@ def get_logging_handler(destination: str = NULL) -> logging.Handler:
 def handled_in_background(destination: str, background: Background) -> Iterator[None]:
     """Meanwhile a destination's events are handled there: a handler that has to wait holds nobody up."""
     handler = get_logging_handler(destination)
-    _handlers[destination] = _InBackground(handler, background)
+    _handlers[destination] = HandlerInBackground(handler, background)
     try:
         yield
     finally:
@@ -165,13 +165,3 @@ def _logger_of(destination: str) -> logging.Logger:
 def _level() -> int:
     """As LOGLEVEL says. Unlike torch's, a name that is none is no error in the middle of a job."""
     return logging.getLevelNamesMapping().get(os.environ.get("LOGLEVEL", "").upper(), logging.INFO)
-
-
-class _InBackground(logging.Handler):
-    def __init__(self, handler: logging.Handler, background: Background) -> None:
-        super().__init__()
-        self._handler = handler
-        self._background = background
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._background.call(lambda: self._handler.handle(record))

@@ -13,20 +13,22 @@ import logging
 import os
 import stat
 import sys
+import tempfile
 import termios
 import time
+import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
 from rallypoint.model import WatchdogStatus
+from rallypoint.values import dataclass
 from rallypoint_agent.file_timer_requests import BadRequestError, LineCutter, TimerRequest, parse_request
 from rallypoint_agent.file_timer_table import Timer, TimerTable
 from rallypoint_agent.keeper.linux import BootTimer, boot_ns
 from rallypoint_agent.throttled_log import ThrottledLog
 
-ENABLE_VARIABLE = "TORCHELASTIC_ENABLE_FILE_TIMER"
 FILE_VARIABLE = "TORCHELASTIC_TIMER_FILE"
 
 _PIPE_BYTES = 1 << 20
@@ -43,6 +45,11 @@ logger = logging.getLogger(__name__)
 
 LogEvent = Callable[[str, TimerRequest | None], None]
 """As torch's ``log_event``: "watchdog started", "timer expired", "kill worker process", "watchdog stopped"."""
+
+
+def default_path() -> str:
+    """Where nobody named a pipe."""
+    return f"{tempfile.gettempdir()}/watchdog_timer_{uuid.uuid4()}"
 
 
 class _Instant(NamedTuple):

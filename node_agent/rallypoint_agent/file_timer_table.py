@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from rallypoint.values import dataclass
 from rallypoint_agent.file_timer_requests import TimerRequest
 
 TIMERS_PER_WORKER_MAX = 1024

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 from rallypoint.durations import duration_ms, timeout_ms
 from rallypoint.endpoints import parse_endpoint
 from rallypoint.limits import INT32_MAX, LOCAL_WORLD_SIZE_MAX
 from rallypoint.model import Endpoint, ScaleUp
-from rallypoint_agent.accelerators import gpu_count, xpu_count
-from rallypoint_agent.numa import AffinityMode
 from rallypoint_agent.signals import UNHANDLED
+
+if TYPE_CHECKING:
+    from rallypoint_agent.numa import AffinityMode
 
 MAX_MONITOR_INTERVAL_MS = 3_600_000
 
@@ -149,6 +151,8 @@ def _one_of(given: str, *names: str) -> str:
 
 
 def numa_binding(given: str) -> AffinityMode:
+    from rallypoint_agent.numa import AffinityMode
+
     return AffinityMode(_one_of(given, *AffinityMode))
 
 
@@ -169,23 +173,27 @@ def exit_codes(given: str) -> tuple[int, ...]:
 
 def workers(given: str) -> int:
     """As torchrun's --nproc-per-node, of devices as their driver shows them."""
-    if given == "cpu":
-        return _cpus()
-    if given == "auto":
-        return gpu_count() or xpu_count() or _cpus()
-    if given == "gpu":
-        if count := gpu_count():
-            return count
-        raise ValueError("no NVIDIA GPU is visible on this node")
-    if given == "xpu":
-        if count := xpu_count():
-            return count
-        raise ValueError("Level Zero shows no Intel GPU on this node")
+    if given in ("cpu", "auto", "gpu", "xpu"):
+        return _devices(given)
     if not re.fullmatch(r"[0-9]+", given):
         raise ValueError("it must be a number, gpu, xpu, cpu or auto")
     if not 1 <= _number(given) <= LOCAL_WORLD_SIZE_MAX:
         raise ValueError(f"it must be 1 to {LOCAL_WORLD_SIZE_MAX}")
     return _number(given)
+
+
+def _devices(kind: str) -> int:
+    from rallypoint_agent.accelerators import gpu_count, xpu_count
+
+    if kind == "gpu":
+        if count := gpu_count():
+            return count
+        raise ValueError("no NVIDIA GPU is visible on this node")
+    if kind == "xpu":
+        if count := xpu_count():
+            return count
+        raise ValueError("Level Zero shows no Intel GPU on this node")
+    return _cpus() if kind == "cpu" else gpu_count() or xpu_count() or _cpus()
 
 
 def _cpus() -> int:

@@ -18,10 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from rallypoint.model import Endpoint
+from rallypoint.values import dataclass
 from rallypoint_agent import grpc_setup
 from rallypoint_agent.coordinator_process import COMMAND, CoordinatorStartError, announced
 from rallypoint_agent.meeting import Hosting

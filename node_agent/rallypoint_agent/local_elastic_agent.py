@@ -6,11 +6,9 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rallypoint.model import Assignment, StoreHost, WatchdogStatus, WorkerFailure, WorkerState
 from rallypoint_agent.agent_health import AgentHealth
@@ -20,8 +18,6 @@ from rallypoint_agent.core.events import TimerExpired
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.entrypoint import ReturnValueError, entrypoint_of
 from rallypoint_agent.failed_start import StartInterruptedError, WorkerStartError
-from rallypoint_agent.file_timer import ENABLE_VARIABLE, FILE_VARIABLE, FileTimerServer
-from rallypoint_agent.file_timer_table import Timer
 from rallypoint_agent.full_disk import full_disk
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.health_check_server import HealthCheckServer
@@ -41,13 +37,19 @@ from rallypoint_agent.keeper_post import KeeperPost
 from rallypoint_agent.local_round import LocalRound
 from rallypoint_agent.logs import LogsSpecs
 from rallypoint_agent.metrics import prof
-from rallypoint_agent.numa_topology import bindings
 from rallypoint_agent.obituary import Obituary
 from rallypoint_agent.simple_elastic_agent import SimpleElasticAgent
 from rallypoint_agent.uninterruptible import UninterruptibleWatch, timeout_s
 from rallypoint_agent.worker_commands import worker_commands
 from rallypoint_agent.worker_env import GroupEnv, sets_omp_num_threads, worker_env
 from rallypoint_agent.worker_output import WorkerOutput
+
+if TYPE_CHECKING:
+    from rallypoint_agent.file_timer import FileTimerServer
+    from rallypoint_agent.file_timer_table import Timer
+    from rallypoint_agent.numa import Cpus
+
+ENABLE_WATCHDOG_VARIABLE = "TORCHELASTIC_ENABLE_FILE_TIMER"
 
 _PUMP_S = 1.0
 """How long a blocking method waits at once: far less than the link's pulse."""
@@ -111,7 +113,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._logs_specs = logs_specs
         self._run_id = run_id
         self._environ = dict(scrubbed_environ() if environ is None else environ)
-        self._cpus = bindings(spec.numa_options, spec.local_world_size, self._environ)
+        self._cpus = _bindings(spec, self._environ)
         self._uninterruptible = UninterruptibleWatch(timeout_s(uninterruptible_state_timeout, self._environ))
         self._post = KeeperPost(self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children)
         self._health_check_server = health_check_server
@@ -364,10 +366,11 @@ class LocalElasticAgent(SimpleElasticAgent):
 
     def _setup_local_watchdog(self) -> None:
         """One for the agent's whole life, if it is asked for. torch's name."""
-        if self._environ.get(ENABLE_VARIABLE) != "1":
+        if self._environ.get(ENABLE_WATCHDOG_VARIABLE) != "1":
             return
-        path = self._environ.get(FILE_VARIABLE) or f"{tempfile.gettempdir()}/watchdog_timer_{uuid.uuid4()}"
-        path = os.path.abspath(path)
+        from rallypoint_agent.file_timer import FILE_VARIABLE, FileTimerServer, default_path
+
+        path = os.path.abspath(self._environ.get(FILE_VARIABLE) or default_path())
         self._watchdog = FileTimerServer(path, self._shutdown_timeout, self._log_watchdog_event)
         self._environ[FILE_VARIABLE] = path
 
@@ -406,6 +409,14 @@ class LocalElasticAgent(SimpleElasticAgent):
             use_agent_store=self._core.config.job_spec.store_host is StoreHost.AGENT,
         )
         return {rank: worker_env(group, assignment, rank) for rank in range(spec.local_world_size)}
+
+
+def _bindings(spec: WorkerSpec, environ: Mapping[str, str]) -> dict[int, Cpus]:
+    if spec.numa_options is None:
+        return {}
+    from rallypoint_agent.numa_topology import bindings
+
+    return bindings(spec.numa_options, spec.local_world_size, environ)
 
 
 def _refuse_what_is_missing(spec: WorkerSpec, start_method: str) -> None:

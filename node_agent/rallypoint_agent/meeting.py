@@ -8,12 +8,13 @@ c10d_rendezvous_backend.py, static_tcp_rendezvous.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Any
 
 from rallypoint.limits import PORT_DEFAULT
 from rallypoint.model import Endpoint
+from rallypoint.values import dataclass
 
 RDZV_ID_DEFAULT = "none"
 MASTER_ADDR_DEFAULT = "127.0.0.1"

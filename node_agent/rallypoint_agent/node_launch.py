@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rallypoint.model import Endpoint, JobSpec, NodeSpec
 from rallypoint.security.client import NO_SECURITY, ClientSecurity
+from rallypoint.values import dataclass
 from rallypoint_agent.meeting import Hosting
 
 # Imported where they are needed: the rest can be had while other processes start.
@@ -104,12 +105,13 @@ class NodeLauncher:
         self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> NodeLauncher:
-        from rallypoint_agent.embedded_coordinator import EmbeddedCoordinator
         from rallypoint_agent.node_name import claim_node_name
 
         with contextlib.ExitStack() as ending:
             self._coordinator = None
             if not self._launch.coordinators:
+                from rallypoint_agent.embedded_coordinator import EmbeddedCoordinator
+
                 self._coordinator = ending.enter_context(contextlib.closing(EmbeddedCoordinator()))
             self._name = claim_node_name(self._launch.job, self._launch.node_name)
             ending.callback(self._name.close)
@@ -129,16 +131,20 @@ class NodeLauncher:
 
         Raises LeftoversError, CoordinatorStartError, and ValueError for what cannot be done.
         """
-        from rallypoint_agent.hosted_coordinator import ensure_coordinator, hosts
         from rallypoint_agent.predecessor import record_of
 
         launch, coordinator, name = self._launch, self._coordinator, self._name
         kept = [coordinator.pid] if coordinator else []
-        if not coordinator and hosts(launch.coordinators[0], launch.hosting):
-            launch = _at_its_name(launch)
-            if started := ensure_coordinator(launch.coordinators[0]):
-                kept.append(started.pid)
+        if launch.coordinators and launch.hosting is not Hosting.NEVER:
+            from rallypoint_agent.hosted_coordinator import ensure_coordinator, hosts
+
+            if hosts(launch.coordinators[0], launch.hosting):
+                launch = _at_its_name(launch)
+                if started := ensure_coordinator(launch.coordinators[0]):
+                    kept.append(started.pid)
         self._clear_predecessor()
+        if coordinator:
+            _import_the_rest()
         endpoints = (coordinator.endpoint(),) if coordinator else launch.coordinators
         link_config = _link_config(launch, name.name, endpoints)
         incarnation = link_config.incarnation
@@ -172,6 +178,15 @@ class NodeLauncher:
         if agent.finish and agent.finish.kind is FinishKind.UNKILLABLE:
             self._name.leave_to_keeper()
         return result
+
+
+def _import_the_rest() -> None:
+    """What the agent is made of, while its coordinator starts: that takes as long."""
+    from rallypoint_agent.grpc_setup import prepare_environment
+
+    prepare_environment()
+    import rallypoint_agent.link.attacher
+    import rallypoint_agent.local_elastic_agent  # noqa: F401
 
 
 def _at_its_name(launch: NodeLaunch) -> NodeLaunch:

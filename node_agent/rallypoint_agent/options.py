@@ -10,18 +10,19 @@ import argparse
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rallypoint.model import Endpoint, JobSpec
 from rallypoint.security.client import FLAGS as SECURITY_FLAGS
 from rallypoint.security.client import NO_SECURITY, ClientSecurity, CredentialsError, check
+from rallypoint.values import dataclass
 from rallypoint_agent import flag_values
-from rallypoint_agent.accelerators import DEVICES_VARIABLE
 from rallypoint_agent.logs import Std
 from rallypoint_agent.meeting import Hosting, Meeting, meeting
-from rallypoint_agent.numa import AffinityMode
 from rallypoint_agent.run_flags import CONNECT_TIMEOUT_MS, FLAGS, RDZV_CONF, Flag
+
+if TYPE_CHECKING:
+    from rallypoint_agent.numa import AffinityMode
 
 
 class UsageError(Exception):
@@ -166,8 +167,12 @@ def _check_local_ranks(values: Mapping[str, Any]) -> None:
 
 
 def _check_virtual_local_rank(values: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    if not values["virtual_local_rank"]:
+        return
+    from rallypoint_agent.accelerators import DEVICES_VARIABLE
+
     visible, count = environ.get(DEVICES_VARIABLE), values["nproc_per_node"]
-    if values["virtual_local_rank"] and visible is not None and len(visible.split(",")) < count:
+    if visible is not None and len(visible.split(",")) < count:
         raise UsageError(f"--virtual-local-rank: {count} workers, but {DEVICES_VARIABLE} is {visible}")
 
 

@@ -13,9 +13,9 @@ import logging
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from rallypoint.values import dataclass
 from rallypoint_agent.grpc_setup import scrubbed_environ
 from rallypoint_agent.keeper import process_tree
 from rallypoint_agent.obituary import Obituary, obituary_command, obituary_of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rallypoint.model import StoreHost
+from rallypoint.values import dataclass
 
 DURATIONS = (
     "lease_ttl",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rallypoint.model import Endpoint
 from rallypoint_agent.api import WorkerSpec
 from rallypoint_agent.core.events import PortHeld
 from rallypoint_agent.failed_start import WorkerStartError
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port, hold_port_in
-from rallypoint_agent.torch_store import StoreServer
+
+if TYPE_CHECKING:
+    from rallypoint_agent.torch_store import StoreServer
 
 
 class RoundEndpoint:
@@ -33,6 +36,9 @@ class RoundEndpoint:
 
     def serve_store(self) -> None:
         """Raises WorkerStartError: without their store no worker can begin."""
+        # Most jobs have theirs served by rank 0's worker.
+        from rallypoint_agent.torch_store import StoreServer
+
         assert self._held_port is not None, "the round is at the port that was offered"
         try:
             self.store = StoreServer(self._held_port.listen())

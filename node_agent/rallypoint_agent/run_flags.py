@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rallypoint import durations
 from rallypoint.model import JobSpec
 from rallypoint.security.client import FLAGS as SECURITY_FLAGS
 from rallypoint.security.client import SecurityFlag
+from rallypoint.values import dataclass
 from rallypoint_agent import flag_values, rdzv_conf
 from rallypoint_agent.logs import Std
 

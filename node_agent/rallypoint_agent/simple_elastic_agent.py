@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from rallypoint.model import JobSpec, WorkerFailure, WorkerState
 from rallypoint_agent.api import DEFAULT_ROLE, RunResult, WorkerGroup, WorkerSpec
@@ -55,8 +55,10 @@ from rallypoint_agent.round_endpoint import RoundEndpoint
 from rallypoint_agent.run_result import run_result
 from rallypoint_agent.signals import SignalWatch, signals_to_handle
 from rallypoint_agent.telemetry import Telemetry
-from rallypoint_agent.torch_store import StoreServer
 from rallypoint_agent.worker_hooks import WorkerHooks
+
+if TYPE_CHECKING:
+    from rallypoint_agent.torch_store import StoreServer
 
 PULSE_MS = 10_000
 """The link goes on renewing the lease for so long after the main loop was last seen turning."""
@@ -156,9 +158,10 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
             afterwards.callback(self._close)
             afterwards.callback(self._link.close)
             afterwards.callback(self._endpoint.close)
+            # Before the link: what is started here starts while the link's thread imports gRPC.
+            self._open()
             self._link.start()
             ending.callback(self._end)
-            self._open()
             self._round_timer.waiting()
             self._step(TimeAdvanced())
             self._perform()

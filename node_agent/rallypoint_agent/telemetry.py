@@ -12,15 +12,18 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rallypoint.model import WorkerState
 from rallypoint_agent.api import RunResult, Worker, WorkerGroup
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.errors import error_file_data
 from rallypoint_agent.events import NULL, Event, EventMetadataValue, EventSource, record
-from rallypoint_agent.file_timer_requests import TimerRequest
 from rallypoint_agent.metrics import put_call, put_metric
 from rallypoint_agent.throttled_log import ThrottledLog
+
+if TYPE_CHECKING:
+    from rallypoint_agent.file_timer_requests import TimerRequest
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from rallypoint.model import Assignment
 from rallypoint.security.client import TOKEN_VARIABLE
+from rallypoint.values import dataclass
 
 INCARNATION_VARIABLE = "RALLYPOINT_INCARNATION"
 """By it a later agent knows the processes that this one left, should it and its keeper be killed at once."""

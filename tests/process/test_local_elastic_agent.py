@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rallypoint.model import AgentPhase, JobSpec, JobState, Observed, Stop, WorkerState
-from rallypoint_agent import local_elastic_agent
+from rallypoint_agent import numa_topology
 from rallypoint_agent.agent_health import HEALTH_CHECK_PORT_VARIABLE
 from rallypoint_agent.api import WorkerSpec
 from rallypoint_agent.core.state import AgentConfig
@@ -102,7 +102,7 @@ def test_a_worker_is_bound_to_the_cpus_near_its_gpu(mark: str, tmp_path: Path, m
     cpu = max(os.sched_getaffinity(0))
     root = FakeMachine(cores=cpu + 1).write(tmp_path / "machine")
     write(root / "sys/devices/system/node/node0/cpulist", str(cpu))
-    monkeypatch.setattr(local_elastic_agent, "bindings", partial(bindings, root=root))
+    monkeypatch.setattr(numa_topology, "bindings", partial(bindings, root=root))
     link = FakeLink(rounds(1, JobState.SUCCEEDED))
     show = "import os, sys; open(sys.argv[1], 'w').write(str(os.sched_getaffinity(0)))"
     agent = agent_of(
@@ -113,7 +113,7 @@ def test_a_worker_is_bound_to_the_cpus_near_its_gpu(mark: str, tmp_path: Path, m
 
 
 def test_who_cannot_be_bound_is_not_started_unless_told_to_go_on(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_elastic_agent, "bindings", partial(bindings, root=Path("/nowhere")))
+    monkeypatch.setattr(numa_topology, "bindings", partial(bindings, root=Path("/nowhere")))
     link = FakeLink(rounds(1, JobState.SUCCEEDED))
     with pytest.raises(NumaBindingError, match="no NVIDIA GPU is visible"):
         agent_of(link, mark, "true", numa_options=NumaOptions(AffinityMode.NODE))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rallypoint.security.files import WatchedFiles
+from rallypoint.values import dataclass
 
+# OpenSSL is 4 MB, and every agent and coordinator imports this file: ssl is imported where TLS is spoken.
 if TYPE_CHECKING:
+    import ssl
+
     import grpc
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,9 @@ class ServerContext:
             self._files.read()
         except OSError as error:
             raise TlsFilesError(f"{error.filename}: {error.strerror}") from error
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        import ssl
+
+        context = _server_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         _load_pair(context, self._tls.cert, self._tls.key)
         if self._tls.client_ca is not None:
@@ -117,16 +121,24 @@ class ServerContext:
 
 def check_pair(cert: Path, key: Path) -> None:
     """Refuse, with TlsFilesError, what gRPC would refuse without a reason."""
-    # Not ssl.create_default_context: it would load the system's authorities.
-    _load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
+    _load_pair(_server_context(), cert, key)
 
 
 def check_authorities(ca: Path) -> None:
     """Refuse, with TlsFilesError, a file without certificates."""
-    _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ca)
+    _load_authorities(_server_context(), ca)
+
+
+def _server_context() -> ssl.SSLContext:
+    """Not ssl.create_default_context: it would load the system's authorities."""
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
 def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    import ssl
+
     try:
         # With a password that is none a locked key is an error: the terminal is asked for nothing.
         context.load_cert_chain(cert, key, password="")
@@ -137,6 +149,8 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def _load_authorities(context: ssl.SSLContext, ca: Path) -> None:
+    import ssl
+
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:

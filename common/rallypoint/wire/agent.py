@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, assert_never
 
 from rallypoint.limits import LEAVE_MESSAGE_BYTES
@@ -27,6 +26,7 @@ from rallypoint.model import (
 )
 from rallypoint.texts import cut
 from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.values import dataclass
 from rallypoint.wire.scalars import (
     duration_from_proto,
     duration_to_proto,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from rallypoint.model import Assignment, Observed, Outcome
+from rallypoint.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Endpoint, WatchdogStatus, Welcome, WorkerFailure, WorkerState
+from rallypoint.values import dataclass
 
 
 class IllegalEventError(Exception):

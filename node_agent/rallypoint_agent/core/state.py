@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rallypoint.model import (
     FENCE_MARGIN_MS,
@@ -20,6 +20,7 @@ from rallypoint.model import (
     WorkerFailure,
     WorkerStatus,
 )
+from rallypoint.values import dataclass
 from rallypoint_agent.core.effects import Finish
 
 

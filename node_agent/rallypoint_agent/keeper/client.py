@@ -14,10 +14,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rallypoint.values import dataclass
 from rallypoint_agent.keeper import framing, linux, process_tree
 from rallypoint_agent.keeper.events import Gone, KeeperDied, KeeperEvent, SpawnFailed, parse
 

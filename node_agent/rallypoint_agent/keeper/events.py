@@ -8,8 +8,9 @@ and every question by an Answered.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from rallypoint.values import dataclass
 
 if TYPE_CHECKING:
     from rallypoint_agent.keeper.framing import Message

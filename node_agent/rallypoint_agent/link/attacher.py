@@ -9,7 +9,6 @@ from functools import partial
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_VERSION, Endpoint, Hello
-from rallypoint.security.advice import advice_on
 from rallypoint.security.client import CredentialsError, call_metadata, open_aio_channel
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint_agent import grpc_setup
@@ -19,7 +18,6 @@ from rallypoint_agent.flag_names import in_flags
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.link.config import LinkConfig
 from rallypoint_agent.link.mailbox import Mailbox
-from rallypoint_agent.link.probe import all_refused
 from rallypoint_agent.link.stream import Broken, Dropped, End, Left, Refused, Stale, Stream
 from rallypoint_agent.link.wishes import Wishes
 
@@ -209,6 +207,9 @@ class _Attacher:
             return False
         began_ms = boot_ms()
         timeout_s = self._config.probe_timeout_ms / 1000
+        # Most agents are attached at once, and need neither this nor advice.
+        from rallypoint_agent.link.probe import all_refused
+
         probe = asyncio.create_task(all_refused(self._config.endpoints, timeout_s))
         probe.add_done_callback(lambda _: self._wakeup.set())
         try:
@@ -227,6 +228,8 @@ class _Attacher:
         return self._config.endpoints[self._turn % len(self._config.endpoints)]
 
     def _explain_broken(self, endpoint: Endpoint, why: str) -> None:
+        from rallypoint.security.advice import advice_on
+
         advice = advice_on(why, self._config.security, has_worked=self._attached_s is not None)
         self._explain(f"not attached to the coordinator at {_name(endpoint)}: {advice or why}")
 

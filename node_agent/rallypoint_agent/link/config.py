@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rallypoint.model import Capability, Endpoint, JobSpec, NodeSpec
 from rallypoint.security.client import NO_SECURITY, ClientSecurity
+from rallypoint.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import grpc.aio
@@ -15,6 +14,7 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_VERSION, ClockReading, Directive, Hello, Observed, Welcome
 from rallypoint.rpc_status import refusal_from_rpc_error
 from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.values import dataclass
 from rallypoint.wire import (
     Ack,
     AgentMessage,

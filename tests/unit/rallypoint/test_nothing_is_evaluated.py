@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 SOURCES = [path for part in ("common", "coordinator", "node_agent") for path in sorted((ROOT / part).rglob("*.py"))]
 EVALUATORS = {"eval", "exec", "pickle", "marshal", "shelve", "dill", "cloudpickle"}
 
-ITS_OWN_WORKERS = {"common/rallypoint/worker/function.py", "node_agent/rallypoint_agent/entrypoint.py"}
+ITS_OWN_WORKERS = {"common/rallypoint/worker/function.py", "node_agent/rallypoint_agent/function_entrypoint.py"}
 """Arguments and return values of functions, in files that only the user of both sides can write."""
 
 

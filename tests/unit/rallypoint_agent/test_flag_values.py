@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rallypoint_agent import flag_values
+from rallypoint_agent import accelerators
 from rallypoint_agent.flag_values import whole, workers
 
 
@@ -46,5 +46,5 @@ def test_a_device_that_is_not_there(
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, gpus: int, xpus: int) -> None:
-    monkeypatch.setattr(flag_values, "gpu_count", lambda: gpus)
-    monkeypatch.setattr(flag_values, "xpu_count", lambda: xpus)
+    monkeypatch.setattr(accelerators, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(accelerators, "xpu_count", lambda: xpus)
