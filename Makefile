@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench bench-quick bench-watch sim fuzz chaos soak mutants clean
+.PHONY: help setup demo clients test test-lowest check proto release-descriptor docs fmt recovery reattach bench bench-quick bench-watch \
+	bench-simulated sim fuzz chaos soak mutants clean
 
 # The interpreter the environments are made with: any Python >= 3.11.
 PYTHON ?= python3
@@ -65,6 +66,11 @@ bench-quick: .venv/.stamp-dev .venv/.stamp-demo ## the scoreboard in minutes: fe
 
 bench-watch: .venv/.stamp-dev ## time decisions with N=1000 watchers of the job and without any
 	PYTHONPATH=tests $(BIN)/python benchmarks/watch.py $(N)
+
+# A minute for each 10,000 agents and fleet.
+SIMULATED := $(or $(N),10000)
+bench-simulated: .venv/.stamp-dev ## what N=10000 simulated agents cost a coordinator: messages, bytes, records and CPU time for each event
+	PYTHONPATH=benchmarks $(BIN)/python -m simulated_fleet 1x1000 1x$(SIMULATED) $$(($(SIMULATED) / 100))x100
 
 SEEDS ?= 1000
 BASE ?= 0
