@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from functools import partial
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from rallypoint.model import (
     NO_VERSION,
@@ -27,11 +27,16 @@ from rallypoint.model import (
 )
 from rallypoint.wire import Ack, AgentMessage, CoordinatorMessage, Goodbye, Heartbeat
 from rallypoint_agent.core.effects import (
+    CloseStore,
     Effect,
     Finish,
     HoldPort,
+    KillWorker,
     Leave,
+    Reattach,
     Report,
+    Say,
+    SetFence,
     SetIdentity,
     StartWorkers,
     StopWorkers,
@@ -240,5 +245,9 @@ class Agent:
                 self._send(self._goodbye)
             case Finish():
                 self.finished = True
-            case _:
+            case SetFence() | CloseStore() | Say():
                 pass
+            case KillWorker() | Reattach():
+                raise AssertionError(f"{self.node} is well, and wants {effect}")
+            case _:
+                assert_never(effect)
