@@ -194,13 +194,21 @@ def spec_mismatch(facts: Facts, theirs: JobSpec) -> Refusal | None:
 
 
 def _until_when(mismatch: Refusal, life: Life, now_ms: int) -> Refusal:
-    """The same, and how long a silent agent holds the job to its spec. O(1): a whole fleet may come with another."""
-    newest = next(reversed(life.watch.heard), None)
-    if newest is None or life.facts.outcome is not None:
+    """The same, and what holds the job to its spec if nobody is there. O(1): a whole fleet may come with another."""
+    held = "; ".join(_holders(life, now_ms))
+    if not held:
         return mismatch
-    presence = life.presences[newest]
-    if not is_suspect(life.facts.spec, presence, now_ms):
-        return mismatch
-    left_s = math.ceil((life.watch.leases.of(newest) - now_ms) / 1000)
-    held = f"{presence.node} was heard last, and its lease ends in {left_s} s"
     return replace(mismatch, message=f"{mismatch.message}; {held}", metadata={**mismatch.metadata, "held": held})
+
+
+def _holders(life: Life, now_ms: int) -> Iterator[str]:
+    """A silent agent, and for how long; an operator."""
+    newest = next(reversed(life.watch.heard), None)
+    presence = life.presences[newest] if newest is not None else None
+    if life.facts.outcome is not None or (presence and not is_suspect(life.facts.spec, presence, now_ms)):
+        return
+    if newest is not None and presence is not None:
+        left_s = math.ceil((life.watch.leases.of(newest) - now_ms) / 1000)
+        yield f"{presence.node} was heard last, and its lease ends in {left_s} s"
+    if life.facts.hold is not None:
+        yield f"the job is {life.facts.hold.told}"

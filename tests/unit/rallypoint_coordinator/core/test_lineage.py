@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rallypoint.errors import Reason
+from rallypoint.errors import Reason, Refusal
 from rallypoint.model import AgentPhase, Capability, JobSpec, JobState, Observed, Version
 from rallypoint_coordinator.core.effects import Explain, RefuseStream, SendWelcome
 from rallypoint_coordinator.core.events import Request
@@ -31,9 +31,14 @@ def lost_pair(script: Script) -> tuple[Agent, Agent]:
 
 def refused(agent: Agent, **changes: Any) -> Reason | None:
     """Why the agent's next Hello is refused; None if it is not."""
+    refusal = refusal_of(agent, **changes)
+    return refusal.reason if refusal is not None else None
+
+
+def refusal_of(agent: Agent, **changes: Any) -> Refusal | None:
+    """What the agent's next Hello is refused with; None if it is not."""
     refusals = effects_of(agent.attach(**changes), RefuseStream)
-    mine = [effect.refusal.reason for effect in refusals if effect.stream == agent.stream]
-    return mine[0] if mine else None
+    return next((effect.refusal for effect in refusals if effect.stream == agent.stream), None)
 
 
 class TestUnknown:
@@ -131,9 +136,23 @@ class TestAbandoned:
         a.leave()
         out = script.agent("c", self.OTHER).attach()
         assert kinds(out) == []
-        assert [effect.refusal.reason for effect in effects_of(out, RefuseStream)] == [Reason.SPEC_MISMATCH]
+        (refusal,) = [effect.refusal for effect in effects_of(out, RefuseStream)]
+        assert refusal.reason is Reason.SPEC_MISMATCH
+        assert refusal.metadata["held"] == "the job is held by ops: maintenance"
+        assert refusal.message.endswith("; the job is held by ops: maintenance")
         script.ask(Request.RELEASE)
         assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
+
+    def test_a_silent_node_of_a_held_job_is_not_all_that_is_waited_for(self, script: Script) -> None:
+        (a,) = script.attached("a", PAIR)
+        script.hold()
+        c = refusal_of(script.agent("c", self.OTHER))
+        assert c is not None
+        assert "held" not in c.metadata, "somebody is there"
+        a.break_stream()
+        d = refusal_of(script.agent("d", self.OTHER))
+        assert d is not None
+        assert d.metadata["held"] == "a was heard last, and its lease ends in 32 s; the job is held by ops: maintenance"
 
     def test_the_same_spec_goes_on_with_what_was_spent(self, script: Script) -> None:
         agents = script.running("ab", replace(PAIR, max_restarts=3))
