@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 import pytest
@@ -43,6 +44,7 @@ from support.link_agent import (
     observed,
     silent_listener,
 )
+from support.processes import wait_until
 
 OFTEN_MS = 20
 
@@ -115,6 +117,35 @@ def test_goes_on_when_a_coordinator_never_says_welcome(
     attach(coordinator.endpoint, welcome_timeout_ms=50)
     first = coordinator.accept().hello.hello.attach_seq
     assert coordinator.accept().hello.hello.attach_seq > first
+
+
+def test_is_more_patient_with_a_coordinator_that_has_its_hello(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else one that needs longer for all who come at once is slowed down by those who gave up and come again."""
+    agent = attach(coordinator.endpoint, welcome_timeout_ms=50, longest_welcome_timeout_ms=150)
+    for timeout_s in (0.05, 0.1, 0.15):
+        coordinator.accept()
+        wait_until(partial(_has_said, caplog, f"no Welcome within {timeout_s:g} s"))
+    coordinator.accept().welcome()
+    agent.next(Attached)
+
+
+def _has_said(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
+
+
+def test_is_no_more_patient_with_what_takes_the_connect_alone(
+    attach: Callable[..., Agent], caplog: pytest.LogCaptureFixture
+) -> None:
+    with silent_listener() as listener:
+        attach(endpoint_of(listener), welcome_timeout_ms=50)
+        # Two streams, a probe after each, and the third stream.
+        connections = [listener.accept()[0] for _ in range(5)]
+    assert "no Welcome within 0.05 s" in caplog.text
+    assert "no Welcome within 0.1 s" not in caplog.text
+    for connection in connections:
+        connection.close()
 
 
 def test_starts_over_when_the_coordinator_makes_no_sense(

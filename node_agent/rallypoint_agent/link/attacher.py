@@ -48,6 +48,7 @@ class _Attacher:
         longest_ms = min(config.longest_backoff_ms, config.job_spec.heartbeat_interval_ms)
         self._backoff = Backoff(config.first_backoff_ms / 1000, longest_ms / 1000)
         self._heartbeat_interval_ms = config.job_spec.heartbeat_interval_ms
+        self._welcome_timeout_ms = config.welcome_timeout_ms
         self._stream: Stream | None = None
         self._wakeup = asyncio.Event()
         self._turn = 0
@@ -103,7 +104,7 @@ class _Attacher:
             stream = Stream(call, self._hello, self._wishes, self._mailbox)
             self._stream = stream
             try:
-                return await stream.run(self._config.welcome_timeout_ms / 1000)
+                return await stream.run(self._welcome_timeout_ms / 1000)
             finally:
                 self._stream = None
                 self._learn(stream, lasted_s=_now_s() - started_s)
@@ -131,13 +132,21 @@ class _Attacher:
         """What remains of a stream that ended."""
         self._highest_version = max(self._highest_version, stream.highest_version)
         if stream.welcome is None:
+            if stream.has_said_hello and lasted_s >= self._welcome_timeout_ms / 1000:
+                self._be_more_patient()
             return
+        self._welcome_timeout_ms = self._config.welcome_timeout_ms
         self._attached_s = _now_s()
         self._explained = ""
         self._heartbeat_interval_ms = stream.welcome.heartbeat_interval_ms
         self._mailbox.put(Detached())
         if lasted_s >= _STEADY_S:
             self._backoff.reset()
+
+    def _be_more_patient(self) -> None:
+        """Else one that needs longer for a whole fleet is slowed down further, by those who gave up and come again."""
+        longest_ms = max(self._config.longest_welcome_timeout_ms, self._welcome_timeout_ms)
+        self._welcome_timeout_ms = min(2 * self._welcome_timeout_ms, longest_ms)
 
     # Between two streams.
 

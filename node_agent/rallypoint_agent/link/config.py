@@ -28,6 +28,8 @@ class LinkConfig:
     use_proxy: bool = False
     welcome_timeout_ms: int = 10_000
     """How long a coordinator may take from the start of the connect to its Welcome."""
+    longest_welcome_timeout_ms: int = 60_000
+    """It doubles up to this while a coordinator has our Hello and does not answer: that one is there, and busy."""
     probe_timeout_ms: int = 1_000
     """How long a probe waits for a name to resolve, and then for the addresses to answer."""
     first_backoff_ms: int = 100

@@ -109,6 +109,11 @@ class Stream:
         self.welcome: Welcome | None = None
         self.highest_version = NO_VERSION
 
+    @property
+    def has_said_hello(self) -> bool:
+        """Whether the connection stood, and it was said."""
+        return self._sent.last_seq > 0
+
     async def run(self, welcome_timeout_s: float) -> End:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write_all())
