@@ -29,6 +29,7 @@ SUITES = (
     "losses",
     # Rendezvous of many clients.
     # Ten thousand agents.
+    "fleet",
 )
 """Each is a module of this package with ``rows(bench: Bench) -> Iterator[Row]``."""
 
