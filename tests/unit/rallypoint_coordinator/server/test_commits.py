@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from rallypoint.model import (
     Welcome,
 )
+from rallypoint_coordinator.core.cluster import Cluster
+from rallypoint_coordinator.core.effects import Effect, Output, SendAck
+from rallypoint_coordinator.server import commits
+from rallypoint_coordinator.server.clock import SystemClock
+from rallypoint_coordinator.server.commits import Commits
+from rallypoint_coordinator.server.outlets import Outlets
+from rallypoint_coordinator.server.watches import Watches, WatchOptions
 from rallypoint_coordinator.store.journal import (
     Bounds,
 )
+from rallypoint_coordinator.store.memory import MemoryJournal
 from support.driver_script import (
     SPEC,
     ScriptedJournal,
@@ -59,3 +69,30 @@ async def test_a_turn_larger_than_the_bounds_takes_several_appends() -> None:
         for outbox in outboxes:
             await welcome(outbox)
     assert max(journal.sizes) == 2
+
+
+class Told(Outlets):
+    """Notes what is to be performed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.effects: list[Effect] = []
+
+    def perform(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+
+async def test_what_is_for_many_goes_out_in_portions_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "EFFECTS_AT_ONCE", 2)
+    told, effects, meanwhile = Told(), [SendAck(stream, 1) for stream in range(5)], set[int]()
+    committing = asyncio.create_task(
+        Commits(MemoryJournal(), told, Watches(WatchOptions()), SystemClock()).commit(
+            Cluster(), [Output(effects=list(effects))]
+        )
+    )
+    while not committing.done():
+        await asyncio.sleep(0)
+        meanwhile.add(len(told.effects))
+    await committing
+    assert told.effects == effects
+    assert meanwhile == {2, 4, 5}
