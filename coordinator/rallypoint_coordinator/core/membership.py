@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rallypoint.errors import Reason, Refusal, Violation
 from rallypoint.model import Capability, Hello, JobSpec, JobState
+from rallypoint.texts import cut
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
 
 MEMBERS_MAX = 200_000
@@ -18,6 +19,9 @@ LEASE_DRIFT_PER_MILLE = 1
 LEASE_MARGIN_MS = 1_000
 SUSPECT_MARGIN_MS = 1_000
 """So much later than two heartbeat intervals a holder that was not heard is in doubt."""
+
+HOLDER_BYTES = 256
+"""Of who holds a job and why, in a refusal: it is there twice, and all of it has to fit into 8 KiB of headers."""
 
 UNFENCED_WAIT_MS = 600_000
 """The workers of an agent that does not fence itself may outlive its lease by so much."""
@@ -211,4 +215,4 @@ def _holders(life: Life, now_ms: int) -> Iterator[str]:
         left_s = math.ceil((life.watch.leases.of(newest) - now_ms) / 1000)
         yield f"{presence.node} was heard last, and its lease ends in {left_s} s"
     if life.facts.hold is not None:
-        yield f"the job is {life.facts.hold.told}"
+        yield f"the job is {cut(life.facts.hold.told, HOLDER_BYTES)}"

@@ -143,6 +143,16 @@ class TestAbandoned:
         script.ask(Request.RELEASE)
         assert kinds(script.agent("c", self.OTHER).attach())[:2] == ["JobDecided", "JobCreated"]
 
+    def test_a_long_reason_for_holding_it_is_told_in_short(self, script: Script) -> None:
+        """A status has to fit into the headers of HTTP/2, where each byte that is not ASCII takes three."""
+        (a,) = script.attached("a", PAIR)
+        script.hold(reason="\u754c" * 341)
+        a.leave()
+        refusal = refusal_of(script.agent("c", self.OTHER))
+        assert refusal is not None
+        assert len(refusal.metadata["held"].encode()) < 300
+        assert len(refusal.message.encode()) < 400
+
     def test_a_silent_node_of_a_held_job_is_not_all_that_is_waited_for(self, script: Script) -> None:
         (a,) = script.attached("a", PAIR)
         script.hold()
