@@ -45,26 +45,29 @@ def _text(text: str) -> bytes:
     return bytes([len(text)]) + text.encode("ascii")
 
 
+_GREETING = b"".join(
+    (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        _frame(_SETTINGS, 0, 0, _settings({_SETTING_ENABLE_PUSH: 0, _SETTING_INITIAL_WINDOW: _WINDOW_MAX})),
+        _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW_MAX - _WINDOW)),
+    )
+)
+"""All that a client says on a new connection. It lets the server send without end."""
+
+
 def opening(path: str, authority: str) -> bytes:
-    """All that a client says before its first message. It lets the server send without end."""
+    """All that a client says of a call before its first message."""
     post, http = b"\x83", b"\x86"
     headers = post + http + _literal(4, path) + _literal(1, authority)
     # content-type has number 31 of the static table, which does not fit into the four bits of a literal.
     headers += b"\x0f\x10" + _text("application/grpc") + _literal("te", "trailers")
-    return b"".join(
-        (
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            _frame(_SETTINGS, 0, 0, _settings({_SETTING_ENABLE_PUSH: 0, _SETTING_INITIAL_WINDOW: _WINDOW_MAX})),
-            _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW_MAX - _WINDOW)),
-            _frame(_HEADERS, _END_HEADERS, _STREAM, headers),
-        )
-    )
+    return _frame(_HEADERS, _END_HEADERS, _STREAM, headers)
 
 
 class GrpcStream(asyncio.Protocol):
     """``on_message`` gets each message as it comes; ``on_end``, once, the trailers undecoded, or b"" without any.
 
-    Made by ``loop.create_connection``.
+    Made by ``loop.create_connection``. The call begins with the first message that is sent.
     """
 
     __slots__ = (
@@ -100,6 +103,8 @@ class GrpcStream(asyncio.Protocol):
 
     def send(self, message: bytes) -> None:
         """Never waits: what the server has no room for follows later."""
+        self._write(self._opening)
+        self._opening = b""
         self._unsent.append(b"\0" + struct.pack(">I", len(message)) + message)
         self._flush()
 
@@ -111,7 +116,7 @@ class GrpcStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._opening)
+        self._transport.write(_GREETING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(b"")
