@@ -27,7 +27,8 @@ SUITES = (
     "rounds",
     # What else is lost, and who comes: agents, hosts, links, spares, joiners; gloo.
     "losses",
-    # Rendezvous of many clients.
+    # Rendezvous of many clients, beside torch's c10d.
+    "clients",
     # Ten thousand agents.
     "fleet",
 )

@@ -1,0 +1,110 @@
+"""Rendezvous of N clients over loopback: the first round, and all of them once more.
+
+Both sides' clients are what an agent has for this, and only that: torch's DynamicRendezvousHandler on the c10d backend
+(:mod:`.c10d`), our agent's core and stream (:mod:`.agents`); a process each, all forked from one that has imported what
+they need, connected to their server, and rehearsed, each alone. The server has a process of its own.
+
+N processes on one machine share its cores, and each has to run before the last is done: that is the clients' own time,
+which N nodes would spend side by side. What the coordinator takes shows with clients that cost next to nothing, all in
+one process on a core of their own (:mod:`.many`): they are held against the same peer too, and go on to N = 4096.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rallypoint.texts import counted
+from scoreboard.bench import PAIRS, Bench
+from scoreboard.figures import SECONDS, AtMost, Faster, Row, WithinFloor
+
+FEW, SOME, MANY = 64, 192, 4096
+QUICK = 32
+PATIENCE_S = 700
+"""Whichever side takes longer for one measurement has failed."""
+PHASES = (("first", "first round"), ("again", "once more"))
+
+Samples = dict[str, Any]
+"""What a measurement prints: seconds in lists, one for each repeat, and what else there is to tell."""
+
+
+@dataclass
+class Seen:
+    """Seconds by phase, and all that was told each time."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase, _ in PHASES})
+    told: list[Samples] = field(default_factory=list)
+
+    def add(self, samples: Samples) -> float:
+        for phase, seconds in self.seconds.items():
+            seconds += samples[phase]
+        self.told.append(samples)
+        return float(samples["first"][-1])
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    if bench.quick:
+        yield from _beside_c10d(bench, QUICK, bench.pairs(), 3, _measure("many", QUICK, PAIRS))
+        return
+    few = _measure("many", FEW, PAIRS)
+    yield from _beside_c10d(bench, FEW, bench.pairs(), 20, few)
+    yield from _alone(few, _measure("many", MANY, PAIRS))
+    # The peer takes a minute a time, and is too far away for chance to decide.
+    yield from _beside_c10d(bench, SOME, 1, 100, _measure("many", SOME, PAIRS))
+
+
+def _beside_c10d(bench: Bench, count: int, pairs: int, times: float, cheap: Samples) -> Iterator[Row]:
+    ours, torch = Seen(), Seen()
+    bench.in_turns(
+        lambda: ours.add(_measure("agents", count, PAIRS // pairs)),
+        lambda: torch.add(_measure("c10d", count, bench.pick(120, 30))),
+        pairs,
+    )
+    note = _of_torch(torch.told)
+    for phase, words in PHASES:
+        peer = torch.seconds[phase]
+        for how, seconds in (("a process each", ours.seconds[phase]), ("ours in one process", cheap[phase])):
+            what = f"rendezvous of {count} clients, {how}: {words}"
+            yield Row(what, SECONDS, seconds, (Faster(times),), peer, note=note)
+            note = ""
+
+
+def _of_torch(told: list[Samples]) -> str:
+    """How often it was measured, and what its clients did in the first round and once more."""
+    many = f"torch's was measured {counted(len(told), 'time')}"
+    if late := sum(samples["gave_up"] for samples in told):
+        return f"{many}, {late} of them in vain: then the time after which it was given up counts"
+    calls = statistics.median(samples["compare_and_sets"] for samples in told)
+    sent = statistics.median(samples["sent_bytes"] for samples in told)
+    return f"{many}; its clients wrote {calls:,.0f} compare-and-sets, {sent / 1e6:,.0f} MB, in both rounds"
+
+
+def _alone(few: Samples, many: Samples) -> Iterator[Row]:
+    for phase, words in PHASES:
+        what = f"rendezvous of {MANY} clients, in one process: {words}"
+        yield Row(what, SECONDS, many[phase], (AtMost(2),), "never: 256 time out")
+        yield Row(
+            f"coordinator's CPU time for each of {MANY} clients: {words}",
+            SECONDS,
+            [cpu / MANY for cpu in many[f"{phase}_cpu"]],
+            (WithinFloor(1.5),),
+            "no such thing",
+            [cpu / FEW for cpu in few[f"{phase}_cpu"]],
+            f"the floor is what it takes for each of {FEW}",
+        )
+
+
+def _measure(module: str, count: int, second: int) -> Samples:
+    """Run one of the modules here, with its two arguments. RuntimeError with what it said if it fails."""
+    argv = [sys.executable, "-P", str(Path(__file__).with_name(f"{module}.py")), str(count), str(second)]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, start_new_session=True, check=False)
+    if ran.returncode:
+        raise RuntimeError(f"{count} clients, {module}: exit status {ran.returncode}\n{ran.stderr}")
+    samples: Samples = json.loads(ran.stdout)
+    return samples
