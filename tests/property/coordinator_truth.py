@@ -15,7 +15,7 @@ from property.lease_truth import FromHolder, Leases, LeaseTruth
 from property.recovery_truth import History
 from property.round_truth import LifeTruth
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import NO_ROUND, Hello, Version
+from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Hello, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -90,6 +90,8 @@ class Truth:
         self.history = History()
         self.clock_is_steady = True
         """Whether the coordinator's clock never went back since it started."""
+        self._acked_ms: dict[int, int] = {}
+        """Stream -> when a message of it was acknowledged last."""
         self._attach: AgentAttached | None = None
         """The Hello of this step, if it was welcomed."""
         self._lost: Hello | None = None
@@ -181,6 +183,7 @@ class Truth:
             return
         demand(not objection, "C2", f"{objection}, yet {welcome}")
         self._attach = event
+        self._acked_ms[event.stream] = stamp.at_ms
         self.leases.hello(welcome.job_uid, hello, lost=self._lost is not None)
         life = self.lives.get(welcome.job_uid)
         if life is not None:
@@ -235,8 +238,12 @@ class Truth:
             return
         self.leases.heard(lease, event, stamp.at_ms)
         expected = [SendAck(event.stream, event.seq)]
-        optional = isinstance(event, AgentHeartbeat)
-        demand(acks == expected or (optional and not acks), "C2", f"{event} is acknowledged with {acks}")
+        acked_ms = self._acked_ms.get(event.stream, stamp.at_ms)
+        just_now = stamp.at_ms - acked_ms < self.lives[lease.uid].spec.lease_ttl_ms // HEARTBEATS_PER_LEASE
+        may_wait = just_now and not isinstance(event, AgentLeft)
+        demand(acks == expected or (may_wait and not acks), "C2", f"{event} is acknowledged with {acks}")
+        if acks:
+            self._acked_ms[event.stream] = stamp.at_ms
         if isinstance(event, AgentObserved):
             self._reported(lease, event, out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import grpc.aio
 
 from rallypoint.errors import Refusal
 from support.protocol import Protocol
+from support.wire_client import BEAT_S, TIMEOUT_S, Coordinator, refusal_of
 from support.wire_client import SPEC as NO_RESTARTS
-from support.wire_client import TIMEOUT_S, Coordinator, refusal_of
 
 JOB = "train"
 NODE = "node-of-another-release"
@@ -85,7 +86,7 @@ class Agent:
 
     async def report(self, phase: str, round: int, state: str, **more: Any) -> None:
         await self.send(observed=self.observed(phase, round, state, **more))
-        await self.acked()
+        await self.heard()
 
     async def send(self, **message: Any) -> None:
         self.seq += 1
@@ -108,6 +109,16 @@ class Agent:
             await self.receive("directive")
         self._obeyed = self.directive
         return getattr(self.directive, action)
+
+    async def heard(self) -> None:
+        """Until all that was said is acknowledged: by itself, or with a heartbeat that follows."""
+        while True:
+            reading = asyncio.ensure_future(self.receive("ack"))
+            while not (await asyncio.wait({reading}, timeout=BEAT_S))[0]:
+                version = self.directive.version if self.directive else None
+                await self.send(heartbeat=self.protocol.make("Heartbeat", version=version))
+            if (await reading).seq >= self.seq:
+                return
 
     async def acked(self) -> None:
         while (await self.receive("ack")).seq < self.seq:

@@ -43,6 +43,7 @@ from rallypoint_coordinator.store.journal import Journal
 from rallypoint_coordinator.store.memory import MemoryJournal
 
 TIMEOUT_S = 20.0
+BEAT_S = 0.25
 SPEC = JobSpec(min_nodes=2, max_nodes=2, last_call_timeout_ms=0, lease_ttl_ms=60_000)
 
 M = TypeVar("M", bound=wire.CoordinatorMessage)
@@ -157,9 +158,13 @@ class WireAgent:
                 return directive.action.assignment
 
     async def acked(self, seq: int) -> None:
-        """Read until this message is acknowledged."""
-        while (await self.receive(wire.Ack)).seq < seq:
-            pass
+        """Read until this message is acknowledged: by itself, or with a heartbeat that follows."""
+        while True:
+            reading = asyncio.ensure_future(self.receive(wire.Ack))
+            while not (await asyncio.wait({reading}, timeout=BEAT_S))[0]:
+                await self.send(wire.Heartbeat(self.version))
+            if (await reading).seq >= seq:
+                return
 
     async def end(self) -> grpc.StatusCode:
         """Read until the stream ends; its status."""

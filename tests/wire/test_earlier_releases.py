@@ -199,7 +199,7 @@ async def test_what_a_later_agent_says_besides_is_ignored(coordinator: Coordinat
     await agent.told("hold")
     await agent.send(heartbeat=fill(protocol.make("Heartbeat", version=agent.directive.version)))
     await agent.send(observed=fill(agent.observed("READY")))
-    await agent.acked()
+    await agent.heard()
     node = (await Reader(protocol, coordinator).ask("ListNodes", parent=f"jobs/{JOB}")).nodes[0]
     assert list(node.capabilities) == [1, 2, 3, 4]
 

@@ -20,6 +20,9 @@ from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJo
 from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
 
+ACK_SPACING_MS = 1_000
+"""An agent's messages are acknowledged no more often than this."""
+
 
 def attach(
     step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading | None, *, lost: bool = False
@@ -46,6 +49,7 @@ def attach(
     presence.clock.acked_seq = 0
     _heard(step, member, presence, clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
+    presence.acked_at_ms = step.stamp.at_ms
     _observe(step, member, presence, hello.observed)
     step.tell(member, presence)
     return member.lease_id
@@ -63,23 +67,21 @@ def recover(step: Step, hello: Hello) -> None:
 
 
 def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: ClockReading | None) -> None:
-    """A member's whole observed state. Acknowledged at once: it is what decisions are made of."""
+    """A member's whole observed state."""
     member, presence = _member(step.life, lease_id)
     _heard(step, member, presence, clock)
-    _ack(step, presence, seq)
+    _ack_in_time(step, presence, seq)
     _observe(step, member, presence, report)
     _repeat_if_behind(step, member, presence, report.version)
 
 
 def heartbeat(step: Step, event: AgentHeartbeat) -> None:
-    """Nothing new. O(1); acknowledged unless an acknowledgement went out just now."""
+    """Nothing new. O(1)."""
     member, presence = _member(step.life, event.lease_id)
     _heard(step, member, presence, event.clock)
     if event.watchdog is not None:
         presence.observed = replace(presence.observed, watchdog=event.watchdog)
-    spacing_ms = step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE)
-    if step.stamp.at_ms - presence.acked_at_ms >= spacing_ms:
-        _ack(step, presence, event.seq)
+    _ack_in_time(step, presence, event.seq)
     _repeat_if_behind(step, member, presence, event.version)
 
 
@@ -194,6 +196,17 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
     step.life.watch.heard[member.lease_id] = None
     expires_at_ms = lease_expiry_ms(step.life.facts.spec, step.stamp.at_ms, member.capabilities)
     step.life.watch.leases.set(member.lease_id, expires_at_ms)
+
+
+def _ack_in_time(step: Step, presence: Presence, seq: int) -> None:
+    """Acknowledge, unless something was acknowledged just now: then the next heartbeat is soon enough.
+
+    When a round begins or ends all agents say several things in a row, and what they do waits for directives, not for
+    this.
+    """
+    just_now_ms = min(step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE), ACK_SPACING_MS)
+    if step.stamp.at_ms - presence.acked_at_ms >= just_now_ms:
+        _ack(step, presence, seq)
 
 
 def _ack(step: Step, presence: Presence, seq: int) -> None:
