@@ -46,7 +46,7 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint_coordinator.server.agent_servicer import AgentService
-from rallypoint_coordinator.server.driver import Driver
+from rallypoint_coordinator.server.driver import STORM_PAUSE_S, Driver
 from rallypoint_coordinator.store.memory import MemoryJournal
 
 BEATS = 3
@@ -300,11 +300,11 @@ def first_of_each(agents: list[Agent]) -> list[Agent]:
 
 
 async def settled() -> None:
-    """Until nothing is left to do but to wait: then the loop has no callback that is ready."""
+    """Until the loop has nothing that is ready, nor gets anything while the driver waits between two turns."""
     loop: Any = asyncio.get_running_loop()
     idle = 0
     while idle < 3:
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * STORM_PAUSE_S)
         idle = idle + 1 if not loop._ready else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias, assert_never
 
 from rallypoint.limits import LEAVE_MESSAGE_BYTES
@@ -16,6 +17,7 @@ from rallypoint.model import (
     Exit,
     Hello,
     Hold,
+    JobSpec,
     Keep,
     Observed,
     Run,
@@ -26,6 +28,7 @@ from rallypoint.model import (
 )
 from rallypoint.texts import cut
 from rallypoint.v1 import agent_service_pb2 as pb
+from rallypoint.v1 import types_pb2
 from rallypoint.values import dataclass
 from rallypoint.wire.scalars import (
     duration_from_proto,
@@ -128,7 +131,7 @@ def hello_to_proto(hello: Hello) -> pb.Hello:
 def hello_from_proto(message: pb.Hello) -> Hello:
     return Hello(
         protocol_version=message.protocol_version,
-        capabilities=capabilities_from_proto(list(message.capabilities)),
+        capabilities=capabilities_from_proto(message.capabilities),
         agent_version=message.agent_version,
         cluster_id=message.cluster_id,
         job=message.job,
@@ -263,8 +266,14 @@ def welcome_to_proto(welcome: Welcome) -> pb.Welcome:
         heartbeat_interval=duration_to_proto(welcome.heartbeat_interval_ms),
         coordinator_version=welcome.coordinator_version,
         takes_over_cluster_id=welcome.takes_over_cluster_id,
-        job_spec=job_spec_to_proto(welcome.job_spec),
+        job_spec=_told_job_spec(welcome.job_spec),
     )
+
+
+@lru_cache(maxsize=256)
+def _told_job_spec(spec: JobSpec) -> types_pb2.JobSpec:
+    """The same in every Welcome of a job. Not to be changed: it is copied into the message around it."""
+    return job_spec_to_proto(spec)
 
 
 def welcome_from_proto(message: pb.Welcome) -> Welcome:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from google.protobuf.duration_pb2 import Duration
 
 from rallypoint.limits import FAILURE_MESSAGE_BYTES, TRACEBACK_BYTES
@@ -42,6 +45,9 @@ LAST_EXPIRY_BYTES = 512
 ENTRYPOINT_BYTES = 256
 """Longer ones are cut by our sender and refused by the reader."""
 
+KNOWN_SPEC_BYTES = 1024
+"""A longer one is not remembered: whoever reaches the port may send it."""
+
 DEFAULT_ROLE = "default"
 
 CAPABILITIES = EnumTable(Capability, pb.Capability, "CAPABILITY_")
@@ -66,8 +72,14 @@ def capabilities_to_proto(capabilities: frozenset[Capability]) -> list[pb.Capabi
     return sorted(CAPABILITIES.number(capability) for capability in capabilities)
 
 
-def capabilities_from_proto(numbers: list[pb.Capability.ValueType]) -> frozenset[Capability]:
+def capabilities_from_proto(numbers: Iterable[pb.Capability.ValueType]) -> frozenset[Capability]:
     """Those that are known here; a promise that nobody here relies on is dropped."""
+    return _capabilities(frozenset(numbers))
+
+
+@lru_cache(maxsize=256)
+def _capabilities(numbers: frozenset[pb.Capability.ValueType]) -> frozenset[Capability]:
+    """One set for all agents that promise the same."""
     known = (CAPABILITIES.member(number) for number in numbers)
     return frozenset(capability for capability in known if capability is not None)
 
@@ -99,6 +111,17 @@ def job_spec_to_proto(spec: JobSpec) -> pb.JobSpec:
 
 def job_spec_from_proto(message: pb.JobSpec) -> JobSpec:
     """A duration that is not set has its default: a policy may be younger than the agent that speaks."""
+    data = message.SerializeToString()
+    return _known_job_spec(data) if len(data) <= KNOWN_SPEC_BYTES else _job_spec(message)
+
+
+@lru_cache(maxsize=256)
+def _known_job_spec(data: bytes) -> JobSpec:
+    """All agents of a job say the same: it is read once, and kept once."""
+    return _job_spec(pb.JobSpec.FromString(data))
+
+
+def _job_spec(message: pb.JobSpec) -> JobSpec:
     durations = {
         f"{field.name}_ms": duration_from_proto(value)
         for field, value in message.ListFields()
