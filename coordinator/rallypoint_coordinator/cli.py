@@ -97,7 +97,10 @@ def _run(options: ServerOptions) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from rallypoint_coordinator.server.process import run
 
-    return run(options)
+    try:
+        return run(options)
+    finally:
+        gc.enable()  # it may not have come to serve
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -42,6 +42,8 @@ def command(argv: list[str]) -> int:
         return _command(argv)
     except KeyboardInterrupt:
         return INTERRUPTED  # Before there was anything to end.
+    finally:
+        gc.enable()  # Nothing may have run.
 
 
 def _command(argv: list[str]) -> int:

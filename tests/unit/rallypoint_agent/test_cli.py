@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from rallypoint_agent.cli import INTERRUPTED, USAGE, command
@@ -56,3 +58,8 @@ def test_an_interrupt_before_anything_began_is_no_traceback(
     monkeypatch.setattr("rallypoint_agent.cli.parse", interrupt)
     assert command([__file__]) == INTERRUPTED
     assert capsys.readouterr().err == ""
+
+
+def test_who_calls_it_still_collects_garbage(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, "--rdzv-id", "a/b")
+    assert gc.isenabled()

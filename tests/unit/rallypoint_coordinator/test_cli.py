@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from dataclasses import replace
@@ -127,6 +128,14 @@ def test_half_a_lock_is_refused_on_one_line(
 def test_loopback_needs_no_lock(started: list[ServerOptions]) -> None:
     assert cli.command(["--token-file", "t", "--max-calls-per-peer", "7"]) == 0
     assert started == [ServerOptions(listen=Address("127.0.0.1", 29400), token_file=Path("t"), calls_per_peer=7)]
+
+
+def test_who_calls_it_still_collects_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr("rallypoint_coordinator.server.process.run", lambda options: 1)
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
+    assert cli.command([]) == 1
+    assert gc.isenabled()
 
 
 def test_help_is_quick_to_give(capsys: pytest.CaptureFixture[str]) -> None:
