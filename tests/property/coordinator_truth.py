@@ -193,14 +193,14 @@ class Truth:
             self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
 
     def _gives_up_what_nobody_wants(self, hello: Hello, objection: str, out: Output) -> None:
-        """A life without nodes ends if, and only if, a new agent comes with another spec; that one begins a life."""
+        """A life without nodes, which nobody holds, ends if, and only if, a new agent comes with another spec."""
         ended = [entry.job_uid for entry in out.records if _is_abandonment(entry.record)]
         is_new = not (hello.job_uid or hello.lease_id or hello.observed.may_have_workers)
         newest = next((life for life in reversed(self.lives.values()) if life.job == hello.job), None)
         if not is_new or objection or self._lost is not None or newest is None:
             demand(not ended, "C9", f"{ended} are given up for {hello}")
             return
-        empty = newest.outcome is None and newest.current is None and not newest.recovering
+        empty = newest.outcome is None and newest.current is None and not newest.recovering and newest.hold is None
         unwanted = empty and newest.agreed != hello.job_spec and not self._may_be_members(newest, hello)
         expected = [newest.uid] if unwanted else []
         demand(ended == expected, "C9", f"{ended} are given up for {hello}, and not {expected}")

@@ -7,7 +7,7 @@ import pytest
 from property.test_agent import AgentMachine
 from property.test_coordinator import CoordinatorMachine
 from rallypoint.model import AgentPhase, Capability
-from rallypoint_coordinator.core.records import NodeExpelled, NodeReadmitted, RoundAdopted, RoundEnded
+from rallypoint_coordinator.core.records import JobDecided, NodeExpelled, NodeReadmitted, RoundAdopted, RoundEnded
 
 
 @pytest.fixture
@@ -107,6 +107,17 @@ def test_who_was_given_up_is_not_lost_and_may_have_noticed_a_loss() -> None:
     machine.gather(spec="elastic", sizes=[1] * 4, lacking=lacking)
     machine.everybody_obeys_for_a_while(2)
     machine.fail("a", -15, AgentPhase.STOPPING)
+    machine.teardown()
+
+
+def test_who_comes_with_another_spec_does_not_end_what_an_operator_holds() -> None:
+    """All nodes had left; the hold is over, but nobody has looked yet."""
+    machine = CoordinatorMachine()
+    machine.gather(spec="elastic", sizes=[1] * 4, lacking=[frozenset()] * 4)
+    machine.everybody_obeys()
+    machine.hold(1)
+    machine.begin_anew_with_another_spec({"a"}, ended=True, restarts=0)
+    assert [entry.job_uid for entry in machine.world.journal if isinstance(entry.record, JobDecided)] == []
     machine.teardown()
 
 
