@@ -1,9 +1,9 @@
 """N agents of one job with one worker each, ours or torchrun's, and when the last of them asked for rendezvous.
 
 "N agents up, rendezvous to the last worker's start" has to begin at the same point of both launchers' lives, and
-neither may be changed for it. All agents but the last are started and wait for the last one; what an agent does before
-it asks (imports, options, its connection) belongs to the figure "start to worker exec", so the clock starts when the
-last one asks:
+neither may be changed for it. All agents are started at once, as a job's are. What an agent does before it asks
+(imports, options, its connection) belongs to the figure "start to worker exec", so the clock starts when the last of
+them asks:
 
 - torchrun: its log line "Rendezvous'ing worker group", printed just before it calls ``next_rendezvous``. It has made
   its connection to the store before that.
@@ -33,6 +33,8 @@ from support.ports import free_range
 from support.processes import wait_until
 
 MAX_RESTARTS = "100"
+ASKS = re.compile(r"^I(\d{4} [\d:.]+) .*Rendezvous'ing worker group$", re.MULTILINE)
+"""A line of torchrun's log, with its month, day and time."""
 
 
 class Crew(Protocol):
@@ -81,8 +83,6 @@ class RallypointCrew:
 class TorchCrew:
     """torchrun's c10d backend; the store is served by the first agent, as it is unless told otherwise."""
 
-    ASKS = re.compile(r"^I(\d{4} [\d:.]+) .*Rendezvous'ing worker group$", re.MULTILINE)
-
     def __init__(self, bench: Bench, folder: Path, size: int, script: str, ending: contextlib.ExitStack) -> None:
         self.workers = Workers(folder, script)
         self._bench, self._folder, self._size, self._ending = bench, folder, size, ending
@@ -96,9 +96,13 @@ class TorchCrew:
         self._ending.enter_context(self._bench.running(argv, self._log(number), LOGLEVEL="INFO"))
 
     def asked(self, number: int) -> float:
-        told = wait_for_line(self._log(number), self.ASKS, 120)
-        year = datetime.datetime.now().astimezone().year
-        return datetime.datetime.strptime(f"{year}{told}", "%Y%m%d %H:%M:%S.%f").astimezone().timestamp()
+        return instant_of_log(wait_for_line(self._log(number), ASKS, 120), datetime.datetime.now().astimezone())
 
     def _log(self, number: int) -> Path:
         return self._folder / f"agent-{number}.log"
+
+
+def instant_of_log(told: str, now: datetime.datetime) -> float:
+    """A time of torchrun's log, which says no year and no zone, in seconds since the epoch."""
+    at = datetime.datetime.strptime(f"{now.year}{told}", "%Y%m%d %H:%M:%S.%f").replace(tzinfo=now.tzinfo)
+    return at.timestamp() if at <= now else at.replace(year=now.year - 1).timestamp()

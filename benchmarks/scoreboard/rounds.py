@@ -28,8 +28,6 @@ from scoreboard.workers import PYTHON, SHELL
 
 SIZES = (2, 4, 8)
 QUICK_SIZES = (2,)
-WAITED_S = 1.5
-"""The agents wait for the last one. torchrun's sleep 1 s at most before they look at the rendezvous again."""
 SETTLED_S = 0.5
 """The workers run. torchrun's agents look at them every 0.1 s."""
 
@@ -85,23 +83,13 @@ def _one_life(bench: Bench, recruit: Recruit, size: int, seen: Seen) -> float:
     with contextlib.ExitStack() as ending:
         ending.callback(bench.sweep)
         crew = recruit(bench, size, SHELL, ending)
-        _start_all(crew, size)
-        seen.rendezvous.append(max(note.at for note in crew.workers.wait_for(size)) - crew.asked(size - 1))
+        for number in range(size):
+            crew.start(number)
+        began = max(note.at for note in crew.workers.wait_for(size))
+        seen.rendezvous.append(began - max(crew.asked(number) for number in range(size)))
         seen.recovery.append(_settled_kill(crew, size))
         seen.restart_counts = sorted(note.restart_count for note in crew.workers.notes()[size:])
         return seen.rendezvous[-1]
-
-
-def _start_all(crew: Crew, size: int) -> None:
-    """The last one once all the others have waited for a while."""
-    for number in range(size - 1):
-        crew.start(number)
-        if number == 0:
-            crew.asked(0)  # torchrun's serves the store of the others
-    for number in range(size - 1):
-        crew.asked(number)
-    time.sleep(WAITED_S)
-    crew.start(size - 1)
 
 
 def _settled_kill(crew: Crew, size: int) -> float:
