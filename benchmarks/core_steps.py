@@ -204,6 +204,8 @@ class Clock:
 
 
 class Bench:
+    driver: Driver
+
     def __init__(self, profiled: str) -> None:
         self._profiled = profiled
         self.clock = Clock()
@@ -226,7 +228,7 @@ class Bench:
     async def job(self, sizes: list[int]) -> None:
         """One round's life of jobs of these sizes."""
         before_kb = resident_kb()
-        driver = Driver(self.journal, clock=self.clock)
+        driver = self.driver = Driver(self.journal, clock=self.clock)
         running = asyncio.create_task(driver.run())
         await driver.wait_serving()
         service = AgentService(driver)
@@ -260,7 +262,7 @@ class Bench:
             await driver.read(lambda cluster, stamp: None)
         driver.stop()
         await running
-        again = Driver(self.journal, clock=self.clock)
+        again = self.driver = Driver(self.journal, clock=self.clock)
         service = AgentService(again)
         with self.timed("restart: replay", count, per="agent"):
             running = asyncio.create_task(again.run())
@@ -276,36 +278,35 @@ class Bench:
             agent.stream = Stream(agent.number)
             agent.stream.say(hello)
             agent.task = asyncio.create_task(service.Attach(None, agent.stream))  # type: ignore[arg-type]
-        await settled()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Until no callback is ready and the driver has nothing left, nor gets anything between two turns."""
+        loop: Any = asyncio.get_running_loop()
+        idle = 0
+        while idle < 3:
+            await asyncio.sleep(2 * STORM_PAUSE_S)
+            idle = idle + 1 if not loop._ready and self.driver._inbox.is_empty else 0
 
     async def all_told(self, agents: list[Agent], action: type) -> None:
         def told(agent: Agent) -> bool:
             agent.look()
             return agent.directive is not None and isinstance(agent.directive.action, action)
 
-        await settled()
+        await self.settled()
         assert all(told(agent) for agent in agents), action
 
     async def say(self, phase: str, agents: list[Agent], said: list[bytes], told: int = 0) -> None:
         with self.timed(phase, told or len(said), per="agent"):
             for agent, data in zip(agents, said, strict=True):
                 agent.stream.say(data)
-            await settled()
+            await self.settled()
         for agent in agents:
             agent.look()
 
 
 def first_of_each(agents: list[Agent]) -> list[Agent]:
     return list({agent.job: agent for agent in reversed(agents)}.values())
-
-
-async def settled() -> None:
-    """Until the loop has nothing that is ready, nor gets anything while the driver waits between two turns."""
-    loop: Any = asyncio.get_running_loop()
-    idle = 0
-    while idle < 3:
-        await asyncio.sleep(2 * STORM_PAUSE_S)
-        idle = idle + 1 if not loop._ready else 0
 
 
 def resident_kb() -> int:

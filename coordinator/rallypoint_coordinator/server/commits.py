@@ -61,6 +61,8 @@ class Commits:
 
         Raises StateLost if the records are not known to be durable, and JournalError if the journal is of no use.
         """
+        if sum(len(output.effects) for output in outputs) > EFFECTS_AT_ONCE:
+            await asyncio.sleep(0)  # to decide so much has taken long, and so will packing it
         for batch in self._packed(outputs):
             if batch.records:
                 await self._append(cluster, batch)
