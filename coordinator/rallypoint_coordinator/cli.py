@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rallypoint.durations import timeout_ms
+from rallypoint.lean_asyncio import import_asyncio
 from rallypoint.limits import PORT_DEFAULT
 from rallypoint.security.server_tls import ServerTls
 from rallypoint_coordinator.server.options import (
@@ -95,6 +96,7 @@ def _run(options: ServerOptions) -> int:
     gc.disable()
     # Before gRPC is imported. Else it has a line of its own for every handshake that a stranger does not finish.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import_asyncio()
     from rallypoint_coordinator.server.process import run
 
     try:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rallypoint.lean_asyncio import import_asyncio
 from rallypoint_agent.background import Background, HandlerInBackground
 from rallypoint_agent.options import RunOptions, UsageError, parse
 
@@ -97,6 +98,8 @@ def _check_handlers(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
+    if not _plugs_in(options):
+        import_asyncio()
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
@@ -117,6 +120,12 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
         except Exception as error:
             return _not_run(error)
         return _report(options, agent)
+
+
+def _plugs_in(options: RunOptions) -> bool:
+    """Whether something of others runs in this process: it may want asyncio's TLS."""
+    handlers = {options.event_log_handler, options.metric_handler} - {"null", "console"}
+    return bool(handlers) or options.logs_specs not in (None, "default")
 
 
 def _not_run(error: Exception) -> int:

@@ -10,8 +10,8 @@ user's own under the temporary directory:
   predecessor's keeper still tidies up, and waits for it.
 
 The second file has the agent's record for its successor in it (:mod:`rallypoint_agent.predecessor`). A name that was
-given by --node-name has that file alone, under a hash of it: two that use one name are told
-so by the coordinator.
+given by --node-name has that file alone, ``JOB.NAME.CHECKSUM.node``: two that use one name are told so by the
+coordinator.
 
 The kernel drops the locks when the processes end, however they end. A third one, shared, is on the folder: systemd's
 cleaner of old temporary files leaves alone what is below a locked folder.
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import re
@@ -32,10 +31,12 @@ import socket
 import stat
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 _NUMBERS = range(1, 1025)
 _HOST_LENGTH_MAX = 240
+_SHOWN_LENGTH = 100
 _KEEPER_WAIT_S = 3.0
 _POLL_S = 0.02
 _RECORD_BYTES = 1 << 16
@@ -98,13 +99,19 @@ def claim_node_name(job: str, explicit: str | None = None, folder: Path | None =
 
 
 def _own_explicit(folder: Path | None, job: str, name: str) -> NodeName:
-    digest = hashlib.sha256(f"{job}\0{name}".encode()).hexdigest()[:32]
     try:
-        path = (folder or own_folder()) / f"{digest}.node"
+        path = (folder or own_folder()) / _explicit_file(job, name)
         return NodeName(name, node=_Lock.take(path, wait_s=_KEEPER_WAIT_S))
     except OSError as error:
         logger.warning("what earlier agents of node %s left cannot be found: %s", name, error)
         return NodeName(name)
+
+
+def _explicit_file(job: str, name: str) -> str:
+    """A file name of bounded length; the checksum tells apart what looks the same in it."""
+    # Not of hashlib, which loads OpenSSL: 3 MB for a name.
+    checksum = zlib.crc32(f"{job}\0{name}".encode())
+    return f"{_sanitise(job)[:_SHOWN_LENGTH]}.{_sanitise(name)[:_SHOWN_LENGTH]}.{checksum:08x}.node"
 
 
 def _claim(folder: Path, job: str, host: str) -> NodeName:

@@ -11,6 +11,7 @@ IMPORTED = re.compile(r"^import time: +\d+ \| +\d+ \| *(\S+)$", re.MULTILINE)
 
 LEFT_OUT = {
     "email": "importlib.metadata has it",
+    "_hashlib": "3 MB of OpenSSL",
     "google.rpc": "for refusals",
     "grpc_health.v1": "for health checks",
     "grpc_reflection.v1alpha": "a coordinator's",
@@ -33,6 +34,7 @@ LEFT_OUT = {
     "rallypoint_agent.torch_store": "for --rdzv-conf store=agent",
     "rallypoint_coordinator": "another process",
     "sqlite3": "a coordinator's",
+    "_ssl": "gRPC has its own",
     "torch": "a worker's",
     "uuid": "os.urandom does",
     "zipfile": "importlib.metadata has it",
