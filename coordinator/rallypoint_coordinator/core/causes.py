@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rallypoint.model import Blame, WorkerFailure
 from rallypoint.texts import signal_name
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.failures import TimedFailure, shortened
 
 CANDIDATES_NAMED = 4

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 import rallypoint
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Hello
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core import handlers, lineage, requests
 from rallypoint_coordinator.core.attachment import enter
 from rallypoint_coordinator.core.directory import LIVES_MAX, Directory, Retention

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass
 
 from rallypoint.limits import DAY_MS
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.deadlines import Deadlines
 from rallypoint_coordinator.core.effects import Output
 from rallypoint_coordinator.core.events import Stamp

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Welcome
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.records import Entry
 
 

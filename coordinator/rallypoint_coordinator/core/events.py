@@ -8,10 +8,10 @@ agent's clock showed when it sent the message; None if it does not say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from rallypoint.model import ClockReading, Hello, Observed, Version, WatchdogStatus
+from rallypoint.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rallypoint.model import WorkerFailure
 from rallypoint.texts import cut
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.clocks import AgentClock, Span
 
 KEPT_MAX = 512

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Hello, Version
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.membership import SELF_FENCING, lease_expiry_ms
 from rallypoint_coordinator.core.records import CoordinatorStarted, StateLost

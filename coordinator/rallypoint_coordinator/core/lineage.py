@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import NO_ROUND, Hello, JobState, Outcome
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.membership import first_difference, spec_mismatch
 from rallypoint_coordinator.core.records import GoneReason
 from rallypoint_coordinator.core.state import Life

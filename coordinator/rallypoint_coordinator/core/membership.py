@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from rallypoint.errors import Reason, Refusal, Violation
 from rallypoint.model import Capability, Hello, JobSpec, JobState
 from rallypoint.texts import cut
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.state import Facts, Life, Member, Presence
 
 MEMBERS_MAX = 200_000

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from rallypoint.model import NO_ROUND, Capability, Endpoint, JobSpec, NodeSpec, Outcome, WorkerFailure
+from rallypoint.values import dataclass
 
 
 class GoneReason(StrEnum):

@@ -8,10 +8,9 @@ which nobody who is not here can have workers; then the newest round is adopted 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rallypoint.model import NO_ROUND, Assignment, Hello, WorkerFailure
 from rallypoint.texts import counted
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.claims import Claim, ClaimedRound, Claims, RoundKey
 from rallypoint_coordinator.core.failures import SHORT_TRACEBACK_BYTES, shortened
 from rallypoint_coordinator.core.membership import SELF_FENCING, lease_expiry_ms

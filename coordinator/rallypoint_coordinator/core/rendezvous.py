@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from rallypoint.model import Capability, Endpoint, JobState, Outcome
 from rallypoint.texts import counted
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.records import Seat
 from rallypoint_coordinator.core.state import Facts, Member, Watch
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rallypoint.model import Blame, JobSpec, JobState, Outcome, WorkerFailure
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.causes import Cause, first_cause, labelled, told
 from rallypoint_coordinator.core.failures import TimedFailure
 from rallypoint_coordinator.core.records import StopCause

@@ -7,12 +7,13 @@ durable, nor when all workers ran: that is soft (:class:`Sightings`), and forgot
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from rallypoint.model import NO_ROUND, WorkerFailure
 from rallypoint.texts import cut
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.records import (
     LifeRecord,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.history import EpochStart
 from rallypoint_coordinator.core.state import Facts, Round
 

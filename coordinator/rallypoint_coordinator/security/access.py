@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.errors import Reason, Refusal
+from rallypoint.values import dataclass
 from rallypoint_coordinator.security.policy import POLICY, Role, Rule, Subject, job_of
 from rallypoint_coordinator.security.tokens import Grant, Table
 

@@ -6,9 +6,10 @@ A method that is not in it is refused to everybody, so a new one cannot be forgo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
+
+from rallypoint.values import dataclass
 
 
 class Role(StrEnum):

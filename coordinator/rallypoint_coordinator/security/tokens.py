@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rallypoint.limits import JOB_NAME_PATTERN, TOKEN_PREFIX
+from rallypoint.values import dataclass
 from rallypoint_coordinator.security.policy import Role
 
 SECRET_BYTES = 32

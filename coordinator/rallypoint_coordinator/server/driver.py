@@ -15,10 +15,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple, TypeVar
 
 from rallypoint.errors import Reason, Refusal, RefusedError
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output

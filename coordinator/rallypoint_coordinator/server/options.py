@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
 from rallypoint.limits import PORT_DEFAULT
 from rallypoint.security.client import is_loopback
 from rallypoint.security.server_tls import ServerTls
+from rallypoint.values import dataclass
 
 HOST_DEFAULT = "127.0.0.1"
 RETAIN_JOBS_DEFAULT = 1_000

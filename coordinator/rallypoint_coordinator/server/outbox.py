@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Welcome
+from rallypoint.values import dataclass
 from rallypoint.wire import Ack, CoordinatorMessage, LeaseStale
 
 

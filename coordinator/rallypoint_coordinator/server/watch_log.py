@@ -8,11 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from rallypoint.v1 import job_service_pb2 as pb
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobDecided, LifeForgotten
 from rallypoint_coordinator.server.job_events import is_event, job_event

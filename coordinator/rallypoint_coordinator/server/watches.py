@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.v1 import job_service_pb2 as pb
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import Stamp
 from rallypoint_coordinator.core.records import Entry

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from rallypoint.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
