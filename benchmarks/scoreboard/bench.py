@@ -62,7 +62,7 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=os.environ | env,
+                env=_environ() | env,
                 start_new_session=True,
             )
         try:
@@ -116,3 +116,11 @@ def a_bench(quick: bool) -> Iterator[Bench]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _environ() -> dict[str, str]:
+    """Ours, but for a variable by which our sources would be compiled anew at each start, and torch's not.
+
+    What pip installs is compiled once. A checkout is at its first start, unless it is forbidden to keep that.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -98,8 +98,6 @@ def _check_handlers(options: RunOptions) -> None:
 
 
 def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
-    if not _plugs_in(options):
-        import_asyncio()
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
@@ -109,6 +107,8 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     with contextlib.ExitStack() as ending:
         last_signals = ending.enter_context(LastSignals())
         launcher = ending.enter_context(NodeLauncher(launch))
+        if not _plugs_in(options):
+            import_asyncio()
         ending.enter_context(_logging_to_stderr(launcher.node))
         ending.enter_context(telemetry(launch))
         try:

@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum, auto
 
 import grpc
 
 from rallypoint.limits import DAY_MS
 from rallypoint.security.server_tls import ServerCertificate, TlsFilesError
+from rallypoint.values import dataclass
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.security.token_file import TokenFile
 from rallypoint_coordinator.security.tokens import TokenFileError
@@ -103,7 +103,7 @@ async def serve(options: ServerOptions, store: Store, door: Door) -> int:
         if options.embedded:
             _stop_on_stdin_eof(stop.set)
         _print(f"rallypoint coordinator listening on {bound}")
-        _settle_garbage_collector()
+        _settle_garbage_collector(embedded=options.embedded)
         if await _until(stop, server) is Ending.IDLE:
             log.info("nobody has been here for %g s: ending, as --exit-when-idle says", options.exit_when_idle_s)
     except (ListenError, JournalError) as error:
@@ -198,13 +198,15 @@ def _stop_on_stdin_eof(stop: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
-def _settle_garbage_collector() -> None:
+def _settle_garbage_collector(*, embedded: bool) -> None:
     """Keep full collections rare: with ten thousand streams one would stop the world for 0.2 s.
 
     Nearly all that is made is freed by its count or stays, so young objects are looked through rarely as well: while
-    ten thousand agents join, a tenth of the time went there. The command has switched it off for the start.
+    ten thousand agents join, a tenth of the time went there. The command has switched it off for the start. For an
+    embedded coordinator an agent waits, so its start leaves the little that could be collected.
     """
-    gc.collect()
+    if not embedded:
+        gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(50_000, 10, 1_000)
