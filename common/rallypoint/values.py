@@ -29,7 +29,11 @@ else:
 
 def _with_methods(cls: Any) -> Any:
     """A class that compares, hashes and shows its fields, all of them."""
-    names = [field.name for field in dataclasses.fields(cls)]
+    fields = dataclasses.fields(cls)
+    for field in fields:
+        if not (field.repr and field.compare) or field.hash is not None:
+            raise TypeError(f"{cls.__qualname__}.{field.name}: a value shows and compares every field of its own")
+    names = [field.name for field in fields]
     values = attrgetter(*names) if names else lambda self: ()
 
     def __eq__(self: object, other: object) -> bool:

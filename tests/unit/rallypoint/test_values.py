@@ -91,3 +91,12 @@ def test_one_that_is_not_frozen_is_left_to_dataclasses() -> None:
     assert counter == Counter(1)
     with pytest.raises(TypeError, match="unhashable"):
         hash(counter)
+
+
+@pytest.mark.parametrize("options", [{"repr": False}, {"compare": False}, {"hash": False}], ids=str)
+def test_field_that_is_not_like_the_others_is_refused(options: dict[str, Any]) -> None:
+    class Odd:
+        a: int = field(default=0, **options)
+
+    with pytest.raises(TypeError, match=r"Odd\.a"):
+        values.dataclass(frozen=True)(Odd)
