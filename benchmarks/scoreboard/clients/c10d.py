@@ -10,8 +10,8 @@ agents do when a worker has failed. What comes before is not timed: torch's impo
 It has to be run as a file. Torch names each of its steps with ``inspect.stack()``, which goes through all modules there
 are for a frame that is of no file, and ``python -m`` begins with two: that made it ten times slower, and end never.
 
-Whoever has not met after PATIENCE seconds may never: once enough of them take longer than 15 s from one look to the
-next, they take one another for dead. That time then counts, for this and for what would have come after it.
+Whoever has not met after PATIENCE seconds may never: who takes longer than 15 s from one look to the next is taken for
+dead by the others. That time then counts, for this and for what would have come after it.
 
 Prints a :class:`Result` as JSON.
 """
