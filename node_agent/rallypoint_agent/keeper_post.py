@@ -20,8 +20,8 @@ class KeeperPost:
     """Whoever fills it is told its duties: the fence and the obituary.
 
     ``obituary``: what to report should the agent be killed; who it is about is filled in, and ``note_obituary`` called
-    with each new version. It runs with ``environ``. ``hold_fds`` and ``keep_children`` are as LocalElasticAgent has
-    them.
+    with each new version. It runs with ``environ``. ``hold_fds``, ``keep_children`` and ``keeper`` are as
+    LocalElasticAgent has them.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class KeeperPost:
         *,
         hold_fds: Sequence[int],
         keep_children: Collection[int],
+        keeper: Keeper | None = None,
     ) -> None:
         self.keeper: Keeper | None = None
         self.fence_ns: tuple[int, int] | None = None
@@ -43,10 +44,12 @@ class KeeperPost:
         self._round = NO_ROUND
         self._hold_fds = tuple(hold_fds)
         self._keep_children = frozenset(keep_children)
+        self._candidate = keeper
 
     def fill(self) -> None:
-        """Start a keeper."""
-        self.keeper = Keeper.start(hold_fds=self._hold_fds)
+        """Start a keeper, or take the one that was."""
+        self.keeper = self._candidate or Keeper.start(hold_fds=self._hold_fds)
+        self._candidate = None
         self._feed_fence()
         self._feed_obituary()
 

@@ -26,6 +26,7 @@ from rallypoint_agent.keeper import (
     Answered,
     Attention,
     Gone,
+    Keeper,
     KeeperDied,
     KeeperEvent,
     Spawned,
@@ -75,7 +76,8 @@ class LocalElasticAgent(SimpleElasticAgent):
     The workers inherit ``environ`` (default: the environment of this process). ``run_id`` is the
     job's name. ``obituary``: what to report should this process be killed; who it is about is
     filled in. ``hold_fds`` stay open until the keeper has ended as well. Should the keeper die,
-    everything that descends from this process is killed but the children in ``keep_children``.
+    everything that descends from this process is killed but the children in ``keep_children``. ``keeper``: one that was
+    started before, with these ``hold_fds``; whoever started it closes it if the agent is not run.
     ``incarnation`` marks what the workers start; ``note_obituary`` is called with each new version of the obituary,
     for whoever has to deliver it should the keeper be killed as well.
     Raises ValueError for what makes no sense or cannot be had, NumaBindingError if ``spec.numa_options`` cannot be met.
@@ -102,6 +104,7 @@ class LocalElasticAgent(SimpleElasticAgent):
         note_obituary: Callable[[Obituary], None] = lambda obituary: None,
         hold_fds: Sequence[int] = (),
         keep_children: Collection[int] = (),
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(
             spec, exit_barrier_timeout, shutdown_timeout, config=config, port_range=port_range, signals=signals
@@ -115,7 +118,9 @@ class LocalElasticAgent(SimpleElasticAgent):
         self._environ = dict(scrubbed_environ() if environ is None else environ)
         self._cpus = _bindings(spec, self._environ)
         self._uninterruptible = UninterruptibleWatch(timeout_s(uninterruptible_state_timeout, self._environ))
-        self._post = KeeperPost(self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children)
+        self._post = KeeperPost(
+            self._environ, obituary, note_obituary, hold_fds=hold_fds, keep_children=keep_children, keeper=keeper
+        )
         self._health_check_server = health_check_server
         self._health: AgentHealth | None = None
         self._watchdog: FileTimerServer | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rallypoint.errors import Refusal
     from rallypoint_agent.api import RunResult, WorkerSpec
     from rallypoint_agent.health_check_server import HealthCheckServer
+    from rallypoint_agent.keeper import Keeper
     from rallypoint_agent.link import LinkConfig
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import LogsSpecs
@@ -129,7 +130,7 @@ class NodeLauncher:
     def agent(self, logs_specs: LogsSpecs) -> LocalElasticAgent:
         """The agent, ready to ``run``; what an earlier one of this name left is cleared first.
 
-        Raises LeftoversError, CoordinatorStartError, and ValueError for what cannot be done.
+        Raises LeftoversError, CoordinatorStartError, KeeperError, and ValueError for what cannot be done.
         """
         from rallypoint_agent.predecessor import record_of
 
@@ -143,6 +144,8 @@ class NodeLauncher:
                 if started := ensure_coordinator(launch.coordinators[0]):
                     kept.append(started.pid)
         self._clear_predecessor()
+        hold_fds = () if name.fd is None else (name.fd,)
+        keeper = self._start_keeper(hold_fds)
         if coordinator:
             _import_the_rest()
         endpoints = (coordinator.endpoint(),) if coordinator else launch.coordinators
@@ -154,9 +157,18 @@ class NodeLauncher:
             link_config,
             logs_specs,
             note_obituary=lambda obituary: name.note(record_of(incarnation, obituary)),
-            hold_fds=() if name.fd is None else (name.fd,),
+            hold_fds=hold_fds,
             keep_children=tuple(kept),
+            keeper=keeper,
         )
+
+    def _start_keeper(self, hold_fds: tuple[int, ...]) -> Keeper:
+        """It takes as long to start as we to import what the agent is made of, and begins to at once."""
+        from rallypoint_agent.keeper import Keeper
+
+        keeper = Keeper.start(hold_fds=hold_fds)
+        self._ending.callback(keeper.close)
+        return keeper
 
     def _clear_predecessor(self) -> None:
         from rallypoint_agent.predecessor import LeftoversError, clear_predecessor
@@ -245,6 +257,7 @@ def _agent(
     note_obituary: Callable[[Obituary], None],
     hold_fds: tuple[int, ...],
     keep_children: tuple[int, ...],
+    keeper: Keeper,
 ) -> LocalElasticAgent:
     from rallypoint_agent.core.state import AgentConfig
     from rallypoint_agent.grpc_setup import target
@@ -276,6 +289,7 @@ def _agent(
         note_obituary=note_obituary,
         hold_fds=hold_fds,
         keep_children=keep_children,
+        keeper=keeper,
     )
 
 
