@@ -107,6 +107,7 @@ class Truth:
         self.leases.restarted(stamp.at_ms)
         for life in self.lives.values():
             life.gathering_since_ms = life.recovering_since_ms = stamp.at_ms
+            life.hold_clock_ms = None
             if life.current is not None:
                 life.current.failures.clear()
                 life.current.stop_since_ms = life.current.start_since_ms = stamp.at_ms
@@ -338,7 +339,7 @@ class Truth:
             case JobUpdated():
                 self.lives[uid].updated(record, stamp.at_ms)
             case JobHeld():
-                self.lives[uid].held(record)
+                self.lives[uid].held(record, stamp)
             case JobReleased():
                 self.lives[uid].released(record, stamp)
             case _:

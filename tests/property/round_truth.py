@@ -127,6 +127,8 @@ class LifeTruth:
     """A round that agents held when the records were lost."""
     outcome: Outcome | None = None
     hold: JobHeld | None = None
+    hold_clock_ms: int | None = None
+    """How far the wall clock was ahead of the other one, in this epoch. While that stays, holds can be compared."""
 
     @property
     def last(self) -> RoundTruth | None:
@@ -148,13 +150,15 @@ class LifeTruth:
             self.spec, min_nodes=record.min_nodes, max_nodes=record.max_nodes, max_restarts=record.max_restarts
         )
 
-    def held(self, record: JobHeld) -> None:
+    def held(self, record: JobHeld, stamp: Stamp) -> None:
         demand(self.outcome is None, "C9", f"a decided life is held: {record}")
-        since_ms = self.hold.since_wall_ms if self.hold is not None else record.since_wall_ms
-        demand(record.since_wall_ms == since_ms, "HOLD", f"{record} after {self.hold}")
-        longer_ms = record.until_wall_ms - self.hold.until_wall_ms if self.hold is not None else 1_000
-        demand(longer_ms >= 1_000, "HOLD", f"a record for {longer_ms} ms: {record} after {self.hold}")
-        self.hold = record
+        since_ms = min(self.hold.since_wall_ms, stamp.wall_ms) if self.hold is not None else stamp.wall_ms
+        demand(since_ms == record.since_wall_ms < record.until_wall_ms, "HOLD", f"{record} after {self.hold}")
+        clock_ms = stamp.wall_ms - stamp.at_ms
+        if self.hold is not None and clock_ms == self.hold_clock_ms:
+            longer_ms = record.until_wall_ms - self.hold.until_wall_ms
+            demand(longer_ms >= 1_000, "HOLD", f"a record for {longer_ms} ms: {record} after {self.hold}")
+        self.hold, self.hold_clock_ms = record, clock_ms
 
     def released(self, record: JobReleased, stamp: Stamp) -> None:
         demand(self.hold is not None, "HOLD", f"{record} of a life that is not held")

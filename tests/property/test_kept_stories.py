@@ -121,6 +121,17 @@ def test_who_comes_with_another_spec_does_not_end_what_an_operator_holds() -> No
     machine.teardown()
 
 
+def test_a_hold_that_is_made_longer_after_the_wall_clock_went_back_ends_after_it_begins() -> None:
+    machine = CoordinatorMachine()
+    machine.gather(spec="elastic", sizes=[1] * 4, lacking=[frozenset()] * 4)
+    machine.everybody_obeys()
+    machine.the_clock_jumps(31_029, back=False)
+    machine.hold(1)
+    machine.the_coordinator_restarts(None, 0)
+    machine.hold(20_000)
+    machine.teardown()
+
+
 def test_an_agent_that_is_stuck_and_has_no_lease_gives_up_in_the_end() -> None:
     machine = AgentMachine()
     machine.begin(spec="no outage", ports=True)

@@ -127,7 +127,7 @@ class OperatorOracle:
 
     def _hold(self, entry: Entry, record: JobHeld, request: OperatorAsked) -> None:
         earlier = self._held.get(entry.job_uid)
-        since_ms = earlier.since_wall_ms if earlier is not None else entry.wall_ms
+        since_ms = min(earlier.since_wall_ms, entry.wall_ms) if earlier is not None else entry.wall_ms
         more_ms = record.until_wall_ms - entry.wall_ms - request.hold_ms
         most_ms = min(max(request.hold_ms // 10, 1_000), 60_000) if earlier is not None else 1
         if record.since_wall_ms != since_ms or not 0 <= more_ms < most_ms:

@@ -21,7 +21,8 @@ def hold(step: Step, hold_ms: int, by: str, reason: str) -> bool:
         longer_ms = now_ms + hold_ms - watch.hold_ends_ms
         if longer_ms <= 0:
             return False
-        since_wall_ms = facts.hold.since_wall_ms
+        # A wall clock that went back since then does not make it end before it begins.
+        since_wall_ms = min(facts.hold.since_wall_ms, now_wall_ms)
         hold_ms += -longer_ms % step_ms(hold_ms)
     step.record(JobHeld(by=by, reason=reason, since_wall_ms=since_wall_ms, until_wall_ms=now_wall_ms + hold_ms))
     watch.hold_ends_ms = now_ms + hold_ms

@@ -207,3 +207,18 @@ class TestRestartOfTheCoordinator:
         script.journal[-1] = replace(script.journal[-1], record=early)
         script.restart()
         assert script.life.watch.hold_ends_ms == script.now_ms + 5_000
+
+    def test_a_hold_that_is_made_longer_after_the_wall_clock_went_back_outlives_a_restart(self, script: Script) -> None:
+        script.attached("a", PAIR)
+        script.hold(5_000)
+        held = script.life.facts.hold
+        assert held is not None
+        early = replace(held, since_wall_ms=held.since_wall_ms + HOUR_MS, until_wall_ms=held.until_wall_ms + HOUR_MS)
+        script.journal[-1] = replace(script.journal[-1], record=early)
+        script.restart()
+        assert script.hold(20_000) is True
+        ends_ms = script.life.watch.hold_ends_ms
+        assert ends_ms is not None
+        assert ends_ms >= script.now_ms + 20_000
+        script.restart()
+        assert script.life.watch.hold_ends_ms == ends_ms
