@@ -109,6 +109,13 @@ class Agent:
     # --- Attaching, again and again
 
     async def live(self) -> None:
+        """Until the fleet closes, or the task is cancelled. No connection is left."""
+        try:
+            await self._come_and_go()
+        finally:
+            self._hang_up()
+
+    async def _come_and_go(self) -> None:
         backoff = Backoff(FIRST_DELAY_S, min(LONGEST_DELAY_S, self._interval_s))
         knocks = self._knocks()
         while not self._fleet.closing:
@@ -168,11 +175,15 @@ class Agent:
             await self._ended
         elif not self._ended.done():
             self._welcome_timeout_s = min(2 * self._welcome_timeout_s, LONGEST_WELCOME_TIMEOUT_S)
-        self._stream.abort()
-        self._stream = None
+        self._hang_up()
+        return welcomed
+
+    def _hang_up(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream = None
         if self._next_beat is not None:
             self._next_beat.cancel()
-        return welcomed
 
     # --- What comes
 

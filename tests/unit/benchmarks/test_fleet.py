@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from rallypoint.model import JobSpec
 from scoreboard.figures import WithinFloor
+from scoreboard.fleet.agents import Agent, Fleet
 from scoreboard.fleet.figures import EchoFigures, FleetFigures, Join, Restart, Return, Steady
 from scoreboard.fleet.grpc_stream import GrpcStream, opening
 from scoreboard.fleet.milestones import Latencies, Milestone
@@ -154,3 +157,22 @@ def test_rows_hold_each_figure_against_its_own_floor() -> None:
 def test_streams_that_ended_beside_the_kills_are_told() -> None:
     joined, _ = storm_rows(10, [OURS])
     assert joined.note == "2 streams ended but for the SIGKILLs"
+
+
+async def test_agent_whose_life_is_cancelled_leaves_no_connection() -> None:
+    """Of ten thousand that would be left in each of several jobs this process has no files for."""
+    came, went = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        with contextlib.suppress(ConnectionError):  # it is broken off
+            await reader.read()
+        went.set()
+        writer.close()
+
+    async with asyncio.timeout(20), await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        life = asyncio.create_task(Agent(Fleet("127.0.0.1", port, JobSpec(min_nodes=1, max_nodes=1)), 0, "job").live())
+        await came.wait()
+        life.cancel()
+        await went.wait()
