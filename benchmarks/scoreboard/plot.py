@@ -69,7 +69,11 @@ def _group(figure: str, medians: Mapping[str, float], y: float, scale: _Scale) -
         parts.append(
             f'<rect x="{TEXT_WIDTH}" y="{top:.1f}" width="{end - TEXT_WIDTH:.1f}" height="{BAR - 1}" fill="{colour}"/>'
         )
-        parts.append(f'<text x="{end + 4:.1f}" y="{top + BAR - 2:.1f}" font-size="9">{as_value(value, SECONDS)}</text>')
+        # With a white edge, as lines of the scale run through it.
+        parts.append(
+            f'<text x="{end + 4:.1f}" y="{top + BAR - 2:.1f}" font-size="9" stroke="white" stroke-width="3"'
+            f' paint-order="stroke">{as_value(value, SECONDS)}</text>'
+        )
     return parts
 
 
