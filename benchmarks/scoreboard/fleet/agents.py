@@ -28,18 +28,15 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1 import types_pb2 as types
-from rallypoint_agent.backoff import Backoff
+from rallypoint.wire.scalars import duration_from_proto
+from rallypoint_agent.link import delays
+from rallypoint_agent.link.config import LinkConfig
 from scoreboard.fleet.grpc_stream import GrpcStream, opening
 from scoreboard.fleet.milestones import Milestone
 
 ATTACH = "/rallypoint.v1.AgentService/Attach"
 WORKER_STARTS_S = 0.02
 WORKER_STOPS_S = 0.02
-WELCOME_TIMEOUT_S, LONGEST_WELCOME_TIMEOUT_S = 10.0, 60.0
-FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
-KNOCK_GROWTH = 1.1
-KNOCKS_PER_HEARTBEAT = 10
-"""As rallypoint_agent.link has them."""
 
 
 @dataclass
@@ -65,8 +62,6 @@ class Fleet:
     last_trailers: bytes = b""
     beats_sent: int = 0
     beat_latencies: list[float] = field(default_factory=list)
-    interval_s: float = 0.0
-    """That of the last Welcome."""
 
     @property
     def opening(self) -> bytes:
@@ -85,7 +80,8 @@ class Agent:
         self._fleet = fleet
         self._address = f"127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
         """Each has a machine of its own, as far as the coordinator can tell."""
-        self._hello = _hello(fleet, number, job)
+        self._link = link = _link(fleet, number, job)
+        self._hello = _hello(link, number)
         self.observed = self._hello.hello.observed
         """What the next report says; the Hello's own."""
         self._stream: GrpcStream | None = None
@@ -95,12 +91,12 @@ class Agent:
         self._acked = (0, 0)
         self._version = NO_VERSION
         self._consumed_offer_id = 0
-        self._interval_s = fleet.spec.heartbeat_interval_ms / 1000
+        self._interval_ms = fleet.spec.heartbeat_interval_ms
         self._beat: tuple[int, float] | None = None
         """The heartbeat that waits for its answer: its number, and when it was sent."""
         self._next_beat: asyncio.TimerHandle | None = None
         self._failing = False
-        self._welcome_timeout_s = WELCOME_TIMEOUT_S
+        self._welcome_timeout_ms = link.welcome_timeout_ms
 
     @property
     def is_attached(self) -> bool:
@@ -116,8 +112,8 @@ class Agent:
             self._hang_up()
 
     async def _come_and_go(self) -> None:
-        backoff = Backoff(FIRST_DELAY_S, min(LONGEST_DELAY_S, self._interval_s))
-        knocks = self._knocks()
+        backoff = delays.between_attaches(self._link)
+        knocks = delays.between_knocks(self._link, self._interval_ms)
         while not self._fleet.closing:
             try:
                 await self._connect()
@@ -130,13 +126,9 @@ class Agent:
                 continue
             if await self._serve():
                 backoff.reset()
-                knocks = self._knocks()
+                knocks = delays.between_knocks(self._link, self._interval_ms)
             if not self._fleet.closing:
                 await asyncio.sleep(backoff.next_s())
-
-    def _knocks(self) -> Backoff:
-        longest_s = max(FIRST_DELAY_S, self._interval_s / KNOCKS_PER_HEARTBEAT)
-        return Backoff(FIRST_DELAY_S, longest_s, KNOCK_GROWTH)
 
     async def _connect(self) -> None:
         fleet = self._fleet
@@ -168,13 +160,13 @@ class Agent:
         self._hello.clock.CopyFrom(wire.clock_to_proto(ClockReading(_clock_ms())))
         self._stream.send(self._hello.SerializeToString())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._ended), self._welcome_timeout_s)
+            await asyncio.wait_for(asyncio.shield(self._ended), self._welcome_timeout_ms / 1000)
         welcomed = self._acked[0] > 0
         if welcomed:
-            self._welcome_timeout_s = WELCOME_TIMEOUT_S
+            self._welcome_timeout_ms = self._link.welcome_timeout_ms
             await self._ended
         elif not self._ended.done():
-            self._welcome_timeout_s = min(2 * self._welcome_timeout_s, LONGEST_WELCOME_TIMEOUT_S)
+            self._welcome_timeout_ms = delays.longer_welcome_timeout_ms(self._link, self._welcome_timeout_ms)
         self._hang_up()
         return welcomed
 
@@ -210,8 +202,7 @@ class Agent:
         hello.cluster_id, hello.job_uid = welcome.cluster_id, welcome.job_uid
         hello.lease_id = self._lease_id = welcome.lease_id
         self._acked = (1, _clock_ms())
-        interval = welcome.heartbeat_interval
-        self._fleet.interval_s = self._interval_s = interval.seconds + interval.nanos / 1e9
+        self._interval_ms = duration_from_proto(welcome.heartbeat_interval)
         self._schedule_beat()
         _passed(self._fleet.attached)
 
@@ -305,7 +296,7 @@ class Agent:
 
     def _schedule_beat(self) -> None:
         loop = asyncio.get_running_loop()
-        self._next_beat = loop.call_later(self._interval_s, self._interval_over)
+        self._next_beat = loop.call_later(self._interval_ms / 1000, self._interval_over)
 
     def _interval_over(self) -> None:
         self._schedule_beat()
@@ -341,17 +332,31 @@ class Agent:
         return pb.AttachRequest(lease_id=self._lease_id, seq=self._seq, clock=clock)
 
 
-def _hello(fleet: Fleet, number: int, job: str) -> pb.AttachRequest:
-    hello = Hello(
+def _link(fleet: Fleet, number: int, job: str) -> LinkConfig:
+    """What a real agent's link would be told."""
+    return LinkConfig(
+        endpoints=(Endpoint(fleet.host, fleet.port),),
         job=job,
         node=f"node-{number:06}",
         incarnation=f"incarnation-{number:06}",
-        attach_seq=0,
         job_spec=fleet.spec,
         node_spec=NodeSpec(hostname=f"node-{number:06}", entrypoint="train.py"),
-        observed=Observed(offer=EndpointOffer(1, Endpoint("127.0.0.1", 40_000 + number % 10_000))),
-        capabilities=frozenset(Capability),
         agent_version="scoreboard/1",
+        capabilities=frozenset(Capability),
+    )
+
+
+def _hello(link: LinkConfig, number: int) -> pb.AttachRequest:
+    hello = Hello(
+        job=link.job,
+        node=link.node,
+        incarnation=link.incarnation,
+        attach_seq=0,
+        job_spec=link.job_spec,
+        node_spec=link.node_spec,
+        observed=Observed(offer=EndpointOffer(1, Endpoint("127.0.0.1", 40_000 + number % 10_000))),
+        capabilities=link.capabilities,
+        agent_version=link.agent_version,
     )
     return wire.attach_request_to_proto(hello, lease_id=0, seq=1, clock=ClockReading(0))
 

@@ -12,9 +12,9 @@ from rallypoint.model import NO_VERSION, Endpoint, Hello
 from rallypoint.security.client import CredentialsError, call_metadata, open_aio_channel
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceStub
 from rallypoint_agent import grpc_setup
-from rallypoint_agent.backoff import Backoff
 from rallypoint_agent.core.events import AttachRefused, ConnectionsRefused, Detached
 from rallypoint_agent.flag_names import in_flags
+from rallypoint_agent.link import delays
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.link.config import LinkConfig
 from rallypoint_agent.link.mailbox import Mailbox
@@ -23,10 +23,6 @@ from rallypoint_agent.link.wishes import Wishes
 
 _STEADY_S = 5.0
 """A stream that lasted so long was a good one: after it the backoff starts from the beginning."""
-
-_KNOCK_GROWTH = 1.1
-_KNOCKS_PER_HEARTBEAT = 10
-"""At the slowest. The coordinator issues the interval, so the agents of a large fleet knock more rarely."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +40,7 @@ class _Attacher:
         self._config = config
         self._wishes = wishes
         self._mailbox = mailbox
-        # A refusal holds the workers only if the next probe comes well before the fence that this one has moved.
-        longest_ms = min(config.longest_backoff_ms, config.job_spec.heartbeat_interval_ms)
-        self._backoff = Backoff(config.first_backoff_ms / 1000, longest_ms / 1000)
+        self._backoff = delays.between_attaches(config)
         self._heartbeat_interval_ms = config.job_spec.heartbeat_interval_ms
         self._welcome_timeout_ms = config.welcome_timeout_ms
         self._stream: Stream | None = None
@@ -133,7 +127,7 @@ class _Attacher:
         self._highest_version = max(self._highest_version, stream.highest_version)
         if stream.welcome is None:
             if stream.has_said_hello and lasted_s >= self._welcome_timeout_ms / 1000:
-                self._be_more_patient()
+                self._welcome_timeout_ms = delays.longer_welcome_timeout_ms(self._config, self._welcome_timeout_ms)
             return
         self._welcome_timeout_ms = self._config.welcome_timeout_ms
         self._attached_s = _now_s()
@@ -142,11 +136,6 @@ class _Attacher:
         self._mailbox.put(Detached())
         if lasted_s >= _STEADY_S:
             self._backoff.reset()
-
-    def _be_more_patient(self) -> None:
-        """Else one that needs longer for a whole fleet is slowed down further, by those who gave up and come again."""
-        longest_ms = max(self._config.longest_welcome_timeout_ms, self._welcome_timeout_ms)
-        self._welcome_timeout_ms = min(2 * self._welcome_timeout_ms, longest_ms)
 
     # Between two streams.
 
@@ -200,9 +189,7 @@ class _Attacher:
         So a coordinator that comes back is found soon, however long it was gone. Whether it may be back: False if it
         did not seem to be gone.
         """
-        first_ms = self._config.first_knock_ms
-        longest_ms = max(first_ms, self._heartbeat_interval_ms // _KNOCKS_PER_HEARTBEAT)
-        knocks = Backoff(first_ms / 1000, longest_ms / 1000, _KNOCK_GROWTH)
+        knocks = delays.between_knocks(self._config, self._heartbeat_interval_ms)
         was_gone = False
         while await self._nobody_is_there():
             was_gone = True

@@ -1,0 +1,32 @@
+"""How long a link waits, and for what: made of its configuration and of what the coordinator asks for."""
+
+from __future__ import annotations
+
+from rallypoint_agent.backoff import Backoff
+from rallypoint_agent.link.config import LinkConfig
+
+_KNOCK_GROWTH = 1.1
+_KNOCKS_PER_HEARTBEAT = 10
+"""At the slowest. The coordinator issues the interval, so the agents of a large fleet knock more rarely."""
+
+
+def between_attaches(config: LinkConfig) -> Backoff:
+    """From one try to attach to the next, while somebody is there or nobody can tell."""
+    # A refusal holds the workers only if the next probe comes well before the fence that this one has moved.
+    longest_ms = min(config.longest_backoff_ms, config.job_spec.heartbeat_interval_ms)
+    return Backoff(config.first_backoff_ms / 1000, longest_ms / 1000)
+
+
+def between_knocks(config: LinkConfig, heartbeat_interval_ms: int) -> Backoff:
+    """From one probe to the next, while every endpoint refuses. ``heartbeat_interval_ms``: of the last Welcome."""
+    first_ms = config.first_knock_ms
+    longest_ms = max(first_ms, heartbeat_interval_ms // _KNOCKS_PER_HEARTBEAT)
+    return Backoff(first_ms / 1000, longest_ms / 1000, _KNOCK_GROWTH)
+
+
+def longer_welcome_timeout_ms(config: LinkConfig, timeout_ms: int) -> int:
+    """How long to wait for a Welcome once one that has our Hello did not send it within ``timeout_ms``.
+
+    Else one that needs longer for a whole fleet is slowed down further, by those who gave up and come again.
+    """
+    return min(2 * timeout_ms, max(config.longest_welcome_timeout_ms, timeout_ms))
