@@ -53,9 +53,9 @@ def test_what_each_number_of_clients_is_held_against(monkeypatch: pytest.MonkeyP
 
 def test_both_sides_are_measured_as_often_as_the_rows_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found, asked = rows(monkeypatch, tmp_path, quick=False)
-    assert (asked.count("agents 64 1"), asked.count("c10d 64 120"), asked.count("c10d 192 120")) == (5, 5, 1)
+    assert [asked.count(each) for each in ("agents 64 1", "c10d 64 80", "agents 192 3", "c10d 192 80")] == [5, 5, 1, 1]
     samples = {figure: (len(row.ours), len(row.peer)) for figure, row in found.items() if row.has_peer}
-    assert set(samples.values()) == {(5, 5), (5, 1)}
+    assert set(samples.values()) == {(5, 5), (3, 1)}
     once = found["rendezvous of 192 clients, a process each: first round"]
     wrote = "its clients wrote 36,864 compare-and-sets, 192 MB, in both rounds"
     assert once.note == f"torch's was measured 1 time; {wrote}"
@@ -70,7 +70,7 @@ def test_a_peer_that_never_gets_there_is_told() -> None:
 def test_the_cost_for_each_client_is_held_against_that_of_few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found, _ = rows(monkeypatch, tmp_path, quick=False)
     row = found["coordinator's CPU time for each of 4096 clients: once more"]
-    assert row.ours == pytest.approx([0.001] * 5)
+    assert row.ours == pytest.approx([0.001] * 3)
     assert row.floor == pytest.approx([0.001] * 5)
 
 
