@@ -94,6 +94,8 @@ class Agent:
         self._identity = SetIdentity("", "", 0)
         self._highest_version = NO_VERSION
         self._observed = self._reported = Observed()
+        self._is_urgent = False
+        """Whether something that cannot wait is still to be said."""
         self._attach_seq = self._seq = 0
         self._acked = (0, 0)
         self._unacked: deque[tuple[int, int]] = deque()
@@ -111,7 +113,7 @@ class Agent:
         self.stream = self._line.open(self)
         self._seq, self._acked, self.welcome = 0, (0, 0), None
         self._unacked.clear()
-        self._reported = self._observed
+        self._reported, self._is_urgent = self._observed, False
         self._send(
             Hello(
                 job=self.job,
@@ -201,15 +203,21 @@ class Agent:
 
     def _beat(self, stream: int) -> None:
         if stream == self.stream and not self.finished and self.welcome is not None:
-            self._send(Heartbeat(self._reported.version))
+            if not self._send_observed():
+                self._send(Heartbeat(self._reported.version))
             self._timeline.after(self.welcome.heartbeat_interval_ms, partial(self._beat, stream))
 
     def _send_news(self) -> None:
-        if self.welcome is None or not self.stream:
-            return
-        if self._observed != self._reported:
+        if self._is_urgent and self.welcome is not None and self.stream:
+            self._send_observed()
+
+    def _send_observed(self) -> bool:
+        """False if there is nothing new in it."""
+        is_new, self._is_urgent = self._observed != self._reported, False
+        if is_new:
             self._reported = self._observed
             self._send(self._observed)
+        return is_new
 
     def _send(self, message: AgentMessage) -> None:
         now_ms = self._timeline.now_ms
@@ -227,8 +235,9 @@ class Agent:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Report(observed):
+            case Report(observed, can_wait):
                 self._observed = observed
+                self._is_urgent |= not can_wait
                 self._send_news()
             case SetIdentity():
                 self._identity = effect

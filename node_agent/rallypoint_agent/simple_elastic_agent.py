@@ -278,7 +278,7 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
     def _perform_one(self, effect: Effect) -> None:
         match effect:
             case Report():
-                self._link.report(effect.observed)
+                self._link.report(effect.observed, can_wait=effect.can_wait)
             case SetFence():
                 self._set_fence(effect.term_at_ms, effect.kill_at_ms)
             case SetIdentity():

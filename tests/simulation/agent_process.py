@@ -354,7 +354,7 @@ class AgentProcess:
     def _perform_one(self, effect: Effect) -> None:
         match effect:
             case Report():
-                self.link.report(effect.observed)
+                self.link.report(effect.observed, can_wait=effect.can_wait)
             case SetFence():
                 self.keeper.set_fence(effect.term_at_ms, effect.kill_at_ms)
             case SetIdentity():

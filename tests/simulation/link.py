@@ -95,6 +95,8 @@ class Link:
     def __init__(self, world: World, network: Network, owner: Owner) -> None:
         self.left = self.released = False
         self.observed = Observed()
+        self._is_urgent = False
+        """Whether something that cannot wait is still to be said."""
         self.identity = ("", "", 0)
         self._world = world
         self._network = network
@@ -116,8 +118,9 @@ class Link:
     def start(self) -> None:
         self._attach()
 
-    def report(self, observed: Observed) -> None:
+    def report(self, observed: Observed, *, can_wait: bool) -> None:
         self.observed = observed
+        self._is_urgent |= not can_wait
         self._send_news()
 
     def reattach(self) -> None:
@@ -178,7 +181,7 @@ class Link:
         self._current = LinkStream(stream, self._world.now_ms)
         self._attach_seq += 1
         hello = self._hello()
-        self._current.reported = hello.observed
+        self._current.reported, self._is_urgent = hello.observed, False
         self._number(self._current)
         life = f"life-{stream.number}"
         self._world.tell(">", self._owner.name, hello)
@@ -361,31 +364,36 @@ class Link:
         return ClockReading(self._owner.clock.now_ms(), *current.acked)
 
     def _send_news(self) -> None:
-        """The report if it changed, then the Goodbye."""
+        """What cannot wait, then the Goodbye."""
         current = self._current
         if current is None or current.welcome is None or current.goodbye_seq is not None:
             return
         number, lease_id = current.stream.number, current.welcome.lease_id
-        if self.observed != current.reported:
-            current.reported = self.observed
-            seq = self._number(current)
-            self._world.tell(">", self._owner.name, self.observed)
-            clock, observed = self._reading(current), self.observed
-            current.stream.send_up(
-                AgentObserved(stream=number, lease_id=lease_id, seq=seq, observed=observed, clock=clock)
-            )
+        if self._is_urgent and self.observed != current.reported:
+            self._send_observed(current, lease_id)
+        self._is_urgent = False
         if self._leave is not None:
             current.goodbye_seq = seq = self._number(current)
             reason, message = self._leave.reason, self._leave.message
             self._world.tell(">", self._owner.name, self._leave)
             current.stream.send_up(AgentLeft(stream=number, lease_id=lease_id, seq=seq, reason=reason, message=message))
 
+    def _send_observed(self, current: LinkStream, lease_id: int) -> None:
+        number, observed = current.stream.number, self.observed
+        current.reported, self._is_urgent = observed, False
+        seq = self._number(current)
+        self._world.tell(">", self._owner.name, observed)
+        clock = self._reading(current)
+        current.stream.send_up(AgentObserved(stream=number, lease_id=lease_id, seq=seq, observed=observed, clock=clock))
+
     def _beat(self, current: LinkStream) -> None:
         if current is not self._current or current.welcome is None or current.goodbye_seq is not None:
             return
         number, lease_id = current.stream.number, current.welcome.lease_id
-        seq = self._number(current)
-        version = current.reported.version
-        clock = self._reading(current)
-        current.stream.send_up(AgentHeartbeat(stream=number, lease_id=lease_id, seq=seq, version=version, clock=clock))
+        if self.observed != current.reported:
+            self._send_observed(current, lease_id)
+        else:
+            seq, clock, version = self._number(current), self._reading(current), current.reported.version
+            beat = AgentHeartbeat(stream=number, lease_id=lease_id, seq=seq, version=version, clock=clock)
+            current.stream.send_up(beat)
         self._owner.after(current.welcome.heartbeat_interval_ms, partial(self._beat, current))

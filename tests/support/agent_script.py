@@ -18,7 +18,7 @@ from rallypoint.model import (
     WorkerFailure,
     WorkerState,
 )
-from rallypoint_agent.core.effects import Effect, HoldPort, Output, Report
+from rallypoint_agent.core.effects import Effect, HoldPort, Output, Report, Say
 from rallypoint_agent.core.events import (
     Attached,
     DirectiveReceived,
@@ -161,5 +161,10 @@ def of(effects: list[Effect], kind: type[E]) -> list[E]:
 
 
 def names(effects: list[Effect]) -> list[str]:
-    """The effects' kinds in order, without the talk."""
-    return [type(effect).__name__ for effect in effects if type(effect).__name__ != "Say"]
+    """The effects' kinds in order, without the talk. A report that can wait is told from one that cannot."""
+    return [_name(effect) for effect in effects if not isinstance(effect, Say)]
+
+
+def _name(effect: Effect) -> str:
+    can_wait = isinstance(effect, Report) and effect.can_wait
+    return f"{type(effect).__name__}{', can wait' * can_wait}"

@@ -102,7 +102,7 @@ class FakeLink:
         self._events.clear()
         return events
 
-    def report(self, observed: Observed) -> None:
+    def report(self, observed: Observed, *, can_wait: bool = False) -> None:
         if not self.reports or observed != self.reports[-1]:
             self.reports.append(observed)
             self._answer(self, observed)

@@ -28,7 +28,7 @@ def told_effect(effect: Effect) -> str:
         case Say():
             return f"= {effect.message}"
         case Report():
-            return f"> report {_observed(effect.observed)}"
+            return f"> report {'(can wait) ' * effect.can_wait}{_observed(effect.observed)}"
         case HoldPort():
             return f"> hold a port, offer {effect.offer_id}"
         case SetIdentity():

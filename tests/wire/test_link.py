@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import AgentPhase, Capability, Directive, Endpoint, JobSpec, NodeSpec, Version
+from rallypoint.model import AgentPhase, Capability, Directive, Endpoint, JobSpec, NodeSpec, Version, WatchdogStatus
 from rallypoint.wire import hello_from_proto, observed_from_proto
 from rallypoint_agent.core.events import (
     Attached,
@@ -267,6 +267,67 @@ def test_only_the_newest_report_is_sent(coordinator: FakeCoordinator, attach: Ca
     assert first.seq == 2
     agent.link.report(observed(5))
     assert stream.next_within(QUIET_S) is None
+
+
+def test_what_can_wait_takes_the_place_of_a_heartbeat(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome(heartbeat_interval_ms=OFTEN_MS)
+    stream.next_of("heartbeat")
+    agent.link.watchdog(WatchdogStatus(enabled=True))
+    agent.link.report(observed(6), can_wait=True)
+    said = stream.next_of("observed")
+    assert (said.observed.version.revision, said.observed.watchdog.enabled) == (6, True)
+    beat = stream.next()
+    assert (beat.seq, beat.heartbeat.version.revision) == (said.seq + 1, 6)
+
+
+def test_what_can_wait_goes_with_what_cannot(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    agent.link.report(observed(1), can_wait=True)
+    assert stream.next_within(QUIET_S) is None
+    agent.link.report(observed(2))
+    assert stream.next().observed.version.revision == 2
+
+
+def test_what_cannot_wait_does_not_when_what_can_replaces_it(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    agent.link.report(observed(1))
+    agent.link.report(observed(2), can_wait=True)
+    stream.welcome()
+    assert stream.next().observed.version.revision == 2
+
+
+def test_a_hello_says_what_could_wait(coordinator: FakeCoordinator, attach: Callable[..., Agent]) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    agent.next(Attached)
+    agent.link.report(observed(1), can_wait=True)
+    agent.link.reattach()
+    stream = coordinator.accept()
+    assert observed_from_proto(stream.hello.hello.observed) == observed(1)
+    stream.welcome()
+    assert stream.next_within(QUIET_S) is None
+
+
+def test_a_goodbye_takes_the_place_of_what_could_wait(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome()
+    agent.next(Attached)
+    agent.link.report(observed(1), can_wait=True)
+    agent.link.leave("SIGNAL", "why")
+    assert stream.next().goodbye.reason == "SIGNAL"
 
 
 # --- The pulse

@@ -148,7 +148,7 @@ class AgentClient:
             attach_seq=1,
             job_spec=self._spec,
             node_spec=NodeSpec(local_world_size=1),
-            observed=self._wishes.observed,
+            observed=self._wishes.news.observed,
             capabilities=frozenset(Capability),
             agent_version="scoreboard/1",
         )
@@ -168,8 +168,8 @@ class AgentClient:
             match effect:
                 case HoldPort(offer_id):
                     self._hold_port(offer_id)
-                case Report(observed):
-                    self._wishes.report(observed)
+                case Report(observed, can_wait):
+                    self._wishes.report(observed, can_wait=can_wait)
                 case SetIdentity(cluster_id, job_uid, lease_id):
                     self._wishes.identity = Identity(cluster_id, job_uid, lease_id)
                 case StartWorkers(assignment):

@@ -1,8 +1,9 @@
 """Agents that are nothing but the protocol: each attaches on a connection of its own and does what it is directed to.
 
 They have no workers, and say what an agent with quick ones would: each start and each stop takes a moment, and is
-reported when it begins and when it is done. They come back as an agent does: knocking while nobody is there, and with
-a growing delay while somebody is. What is measured is noted by the :class:`Fleet` that they belong to.
+reported when it is done; what else there is to report takes the place of the next heartbeat. They come back as an agent
+does: knocking while nobody is there, and with a growing delay while somebody is. What is measured is noted by the
+:class:`Fleet` that they belong to.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class Agent:
         """The heartbeat that waits for its answer: its number, and when it was sent."""
         self._next_beat: asyncio.TimerHandle | None = None
         self._failing = False
+        self._has_news = False
+        """Something that can wait is still to be reported."""
         self._welcome_timeout_ms = link.welcome_timeout_ms
 
     @property
@@ -157,6 +160,7 @@ class Agent:
         hello = self._hello.hello
         hello.attach_seq += 1
         self._hello.seq = self._seq = 1
+        self._has_news = False
         self._hello.clock.CopyFrom(wire.clock_to_proto(ClockReading(_clock_ms())))
         self._stream.send(self._hello.SerializeToString())
         with contextlib.suppress(TimeoutError):
@@ -223,13 +227,13 @@ class Agent:
         elif action in ("hold", "drain", "exit") and self.observed.phase == types.AGENT_PHASE_RUNNING:
             self._stop()
         else:
-            self._offer_and_report()
+            self._offer_and_report(can_wait=True)
 
     # --- What is done
 
     def _take_run(self, assignment: types.Assignment) -> None:
         if self.observed.HasField("round") and assignment.round <= self.observed.round:
-            self._offer_and_report()
+            self._offer_and_report(can_wait=True)
             return
         _passed(self._fleet.runs)
         observed = self.observed
@@ -238,7 +242,7 @@ class Agent:
         self._consumed_offer_id = max(self._consumed_offer_id, assignment.offer_id)
         del observed.failures[:], observed.workers[:]
         observed.workers.add(local_rank=0, rank=assignment.first_rank, state=types.WORKER_STATE_INIT)
-        self._report()
+        self._has_news = True
         asyncio.get_running_loop().call_later(WORKER_STARTS_S, self._started, assignment.round)
 
     def _started(self, number: int) -> None:
@@ -274,7 +278,10 @@ class Agent:
             self._offer_and_report()
             return
         self.observed.phase = types.AGENT_PHASE_STOPPING
-        self._report()
+        if self._failing:
+            self._report()
+        else:
+            self._has_news = True
         asyncio.get_running_loop().call_later(WORKER_STOPS_S, self._stopped)
 
     def _stopped(self) -> None:
@@ -285,12 +292,16 @@ class Agent:
         self._offer_and_report()
         _passed(self._fleet.stopped)
 
-    def _offer_and_report(self) -> None:
-        """With a port that no round has used."""
+    def _offer_and_report(self, *, can_wait: bool = False) -> None:
+        """With a port that no round has used; a new one cannot wait."""
         offer = self.observed.offer
         if self.observed.phase != types.AGENT_PHASE_RUNNING and offer.offer_id <= self._consumed_offer_id:
             offer.offer_id = self._consumed_offer_id + 1
-        self._report()
+            can_wait = False
+        if can_wait:
+            self._has_news = True
+        else:
+            self._report()
 
     # --- What is said
 
@@ -304,11 +315,15 @@ class Agent:
             self.beat()
 
     def beat(self) -> None:
-        """A heartbeat, if the agent is attached."""
+        """A heartbeat, or a report in its place, if the agent is attached."""
         if self._stream is None or not self._acked[0]:
             return
         request = self._request()
-        request.heartbeat.version.CopyFrom(self.observed.version)
+        if self._has_news:
+            self._has_news = False
+            request.observed.CopyFrom(self.observed)
+        else:
+            request.heartbeat.version.CopyFrom(self.observed.version)
         self._fleet.beats_sent += 1
         if self._beat is None:
             self._beat = (request.seq, time.perf_counter())
@@ -322,6 +337,7 @@ class Agent:
         """While it is not attached the next Hello says it."""
         if self._stream is None or not self._acked[0]:
             return
+        self._has_news = False
         request = self._request()
         request.observed.CopyFrom(self.observed)
         self._stream.send(request.SerializeToString())

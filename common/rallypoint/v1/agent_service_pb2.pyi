@@ -47,11 +47,16 @@ class AttachRequest(_message.Message):
 
     @_builtins.property
     def observed(self) -> Global___Observed:
-        """The whole observed state: when it changes."""
+        """The whole observed state: when it changes. Two changes that nothing is decided by may be left for the next message of
+        either kind, if all before them was reported: that a directive was seen (any but Stop), and that the workers of a
+        directed Run, Stop or Hold are being started or ended, as long as nobody knows how that ends.
+        """
 
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
-        """Nothing new: at the heartbeat interval, whatever else was sent."""
+        """Nothing new: at the heartbeat interval, whatever else was sent. If something was left to say, an Observed in its
+        place.
+        """
 
     @_builtins.property
     def goodbye(self) -> Global___Goodbye:

@@ -497,7 +497,9 @@ class Node(_message.Message):
     suspect: _builtins.bool
     """Soft. The lease lives, but the stream broke or heartbeats are late."""
     phase: _types_pb2.AgentPhase.ValueType
-    """Soft. What its agent does."""
+    """Soft. What its agent said last that it does. That it starts or ends its workers as directed it may say with its next
+    heartbeat only.
+    """
     peer: _builtins.str
     """Soft. Its address as the coordinator sees it."""
     agent_version: _builtins.str

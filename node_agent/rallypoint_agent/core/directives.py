@@ -81,12 +81,15 @@ def _accept(step: Step, directive: Directive) -> None:
 
 
 def _note(step: Step, directive: Directive) -> None:
-    """Nothing to do but to show that it was seen."""
+    """Nothing to do but to show that it was seen.
+
+    A Stop is waited for to be seen by those who never began its round: only then it is known that they never will.
+    """
     _accept(step, directive)
     if isinstance(directive.action, Hold | Stop):
         close_store(step)
     step.say(directive.message)
-    offer_and_report(step)
+    offer_and_report(step, can_wait=step.state.has_told_all() and not isinstance(directive.action, Stop))
 
 
 def _note_void(step: Step, directive: Directive) -> None:
@@ -107,9 +110,11 @@ def _start(step: Step, directive: Directive) -> None:
         step.report()
         return
     _accept(step, directive)
+    # That the workers run, or do not, is what the others wait for.
+    can_wait = step.state.has_told_all()
     _enter_round(step, assignment)
     step.say(directive.message)
-    step.report()
+    step.report(can_wait=can_wait)
     set_fence(step)
     close_store(step)
     step.state.hosts_store = step.config.job_spec.store_host is StoreHost.AGENT and assignment.group_rank == 0
@@ -133,7 +138,7 @@ def _keep_or_switch(step: Step, directive: Directive) -> None:
     assert isinstance(directive.action, Run)
     if directive.action.assignment.round == step.state.round:
         _accept(step, directive)
-        step.report()
+        step.report(can_wait=step.state.has_told_all())
     else:
         step.state.deferred = directive
         _stop_because(step, directive)
@@ -145,11 +150,12 @@ def _stop_for(step: Step, directive: Directive) -> None:
 
 
 def _stop_because(step: Step, directive: Directive) -> None:
+    """Who directs it waits for the workers to be gone."""
     step.say(f"stopping the workers of round {step.state.round}: {directive.message}")
     grace_ms = step.config.job_spec.shutdown_timeout_ms
     if isinstance(directive.action, Stop):
         grace_ms = directive.action.grace_ms
-    stop_workers(step, None, grace_ms)
+    stop_workers(step, None, grace_ms, can_wait=step.state.has_told_all())
 
 
 def _defer(step: Step, directive: Directive) -> None:

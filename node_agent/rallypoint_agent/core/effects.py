@@ -18,9 +18,14 @@ class HoldPort:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Send this to the coordinator, and at every attach, until another Report replaces it."""
+    """Send this to the coordinator, and at every attach, until another Report replaces it.
+
+    ``can_wait``: nothing is decided by what is new in it, so it may take the place of the next heartbeat; unless it
+    replaces one that could not wait, and was not sent yet.
+    """
 
     observed: Observed
+    can_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

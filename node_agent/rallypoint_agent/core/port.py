@@ -41,7 +41,7 @@ def _is_overdue(step: Step) -> bool:
     return overdue and s.phase in (AgentPhase.READY, AgentPhase.FAILED)
 
 
-def offer_and_report(step: Step) -> None:
+def offer_and_report(step: Step, *, can_wait: bool = False) -> None:
     """Have a port ready that no round has used; the report follows once it is held.
 
     Not while a store is served: its round goes on, and the port may be the only one that the user allows.
@@ -50,7 +50,7 @@ def offer_and_report(step: Step) -> None:
     if not s.phase.may_have_workers and not s.hosts_store and s.offer_id <= s.consumed_offer_id:
         hold(step)
     else:
-        step.report()
+        step.report(can_wait=can_wait)
 
 
 def hold(step: Step) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 
 from rallypoint.model import (
     FENCE_MARGIN_MS,
@@ -106,6 +106,8 @@ class AgentState:
     deferred: Directive | None = None
     """STOPPING: the newest directive, acted on once the workers are gone."""
     reattach_when_gone: bool = False
+    told: Observed = Observed()
+    """What the last report said."""
     ending: Finish | None = None
     """How the agent will finish once its workers are gone."""
     finished: bool = False
@@ -142,6 +144,11 @@ class AgentState:
             unkillable_pids=self.unkillable_pids,
             assignment=self.assignment,
         )
+
+    def has_told_all(self) -> bool:
+        """Whether the last report said all there is to say, but for what goes out with whatever is said next."""
+        now = self.observed()
+        return replace(self.told, version=now.version, watchdog=now.watchdog) == now
 
     def _phase_to_report(self) -> AgentPhase:
         """While the remains of workers that all succeeded are ended, the round still runs; unless they cannot be."""

@@ -20,8 +20,10 @@ class Step:
     def effect(self, effect: Effect) -> None:
         self.effects.append(effect)
 
-    def report(self) -> None:
-        self.effect(Report(self.state.observed()))
+    def report(self, *, can_wait: bool = False) -> None:
+        """``can_wait``: nobody decides anything by what has changed since the last report."""
+        self.state.told = self.state.observed()
+        self.effect(Report(self.state.told, can_wait))
 
     def say(self, message: str) -> None:
         """Once: what is true still needs no second line."""

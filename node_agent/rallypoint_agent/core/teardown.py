@@ -7,10 +7,10 @@ from rallypoint_agent.core.effects import CloseStore, StopWorkers
 from rallypoint_agent.core.step import Step
 
 
-def stop_workers(step: Step, stop_signal: int | None, grace_ms: int) -> None:
-    """Reported first, so that the others stop while we do."""
+def stop_workers(step: Step, stop_signal: int | None, grace_ms: int, *, can_wait: bool = False) -> None:
+    """Reported first, so that the others stop while we do; ``can_wait``: they do so anyway."""
     begin_stopping(step)
-    step.report()
+    step.report(can_wait=can_wait)
     step.effect(StopWorkers(step.state.round, stop_signal, grace_ms))
 
 

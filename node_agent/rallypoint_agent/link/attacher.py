@@ -113,7 +113,7 @@ class _Attacher:
             attach_seq=self._attach_seq,
             job_spec=config.job_spec,
             node_spec=config.node_spec,
-            observed=self._wishes.observed,
+            observed=self._wishes.news.observed,
             capabilities=config.capabilities,
             agent_version=config.agent_version,
             cluster_id=identity.cluster_id,

@@ -50,9 +50,13 @@ class Link:
         """What happened since the last call."""
         return self._mailbox.drain()
 
-    def report(self, observed: Observed) -> None:
-        """Send this, now and in every Hello, unless it is what was sent last."""
-        self._wishes.report(observed)
+    def report(self, observed: Observed, *, can_wait: bool = False) -> None:
+        """Send this, now and in every Hello, unless it is what was sent last.
+
+        ``can_wait``: not now, but in place of the next heartbeat; unless an earlier report is still to be sent that
+        could not wait.
+        """
+        self._wishes.report(observed, can_wait=can_wait)
 
     def watchdog(self, status: WatchdogStatus) -> None:
         """What the heartbeats say from now on of the file timer's watchdog."""
@@ -78,7 +82,7 @@ class Link:
         self._wishes.alive_until(boot_ms)
 
     def leave(self, reason: str, message: str) -> None:
-        """Say Goodbye on the stream there is, after the last report, and attach no more."""
+        """Say Goodbye on the stream there is, after the last report that cannot wait, and attach no more."""
         self._wishes.wish_leave(Leave(reason, message))
 
     @property

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import grpc.aio
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import NO_VERSION, ClockReading, Directive, Hello, Observed, Welcome
+from rallypoint.model import NO_VERSION, ClockReading, Directive, Hello, Welcome
 from rallypoint.rpc_status import refusal_from_rpc_error
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.values import dataclass
@@ -33,7 +34,7 @@ from rallypoint_agent.core.events import (
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.link.mailbox import Mailbox
 from rallypoint_agent.link.sent import SentLog
-from rallypoint_agent.link.wishes import Identity, Wishes
+from rallypoint_agent.link.wishes import Identity, News, Wishes
 
 Call: TypeAlias = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
@@ -103,7 +104,7 @@ class Stream:
         self._welcomed = asyncio.Event()
         self._own_end: End | None = None
         """How we ended it, if we did."""
-        self._reported = Observed()
+        self._said = News()
         self._goodbye_seq: int | None = None
         self._next_beat_s = 0.0
         self.welcome: Welcome | None = None
@@ -228,8 +229,10 @@ class Stream:
 
     def _first_request(self) -> pb.AttachRequest | None:
         """The Hello. None if it cannot be encoded: it never can, so that is the end."""
+        # Counted before it is made: what comes in between may be in it, and is not taken for said if it is not.
+        urgent = self._wishes.news.urgent
         hello = self._make_hello()
-        self._reported = hello.observed
+        self._said = News(hello.observed, urgent)
         try:
             return self._request(hello, lease_id=0)
         except (TypeError, ValueError) as error:
@@ -253,19 +256,27 @@ class Stream:
             await self._sleep()
 
     def _due(self, welcome: Welcome) -> AgentMessage | None:
-        """What is to be said now: the news, then the Goodbye, else no more than a sign of life."""
+        """What is to be said now: news that cannot wait, then the Goodbye, else a sign of life."""
         if self._goodbye_seq is not None or not self._may_speak():
             return None
-        leave, observed = self._wishes.leave, self._wishes.observed
-        if observed != self._reported:
-            self._reported = observed
-            return observed
+        leave, said, news = self._wishes.leave, self._said, self._wishes.news
+        if news.urgent != said.urgent:
+            self._said = news
+            if news.observed != said.observed:
+                return news.observed
         if leave is not None:
             return Goodbye(leave.reason, leave.message)
         if self._next_beat_s <= _now_s():
             self._next_beat_s = _now_s() + self._interval_s(welcome)
-            return Heartbeat(self._reported.version, self._wishes.watchdog)
+            return self._sign_of_life(news)
         return None
+
+    def _sign_of_life(self, news: News) -> AgentMessage:
+        """A heartbeat says that all is as it was; if it is not, here is what could wait."""
+        if news.observed == self._said.observed:
+            return Heartbeat(news.observed.version, self._wishes.watchdog)
+        self._said = news
+        return replace(news.observed, watchdog=self._wishes.watchdog or news.observed.watchdog)
 
     def _may_speak(self) -> bool:
         """Not while the main thread hangs: whatever is sent renews its lease. But a Goodbye ends it."""

@@ -18,6 +18,13 @@ class Identity(NamedTuple):
     lease_id: int = 0
 
 
+class News(NamedTuple):
+    """What there is to report. ``urgent`` counts the reports so far that could not wait."""
+
+    observed: Observed = Observed()
+    urgent: int = 0
+
+
 class Wishes:
     """Written by the main thread, read by the link's; a change calls the listener.
 
@@ -33,7 +40,7 @@ class Wishes:
         # What a Hello, or a heartbeat, says when there is one to say, so nobody has to be told of a change.
         self.identity = Identity()
         self.watchdog: WatchdogStatus | None = None
-        self.observed = Observed()
+        self.news = News()
         self.leave: Leave | None = None
         self.closing = False
 
@@ -42,10 +49,12 @@ class Wishes:
         with self._lock:
             self._listener = listener
 
-    def report(self, observed: Observed) -> None:
+    def report(self, observed: Observed, *, can_wait: bool = False) -> None:
+        """``can_wait``: until the next heartbeat is due. Nobody has to be told of it."""
         with self._lock:
-            self.observed = observed
-            self._notify()
+            self.news = News(observed, self.news.urgent + (not can_wait))
+            if not can_wait:
+                self._notify()
 
     def alive_until(self, boot_ms: int) -> None:
         with self._lock:

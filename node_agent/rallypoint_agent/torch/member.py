@@ -194,7 +194,7 @@ class Member:
     @property
     def _perform(self) -> dict[type[Effect], Callable[..., None]]:
         return {
-            Report: lambda effect: self._link.report(effect.observed),
+            Report: lambda effect: self._link.report(effect.observed, can_wait=effect.can_wait),
             SetFence: self._guard.fence,
             SetIdentity: self._take_identity,
             StartWorkers: self._start,

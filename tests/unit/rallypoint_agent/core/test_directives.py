@@ -20,9 +20,11 @@ from rallypoint.model import (
     Run,
     Stop,
     Version,
+    WatchdogStatus,
 )
 from rallypoint_agent.core.directives import ON_DIRECTIVE
 from rallypoint_agent.core.effects import StartWorkers
+from rallypoint_agent.core.events import WatchdogChanged, WorkersGone
 from support.agent_script import AgentScript, assignment, names, of
 
 OUTCOME = Outcome(state=JobState.SUCCEEDED, reason="ALL_SUCCEEDED", message="all did")
@@ -49,17 +51,17 @@ def in_phase(phase: AgentPhase) -> AgentScript:
 
 
 TABLE: tuple[tuple[AgentPhase, Action, list[str]], ...] = (
-    (AgentPhase.READY, Hold(), ["Report"]),
-    (AgentPhase.READY, Keep(), ["Report"]),
-    (AgentPhase.READY, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.READY, Hold(), ["Report, can wait"]),
+    (AgentPhase.READY, Keep(), ["Report, can wait"]),
+    (AgentPhase.READY, Run(assignment(1)), ["Report, can wait", "SetFence", "StartWorkers"]),
     (AgentPhase.READY, Stop(0, 5_000), ["Report"]),
     (AgentPhase.READY, Drain(5_000), ["Leave", "Finish"]),
     (AgentPhase.READY, Exit(OUTCOME), ["Leave", "Finish"]),
-    (AgentPhase.RUNNING, Hold(), ["Report", "StopWorkers"]),
-    (AgentPhase.RUNNING, Keep(), ["Report"]),
-    (AgentPhase.RUNNING, Run(assignment(0)), ["Report"]),
-    (AgentPhase.RUNNING, Run(assignment(1)), ["Report", "StopWorkers"]),
-    (AgentPhase.RUNNING, Stop(0, 5_000), ["Report", "StopWorkers"]),
+    (AgentPhase.RUNNING, Hold(), ["Report, can wait", "StopWorkers"]),
+    (AgentPhase.RUNNING, Keep(), ["Report, can wait"]),
+    (AgentPhase.RUNNING, Run(assignment(0)), ["Report, can wait"]),
+    (AgentPhase.RUNNING, Run(assignment(1)), ["Report, can wait", "StopWorkers"]),
+    (AgentPhase.RUNNING, Stop(0, 5_000), ["Report, can wait", "StopWorkers"]),
     (AgentPhase.RUNNING, Drain(5_000), ["Report", "StopWorkers"]),
     (AgentPhase.RUNNING, Exit(OUTCOME), ["Report", "StopWorkers"]),
     (AgentPhase.STOPPING, Hold(), []),
@@ -68,17 +70,17 @@ TABLE: tuple[tuple[AgentPhase, Action, list[str]], ...] = (
     (AgentPhase.STOPPING, Stop(0, 5_000), []),
     (AgentPhase.STOPPING, Drain(5_000), []),
     (AgentPhase.STOPPING, Exit(OUTCOME), []),
-    (AgentPhase.SUCCEEDED, Hold(), ["Report"]),
-    (AgentPhase.SUCCEEDED, Keep(), ["Report"]),
-    (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report"]),
-    (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.SUCCEEDED, Hold(), ["Report, can wait"]),
+    (AgentPhase.SUCCEEDED, Keep(), ["Report, can wait"]),
+    (AgentPhase.SUCCEEDED, Run(assignment(0)), ["Report, can wait"]),
+    (AgentPhase.SUCCEEDED, Run(assignment(1)), ["Report, can wait", "SetFence", "StartWorkers"]),
     (AgentPhase.SUCCEEDED, Stop(0, 5_000), ["Report"]),
     (AgentPhase.SUCCEEDED, Drain(5_000), ["Leave", "Finish"]),
     (AgentPhase.SUCCEEDED, Exit(OUTCOME), ["Leave", "Finish"]),
-    (AgentPhase.FAILED, Hold(), ["Report"]),
-    (AgentPhase.FAILED, Keep(), ["Report"]),
-    (AgentPhase.FAILED, Run(assignment(0)), ["Report"]),
-    (AgentPhase.FAILED, Run(assignment(1)), ["Report", "SetFence", "StartWorkers"]),
+    (AgentPhase.FAILED, Hold(), ["Report, can wait"]),
+    (AgentPhase.FAILED, Keep(), ["Report, can wait"]),
+    (AgentPhase.FAILED, Run(assignment(0)), ["Report, can wait"]),
+    (AgentPhase.FAILED, Run(assignment(1)), ["Report, can wait", "SetFence", "StartWorkers"]),
     (AgentPhase.FAILED, Stop(0, 5_000), ["Report"]),
     (AgentPhase.FAILED, Drain(5_000), ["Leave", "Finish"]),
     (AgentPhase.FAILED, Exit(OUTCOME), ["Leave", "Finish"]),
@@ -123,6 +125,34 @@ def test_what_came_while_stopping_is_done_once_the_workers_are_gone() -> None:
     agent.direct(Hold())
     agent.direct(Run(assignment(1)))
     assert names(agent.gone()) == ["Report", "SetFence", "StartWorkers"]
+
+
+def test_what_could_wait_does_not_while_anything_else_is_untold() -> None:
+    agent = in_phase(AgentPhase.STOPPING)
+    agent.direct(Hold())
+    assert names(agent.gone()) == ["Report"], "the workers are gone"
+    assert names(agent.direct(Hold())) == ["Report, can wait"]
+
+
+def test_what_could_wait_does_not_while_a_port_is_awaited() -> None:
+    agent = AgentScript()
+    agent.run(offer_id=1)
+    agent.direct(Stop(0, 5_000))
+    assert names(agent.core.step(WorkersGone(0), agent.now_ms).effects) == ["HoldPort"]
+    assert names(agent.direct(Hold())) == ["Report"], "that the workers are gone is not told yet"
+
+
+def test_an_own_failure_is_told_at_once_after_a_report_that_can_wait(agent: AgentScript) -> None:
+    agent.attach()
+    agent.direct(Run(assignment(0)))
+    assert names(agent.fail()) == ["Report", "StopWorkers"]
+
+
+def test_a_watchdog_that_counts_timers_makes_nothing_urgent(agent: AgentScript) -> None:
+    agent.run()
+    agent.feed(WatchdogChanged(WatchdogStatus(enabled=True)))
+    assert names(agent.feed(WatchdogChanged(WatchdogStatus(enabled=True, live_timers=3)))) == []
+    assert names(agent.direct(Keep())) == ["Report, can wait"]
 
 
 def test_the_report_is_never_ahead_of_the_deed() -> None:

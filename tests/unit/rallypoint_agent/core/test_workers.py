@@ -31,7 +31,7 @@ def test_a_worker_that_cannot_be_is_refused(agent: AgentScript) -> None:
 def test_running_is_reported_before_the_first_worker_starts(agent: AgentScript) -> None:
     agent.attach()
     effects = agent.direct(Run(assignment(0)))
-    assert names(effects) == ["Report", "SetFence", "StartWorkers"]
+    assert names(effects) == ["Report, can wait", "SetFence", "StartWorkers"]
     assert agent.reported.phase is AgentPhase.RUNNING
 
 
