@@ -181,6 +181,7 @@ class Agent:
             match message:
                 case Welcome():
                     self.welcome, self.lease_id, self.acked = message, message.lease_id, 1
+                    self.directive = message.directive
                 case Directive():
                     self.directive = message
                 case wire.Ack(seq):

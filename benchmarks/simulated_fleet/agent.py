@@ -180,11 +180,11 @@ class Agent:
                 assert hello_sent_ms is not None
                 self.welcome = message
                 self._step(Attached(message, hello_sent_ms))
+                self._directed(message.directive)
                 self._timeline.after(message.heartbeat_interval_ms, partial(self._beat, stream))
                 self._send_news()
             case Directive():
-                self._highest_version = max(self._highest_version, message.version)
-                self._step(DirectiveReceived(message))
+                self._directed(message)
             case Ack(seq):
                 sent_ms = self._acknowledged(seq)
                 self._acked = (seq, now_ms)
@@ -192,6 +192,10 @@ class Agent:
                     self._step(LeaseRenewed(sent_ms))
             case _:
                 raise AssertionError(f"{self.node} is told {message}")
+
+    def _directed(self, directive: Directive) -> None:
+        self._highest_version = max(self._highest_version, directive.version)
+        self._step(DirectiveReceived(directive))
 
     def _acknowledged(self, seq: int) -> int | None:
         sent_ms = None

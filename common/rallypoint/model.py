@@ -289,18 +289,6 @@ class Hello:
     highest_version: Version = NO_VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Welcome:
-    cluster_id: str
-    job_uid: str
-    lease_id: int
-    lease_ttl_ms: int
-    heartbeat_interval_ms: int
-    job_spec: JobSpec
-    coordinator_version: str = ""
-    takes_over_cluster_id: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Have no worker; wait."""
@@ -353,3 +341,18 @@ class Directive:
     message: str
     action: Action | None
     consumed_offer_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The answer to a Hello, with what the agent should do."""
+
+    cluster_id: str
+    job_uid: str
+    lease_id: int
+    lease_ttl_ms: int
+    heartbeat_interval_ms: int
+    job_spec: JobSpec
+    directive: Directive
+    coordinator_version: str = ""
+    takes_over_cluster_id: str = ""

@@ -23,7 +23,7 @@ from rallypoint_agent.core.events import (
 )
 from rallypoint_agent.core.machine import AgentCore
 from rallypoint_agent.core.state import AgentConfig
-from support.agent_script import own_failure
+from support.agent_script import nothing_new, own_failure
 
 UID = "uid"
 LOCAL_WORLD_SIZE = 2
@@ -76,6 +76,7 @@ class AgentWorld:
             lease_ttl_ms=spec.lease_ttl_ms,
             heartbeat_interval_ms=spec.heartbeat_interval_ms,
             job_spec=spec,
+            directive=nothing_new(UID),
         )
         self.feed(Attached(welcome, self.now_ms - sent_ago_ms))
 

@@ -15,7 +15,7 @@ from property.lease_truth import FromHolder, Leases, LeaseTruth
 from property.recovery_truth import History
 from property.round_truth import LifeTruth
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Hello, Version
+from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Directive, Hello, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -434,14 +434,17 @@ class Truth:
             case SendWelcome(stream, welcome):
                 bound = self.leases.of_stream.get(stream) == welcome.lease_id
                 demand(bound, "C6", f"stream {stream} is welcomed with lease {welcome.lease_id}, which is not durable")
+                self._directed(stream, welcome.directive)
             case SendDirective(stream, directive):
-                lease = self._lease_on(stream)
-                self.told.went_out(lease, directive, stream, Version(self.history.epoch, self.revision))
+                self._directed(stream, directive)
             case SendLeaseStale(stream) | RefuseStream(stream) | EndStream(stream):
                 if stream != self._misnamed:
                     self.leases.end(stream)
             case _:
                 pass
+
+    def _directed(self, stream: int, directive: Directive) -> None:
+        self.told.went_out(self._lease_on(stream), directive, stream, Version(self.history.epoch, self.revision))
 
     def _lease_on(self, stream: int) -> LeaseTruth:
         lease_id = self.leases.of_stream.get(stream, 0)

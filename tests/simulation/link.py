@@ -299,8 +299,7 @@ class Link:
             case Welcome():
                 self._welcomed(current, message)
             case Directive():
-                self._highest_version = max(self._highest_version, message.version)
-                self._owner.post(DirectiveReceived(message))
+                self._directed(message)
             case Ack():
                 self._acked(current, message)
             case LeaseStale():
@@ -322,8 +321,13 @@ class Link:
         clock_ms, world_ms = sent
         self._owner.contacted(world_ms)
         self._owner.post(Attached(welcome, clock_ms))
+        self._directed(welcome.directive)
         self._owner.after(welcome.heartbeat_interval_ms, partial(self._beat, current))
         self._send_news()
+
+    def _directed(self, directive: Directive) -> None:
+        self._highest_version = max(self._highest_version, directive.version)
+        self._owner.post(DirectiveReceived(directive))
 
     def _acked(self, current: LinkStream, seq: int) -> None:
         current.acked = (seq, self._owner.clock.now_ms())

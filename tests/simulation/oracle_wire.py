@@ -21,7 +21,9 @@ class WireOracle:
         wrong = self._judge(self._journal.history, node, incarnation, message)
         if wrong is not None and all(self._judge(it, node, incarnation, message) for it in self._journal.lost):
             raise wrong
-        if isinstance(message, Directive):
+        if isinstance(message, Welcome):
+            self._directed(incarnation, message.directive.version)
+        elif isinstance(message, Directive):
             self._directed(incarnation, message.version)
 
     def _directed(self, incarnation: str, version: Version) -> None:
@@ -47,6 +49,9 @@ class WireOracle:
             raise Violation("C6", f"{incarnation} is given lease {welcome.lease_id}, which is not durable")
         if (lease.node, lease.incarnation) != (node, incarnation):
             raise Violation("C2", f"{incarnation} is given lease {welcome.lease_id} of {lease.incarnation}")
+        if welcome.directive.job_uid != welcome.job_uid:
+            raise Violation("C2", f"{incarnation} is welcomed to {welcome.job_uid} with {welcome.directive}")
+        self._directive(history, node, welcome.directive)
 
     def _directive(self, history: History, node: str, directive: Directive) -> None:
         life = history.lives.get(directive.job_uid)

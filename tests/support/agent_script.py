@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from rallypoint.model import (
+    NO_VERSION,
     Action,
     Assignment,
     Directive,
     Endpoint,
+    Hold,
     JobSpec,
     Observed,
     Run,
@@ -106,6 +108,7 @@ class AgentScript:
             lease_ttl_ms=spec.lease_ttl_ms,
             heartbeat_interval_ms=spec.heartbeat_interval_ms,
             job_spec=spec,
+            directive=nothing_new(job_uid),
         )
         return self.feed(Attached(welcome, self.now_ms if sent_ms is None else sent_ms))
 
@@ -133,6 +136,11 @@ class AgentScript:
 
     def gone(self, *failures: WorkerFailure) -> list[Effect]:
         return self.feed(WorkersGone(self.core.state.round, failures))
+
+
+def nothing_new(job_uid: str = "uid") -> Directive:
+    """What a Welcome says beside: nothing, for an agent that has seen any directive."""
+    return Directive(version=NO_VERSION, job_uid=job_uid, reason="R", message="why", action=Hold())
 
 
 def assignment(round_number: int = 0, **changes: object) -> Assignment:

@@ -327,6 +327,7 @@ class Script:
         if isinstance(effect, SendWelcome):
             agent = self.by_stream[effect.stream]
             agent.welcome, agent.acked = effect.welcome, (1, agent.shown(agent.lag_ms))
+            agent.directive = effect.welcome.directive
         elif isinstance(effect, SendAck) and effect.stream in self.by_stream:
             agent = self.by_stream[effect.stream]
             agent.acked = effect.seq, agent.shown(agent.lag_ms)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from rallypoint.errors import Refusal
-from rallypoint.model import Endpoint, JobSpec, Welcome
+from rallypoint.model import Directive, Endpoint, Hold, JobSpec, Version, Welcome
 from rallypoint.rpc_status import DETAILS_KEY, to_status
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
@@ -30,6 +30,7 @@ QUIET_S = 0.2
 CLUSTER_ID = "cluster-1"
 JOB_UID = "uid-1"
 LEASE_ID = 7
+FIRST_DIRECTIVE = Directive(version=Version(1, 1), job_uid=JOB_UID, reason="R", message="wait", action=Hold())
 
 
 @contextlib.contextmanager
@@ -84,7 +85,13 @@ class FakeStream:
     def ack(self, seq: int) -> None:
         self.send(Ack(seq))
 
-    def welcome(self, *, heartbeat_interval_ms: int = 60_000, lease_id: int = LEASE_ID) -> Welcome:
+    def welcome(
+        self,
+        *,
+        heartbeat_interval_ms: int = 60_000,
+        lease_id: int = LEASE_ID,
+        directive: Directive = FIRST_DIRECTIVE,
+    ) -> Welcome:
         welcome = Welcome(
             cluster_id=CLUSTER_ID,
             job_uid=JOB_UID,
@@ -92,6 +99,7 @@ class FakeStream:
             lease_ttl_ms=30_000,
             heartbeat_interval_ms=heartbeat_interval_ms,
             job_spec=JobSpec(),
+            directive=directive,
         )
         self.send(welcome)
         return welcome

@@ -26,6 +26,7 @@ from rallypoint.model import (
 )
 from rallypoint_agent.core.events import Attached, DirectiveReceived, Event
 from rallypoint_agent.link.clock import boot_ms
+from support.agent_script import nothing_new
 
 Answer = Callable[["FakeLink", Observed], None]
 
@@ -88,6 +89,7 @@ class FakeLink:
                 lease_ttl_ms=self._spec.lease_ttl_ms,
                 heartbeat_interval_ms=self._spec.heartbeat_interval_ms,
                 job_spec=self._spec,
+                directive=nothing_new(),
             )
             self.put(Attached(welcome, boot_ms()))
 

@@ -66,6 +66,7 @@ class LaterCoordinator:
                 heartbeat_interval={"seconds": 1},
                 features=["time-travel"],
                 job_spec=theirs,
+                directive=self._directive(self._next_revision(), hold={}),
             )
         )
 
@@ -75,11 +76,17 @@ class LaterCoordinator:
         return self._protocol.make("Assignment", endpoint=endpoint, offer_id=offer.offer_id, **ones)
 
     def _direct(self, **action: Any) -> types_pb2.Version:
+        revision = self._next_revision()
+        self._say(directive=self._directive(revision, **action))
+        return types_pb2.Version(epoch=1, revision=revision)
+
+    def _directive(self, revision: int, **action: Any) -> Any:
+        version = {"epoch": 1, "revision": revision}
+        return self._protocol.make("Directive", version=version, job_uid=JOB_UID, message="so", **action)
+
+    def _next_revision(self) -> int:
         self._revision += 1
-        version = types_pb2.Version(epoch=1, revision=self._revision)
-        theirs = {"epoch": 1, "revision": self._revision}
-        self._say(directive=self._protocol.make("Directive", version=theirs, job_uid=JOB_UID, message="so", **action))
-        return version
+        return self._revision
 
     def _say(self, **message: Any) -> None:
         """Today's classes keep what they do not know, and send it on."""

@@ -17,7 +17,8 @@ from support.wire_client import SPEC as NO_RESTARTS
 JOB = "train"
 NODE = "node-of-another-release"
 INCARNATION = "incarnation-of-another-release"
-SPEC = replace(NO_RESTARTS, max_restarts=2)
+SPEC = replace(NO_RESTARTS, max_restarts=2, lease_ttl_ms=15_000)
+"""Who does not know of the directive in a Welcome is told once a heartbeat interval, 2.5 s, is over."""
 
 
 @dataclass
@@ -100,25 +101,33 @@ class Agent:
             found = response.WhichOneof("message")
             if found == "directive":
                 self.directive = response.directive
+            if found == "welcome" and "directive" in response.welcome.DESCRIPTOR.fields_by_name:
+                self.directive = response.welcome.directive
             if found == kind:
                 return getattr(response, kind)
 
     async def told(self, action: str) -> Any:
-        """The details of the newest directive once it is of this kind; each counts once."""
+        """The details of the newest directive once it is of this kind; each counts once.
+
+        An agent that does not know of the one in the Welcome is told with a heartbeat, as all that seem to be behind.
+        """
         while self.directive is self._obeyed or self.directive.WhichOneof("action") != action:
-            await self.receive("directive")
+            await self._beat_until("directive")
         self._obeyed = self.directive
         return getattr(self.directive, action)
 
     async def heard(self) -> None:
         """Until all that was said is acknowledged: by itself, or with a heartbeat that follows."""
-        while True:
-            reading = asyncio.ensure_future(self.receive("ack"))
-            while not (await asyncio.wait({reading}, timeout=BEAT_S))[0]:
-                version = self.directive.version if self.directive else None
-                await self.send(heartbeat=self.protocol.make("Heartbeat", version=version))
-            if (await reading).seq >= self.seq:
-                return
+        while (await self._beat_until("ack")).seq < self.seq:
+            pass
+
+    async def _beat_until(self, kind: str) -> Any:
+        """What the next message of a kind says, with heartbeats until it comes."""
+        reading = asyncio.ensure_future(self.receive(kind))
+        while not (await asyncio.wait({reading}, timeout=BEAT_S))[0]:
+            version = self.directive.version if self.directive else None
+            await self.send(heartbeat=self.protocol.make("Heartbeat", version=version))
+        return await reading
 
     async def acked(self) -> None:
         while (await self.receive("ack")).seq < self.seq:

@@ -112,6 +112,8 @@ class WireAgent:
     version: Version = NO_VERSION
     metadata: tuple[tuple[str, str], ...] = ()
     _call: Any = field(init=False)
+    _welcome_says: Directive | None = None
+    """What the Welcome that was received last directs, as long as nothing was received since."""
 
     def __post_init__(self) -> None:
         self._call = self.coordinator.agents.Attach(timeout=TIMEOUT_S, metadata=self.metadata)
@@ -128,13 +130,21 @@ class WireAgent:
         await unless_over(self._call, self._call.write(request))
 
     async def receive(self, kind: type[M]) -> M:
-        """The next message of a kind; others are passed over, as whoever wants the newest state does."""
+        """The next message of a kind; others are passed over, as whoever wants the newest state does.
+
+        The directive in a Welcome comes right after it.
+        """
+        said, self._welcome_says = self._welcome_says, None
+        if isinstance(said, kind):
+            return said
         while True:
             response = await self._call.read()
             assert response is not grpc.aio.EOF, f"the stream ended: {await self._call.code()}"
             message = wire.attach_response_from_proto(response)
             if isinstance(message, Directive):
                 self.version = message.version
+            if isinstance(message, Welcome):
+                self.version, self._welcome_says = message.directive.version, message.directive
             if isinstance(message, kind):
                 return message
 

@@ -64,7 +64,7 @@ def told_effect(effect: Effect, node_of: Mapping[int, str]) -> str:
 def _sent(effect: SendWelcome | SendDirective | SendAck | SendLeaseStale | EndStream | RefuseStream) -> str:
     match effect:
         case SendWelcome(_, welcome):
-            return f"welcome to {welcome.job_uid}, lease {welcome.lease_id}"
+            return f"welcome to {welcome.job_uid}, lease {welcome.lease_id}: {_directive(welcome.directive)}"
         case SendDirective(_, directive):
             return _directive(directive)
         case SendAck(_, seq):

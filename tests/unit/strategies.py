@@ -163,17 +163,6 @@ hellos = st.builds(
     lease_id=ids,
     highest_version=versions,
 )
-welcomes = st.builds(
-    Welcome,
-    cluster_id=texts,
-    job_uid=texts,
-    lease_id=ids,
-    lease_ttl_ms=durations_ms,
-    heartbeat_interval_ms=durations_ms,
-    job_spec=job_specs,
-    coordinator_version=texts,
-    takes_over_cluster_id=texts,
-)
 actions = (
     st.none()
     | st.just(Hold())
@@ -191,4 +180,16 @@ directives = st.builds(
     message=texts,
     action=actions,
     consumed_offer_id=ids,
+)
+welcomes = st.builds(
+    Welcome,
+    cluster_id=texts,
+    job_uid=texts,
+    lease_id=ids,
+    lease_ttl_ms=durations_ms,
+    heartbeat_interval_ms=durations_ms,
+    job_spec=job_specs,
+    directive=directives,
+    coordinator_version=texts,
+    takes_over_cluster_id=texts,
 )

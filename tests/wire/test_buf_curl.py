@@ -73,6 +73,6 @@ async def test_an_agent_can_be_a_shell_script(coordinator: Coordinator) -> None:
     request = MessageToDict(wire.attach_request_to_proto(hello(), lease_id=0, seq=1))
     answer = await ask(coordinator, "AgentService/Attach", request)
     assert answer.status == "OK"
-    welcome, directive = answer.messages
-    assert welcome["welcome"]["leaseTtl"] == "60s"
-    assert directive["directive"]["hold"] == {}
+    (message,) = answer.messages
+    assert message["welcome"]["leaseTtl"] == "60s"
+    assert message["welcome"]["directive"]["hold"] == {}

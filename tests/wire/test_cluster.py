@@ -41,7 +41,7 @@ async def test_who_the_coordinator_is() -> None:
         assert first.start_time.ToMilliseconds() <= first.observe_time.ToMilliseconds()
         agent = WireAgent(coordinator)
         welcome = await agent.attach()
-        assert (welcome.cluster_id, agent.version.epoch) == (first.cluster_id, 0)
+        assert (welcome.cluster_id, agent.version.epoch) == (first.cluster_id, first.epoch)
         assert (await get_cluster(coordinator)).revision > first.revision
     async with running_coordinator(journal) as coordinator:
         again = await get_cluster(coordinator)

@@ -91,12 +91,25 @@ def test_attaches_with_a_hello_and_gives_the_welcome(
     assert before_ms <= attached.hello_sent_ms <= after_ms
 
 
+def test_gives_the_directive_of_the_welcome_right_after_it_and_remembers_its_version(
+    coordinator: FakeCoordinator, attach: Callable[..., Agent]
+) -> None:
+    agent = attach(coordinator.endpoint)
+    stream = coordinator.accept()
+    stream.welcome(directive=directive(5))
+    assert agent.next(DirectiveReceived).directive == directive(5)
+    assert [type(event) for event in agent.seen] == [Attached, DirectiveReceived]
+    stream.end()
+    assert hello_from_proto(coordinator.accept().hello.hello).highest_version == directive(5).version
+
+
 def test_gives_directives_with_a_kind_it_does_not_know_too(
     coordinator: FakeCoordinator, attach: Callable[..., Agent]
 ) -> None:
     agent = attach(coordinator.endpoint)
     stream = coordinator.accept()
-    stream.welcome()
+    welcome = stream.welcome()
+    assert agent.next(DirectiveReceived).directive == welcome.directive
     stream.send(directive(3))
     assert agent.next(DirectiveReceived).directive == directive(3)
     unknown = Directive(version=Version(1, 4), job_uid=JOB_UID, reason="NEW", message="?", action=None)

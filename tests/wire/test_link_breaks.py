@@ -94,8 +94,7 @@ def test_attaches_again_after_a_restart_with_all_it_knows(
 ) -> None:
     agent = attach(coordinator.endpoint)
     stream = coordinator.accept()
-    stream.welcome()
-    stream.send(directive(9))
+    stream.welcome(directive=directive(9))
     agent.next(DirectiveReceived)
     agent.link.report(observed(9, AgentPhase.SUCCEEDED))
     stream.next_of("observed")
@@ -182,7 +181,7 @@ def test_a_stale_lease_waits_for_the_workers(coordinator: FakeCoordinator, attac
     agent.link.reattach()
     assert coordinator.accept().hello.hello.lease_id == 0
     kinds = [type(event) for event in agent.look()]
-    assert kinds == [Attached, LeaseStaleReceived, Detached]
+    assert kinds == [Attached, DirectiveReceived, LeaseStaleReceived, Detached]
 
 
 # --- Refusals
@@ -245,7 +244,7 @@ def test_a_refusal_of_a_stream_that_stood_detaches_first(
     stream.refuse(Refusal(reason=Reason.SHUTTING_DOWN, message="bye"))
     assert agent.next(AttachRefused).hello_sent_ms is None
     coordinator.accept()
-    assert [type(event) for event in agent.look()] == [Attached, Detached, AttachRefused]
+    assert [type(event) for event in agent.look()] == [Attached, DirectiveReceived, Detached, AttachRefused]
 
 
 # --- Is nobody there?

@@ -209,6 +209,7 @@ class Agent:
         self._interval_ms = duration_from_proto(welcome.heartbeat_interval)
         self._schedule_beat()
         _passed(self._fleet.attached)
+        self._take_directive(welcome.directive)
 
     def _take_directive(self, directive: pb.Directive) -> None:
         version = Version(directive.version.epoch, directive.version.revision)

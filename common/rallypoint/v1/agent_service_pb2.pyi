@@ -410,9 +410,9 @@ class AttachResponse(_message.Message):
 
     @_builtins.property
     def directive(self) -> Global___Directive:
-        """What should be. After the Welcome, and whenever it changes. An agent acts on a directive only if its version is
-        higher than that of the newest it has acted on; others are repetitions. A Run that it may not begin, because its
-        lease is over, it has not acted on.
+        """What should be: after the Welcome, which has the first one in it, whenever it changes. An agent acts on a directive
+        only if its version is higher than that of the newest it has acted on; others are repetitions. A Run that it may not
+        begin, because its lease is over, it has not acted on.
         """
 
     @_builtins.property
@@ -458,6 +458,7 @@ class Welcome(_message.Message):
     COORDINATOR_VERSION_FIELD_NUMBER: _builtins.int
     JOB_SPEC_FIELD_NUMBER: _builtins.int
     TAKES_OVER_CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """The cluster: pin it, and send it in every later Hello. An agent that has pinned another one accepts this one only if
     takes_over_cluster_id is the one it has pinned. Else it ends its workers and exits with status 4.
@@ -488,6 +489,12 @@ class Welcome(_message.Message):
     def job_spec(self) -> _types_pb2.JobSpec:
         """The job's spec, as decided by its first agent, with every default filled in: not what UpdateJob has changed since."""
 
+    @_builtins.property
+    def directive(self) -> Global___Directive:
+        """REQUIRED. What should be now. The agent acts on it as on a Directive that came by itself right after the Welcome, which
+        is how all later ones come.
+        """
+
     def __init__(
         self,
         *,
@@ -500,10 +507,11 @@ class Welcome(_message.Message):
         coordinator_version: _builtins.str = ...,
         job_spec: _types_pb2.JobSpec | None = ...,
         takes_over_cluster_id: _builtins.str = ...,
+        directive: Global___Directive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "lease_ttl", b"lease_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["directive", b"directive", "heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "coordinator_version", b"coordinator_version", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "job_uid", b"job_uid", "lease_id", b"lease_id", "lease_ttl", b"lease_ttl", "takes_over_cluster_id", b"takes_over_cluster_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "coordinator_version", b"coordinator_version", "directive", b"directive", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "job_spec", b"job_spec", "job_uid", b"job_uid", "lease_id", b"lease_id", "lease_ttl", b"lease_ttl", "takes_over_cluster_id", b"takes_over_cluster_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,8 +77,8 @@ class AgentServiceServicer(object):
 
     def Attach(self, request_iterator, context):
         """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
-        a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
-        is not its own; or it ends the stream with a status:
+        a Welcome, which has the current Directive in it; or with LeaseStale and the stream's end, if the agent has workers of
+        a lease that is not its own; or it ends the stream with a status:
         INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
         FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
         do not retry; the agent exits with status 4.

@@ -48,8 +48,8 @@ class AgentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     Attach: _grpc.StreamStreamMultiCallable[_agent_service_pb2.AttachRequest, _agent_service_pb2.AttachResponse]
     """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
-    a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
-    is not its own; or it ends the stream with a status:
+    a Welcome, which has the current Directive in it; or with LeaseStale and the stream's end, if the agent has workers of
+    a lease that is not its own; or it ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
@@ -120,8 +120,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.StreamStreamMultiCallable[_agent_service_pb2.AttachRequest, _agent_service_pb2.AttachResponse]  # type: ignore[assignment]
     """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
-    a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
-    is not its own; or it ends the stream with a status:
+    a Welcome, which has the current Directive in it; or with LeaseStale and the stream's end, if the agent has workers of
+    a lease that is not its own; or it ends the stream with a status:
       INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
       FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                               do not retry; the agent exits with status 4.
@@ -195,8 +195,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.AttachResponse], _abc.AsyncIterator[_agent_service_pb2.AttachResponse]]:
         """Attach is an agent's one long stream. The agent's first message is a Hello, within 10 s. The coordinator answers with
-        a Welcome and the current Directive; or with LeaseStale and the stream's end, if the agent has workers of a lease that
-        is not its own; or it ends the stream with a status:
+        a Welcome, which has the current Directive in it; or with LeaseStale and the stream's end, if the agent has workers of
+        a lease that is not its own; or it ends the stream with a status:
           INVALID_ARGUMENT    INVALID_FIELD       fix the agent; do not retry.
           FAILED_PRECONDITION SPEC_MISMATCH, NODE_NAME_IN_USE, WRONG_CLUSTER, UNSUPPORTED_VERSION
                                                   do not retry; the agent exits with status 4.

@@ -267,6 +267,7 @@ def welcome_to_proto(welcome: Welcome) -> pb.Welcome:
         coordinator_version=welcome.coordinator_version,
         takes_over_cluster_id=welcome.takes_over_cluster_id,
         job_spec=_told_job_spec(welcome.job_spec),
+        directive=directive_to_proto(welcome.directive),
     )
 
 
@@ -286,6 +287,7 @@ def welcome_from_proto(message: pb.Welcome) -> Welcome:
         coordinator_version=message.coordinator_version,
         takes_over_cluster_id=message.takes_over_cluster_id,
         job_spec=job_spec_from_proto(message.job_spec),
+        directive=directive_from_proto(message.directive),
     )
 
 

@@ -12,6 +12,8 @@ from rallypoint_coordinator.core.records import Entry
 
 @dataclass(frozen=True, slots=True)
 class SendWelcome:
+    """The first effect on a stream. A directive that comes while it waits to be written takes its directive's place."""
+
     stream: int
     welcome: Welcome
 

@@ -29,6 +29,8 @@ def attach(
 ) -> int | None:
     """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused.
 
+    It is welcomed when all that comes of it is decided: :func:`welcome`.
+
     ``lost``: it comes from a history that was lost, so the lease that it names means nothing here.
     """
     if lost:
@@ -45,14 +47,20 @@ def attach(
     if presence.stream is not None:
         step.effect(RefuseStream(presence.stream, _superseded(member)))
     presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, peer
-    step.effect(SendWelcome(stream, _welcome(step, member, hello.cluster_id)))
+    step.newcomer = stream
     presence.clock.acked_seq = 0
     _heard(step, member, presence, clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
     presence.acked_at_ms = step.stamp.at_ms
     _observe(step, member, presence, hello.observed)
-    step.tell(member, presence)
     return member.lease_id
+
+
+def welcome(step: Step, lease_id: int, cluster_id: str) -> None:
+    """The last of an attach: one message with what came of it. ``cluster_id``: the one that the Hello named."""
+    member, presence = _member(step.life, lease_id)
+    assert presence.stream is not None
+    step.effect(SendWelcome(presence.stream, _welcome(step, member, presence, cluster_id)))
 
 
 def recover(step: Step, hello: Hello) -> None:
@@ -250,7 +258,7 @@ def _repeat_if_behind(step: Step, member: Member, presence: Presence, seen: Vers
         step.tell(member, presence)
 
 
-def _welcome(step: Step, member: Member, cluster_id: str) -> Welcome:
+def _welcome(step: Step, member: Member, presence: Presence, cluster_id: str) -> Welcome:
     facts = step.life.facts
     return Welcome(
         cluster_id=step.identity.cluster_id,
@@ -259,6 +267,7 @@ def _welcome(step: Step, member: Member, cluster_id: str) -> Welcome:
         lease_ttl_ms=facts.spec.lease_ttl_ms,
         heartbeat_interval_ms=facts.spec.heartbeat_interval_ms,
         job_spec=facts.agreed_spec,
+        directive=step.directive(member, presence),
         coordinator_version=step.identity.release,
         takes_over_cluster_id=cluster_id if cluster_id != step.identity.cluster_id else "",
     )

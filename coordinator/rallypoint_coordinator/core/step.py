@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rallypoint.model import Directive
 from rallypoint_coordinator.core.directives import SharedDirectives, directive_for
 from rallypoint_coordinator.core.effects import Effect, Output, SendDirective
 from rallypoint_coordinator.core.events import Stamp
@@ -33,6 +34,8 @@ class Step:
     """What every member had been told when the step began."""
     timed_revisions: list[int] = field(default_factory=list)
     """Records of which it is of interest when they are durable."""
+    newcomer: int | None = None
+    """The stream whose Welcome ends the step, and says what the member should do by then: it is told nothing before."""
 
     def __post_init__(self) -> None:
         self.told_revision = self.life.facts.directive_revision
@@ -52,9 +55,12 @@ class Step:
 
     def tell(self, member: Member, presence: Presence, shared: SharedDirectives | None = None) -> None:
         """Send the member what it should do, unless its stream is closed. ``shared``: by who tells many in a row."""
-        if presence.stream is None:
-            return
+        if presence.stream is not None and presence.stream != self.newcomer:
+            self.effect(SendDirective(presence.stream, self.directive(member, presence, shared)))
+
+    def directive(self, member: Member, presence: Presence, shared: SharedDirectives | None = None) -> Directive:
+        """What the member should do, which is about to be sent."""
         shared = {} if shared is None else shared
         directive = directive_for(self.life.facts, member, self.identity.epoch, shared)
         presence.sent_version, presence.sent_at_ms = directive.version, self.stamp.at_ms
-        self.effect(SendDirective(presence.stream, directive))
+        return directive

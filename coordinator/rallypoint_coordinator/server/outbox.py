@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from rallypoint.errors import Refusal
 from rallypoint.model import Directive, Welcome
@@ -20,8 +21,8 @@ class Closing:
 class Outbox:
     """Filled by the driver, emptied by the one task that writes to the stream.
 
-    A message replaces an earlier one of its kind that was not written yet: the newest says all. Once the stream is
-    closing nothing is added any more.
+    A message replaces an earlier one of its kind that was not written yet: the newest says all. So does a directive
+    that of a Welcome which waits. Once the stream is closing nothing is added any more.
 
     There are as many as agents. So who waits has a future made for it: an asyncio.Event is 0.8 KB, waited for or not.
     """
@@ -53,7 +54,11 @@ class Outbox:
             self._wake()
 
     def directive(self, directive: Directive) -> None:
-        if self._closing is None:
+        if self._closing is not None:
+            return
+        if self._welcome is not None:
+            self._welcome = replace(self._welcome, directive=directive)
+        else:
             self._directive = directive
             self._wake()
 
@@ -63,9 +68,9 @@ class Outbox:
             self._wake()
 
     def lease_stale(self, message: str) -> None:
-        """Say so, then end the stream. A directive that still waits is dropped: it is not the agent's any more."""
+        """Say so, then end the stream. A Welcome or directive that waits is dropped: it is not the agent's any more."""
         if self._closing is None:
-            self._directive = None
+            self._welcome = self._directive = None
             self._lease_stale = LeaseStale(message)
             self.end()
 

@@ -130,6 +130,7 @@ class Link extends EventEmitter {
     this.heartbeats = setInterval(() => this.#heartbeat(), toMs(welcome.heartbeat_interval));
     this.#acked(1);
     this.emit("welcome", welcome);
+    this.#directed(welcome.directive);
   }
 
   #whatIsWrong(welcome) {

@@ -18,7 +18,10 @@ class IllegalEventError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The coordinator welcomed us, in answer to the Hello sent at ``hello_sent_ms``."""
+    """The coordinator welcomed us, in answer to the Hello sent at ``hello_sent_ms``.
+
+    The directive in the Welcome comes right after this, as an event like all others.
+    """
 
     welcome: Welcome
     hello_sent_ms: int

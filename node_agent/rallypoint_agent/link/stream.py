@@ -193,6 +193,7 @@ class Stream:
         self._next_beat_s = _now_s() + self._interval_s(welcome)
         self._welcomed.set()
         self._mailbox.put(Attached(welcome, hello_sent_ms))
+        self._take_directive(welcome.directive)
         return None
 
     def _take_directive(self, directive: Directive) -> None:

@@ -155,7 +155,7 @@ def _hello() -> Hello:
 def _welcome(rng: Random) -> Welcome:
     return Welcome(
         cluster_id="c", job_uid=_UID, lease_id=rng.choice((1, 1, 1, 2)), lease_ttl_ms=30_000,
-        heartbeat_interval_ms=5_000, job_spec=_SPEC,
+        heartbeat_interval_ms=5_000, job_spec=_SPEC, directive=_directive(rng),
     )  # fmt: skip
 
 

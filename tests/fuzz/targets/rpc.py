@@ -169,7 +169,7 @@ async def _make_world() -> _World:
         for node, call in calls.items():
             said = [_response(answer) for answer in call.answers]
             welcome = next(message for message in said if message is not None and hasattr(message, "lease_id"))
-            directive = said[-1]
+            directive = said[-1].directive if said[-1] is welcome else said[-1]
             demand(isinstance(getattr(directive, "action", None), Run), f"{node} does not run: {said}")
             rounds[node] = _running(directive)
             call.say(_request(rounds[node], welcome.lease_id, 2).SerializeToString())

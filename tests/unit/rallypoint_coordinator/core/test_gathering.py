@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.model import Endpoint, EndpointOffer, JobSpec, JobState
-from rallypoint_coordinator.core.effects import SendDirective, SendWelcome
+from rallypoint_coordinator.core.effects import Explain, SendDirective, SendWelcome
 from rallypoint_coordinator.core.records import RoundFormed
-from support.coordinator_script import Script, kinds, outcome_told
+from support.coordinator_script import Script, effects_of, kinds, outcome_told
 
 PAIR = JobSpec(min_nodes=2, max_nodes=2, max_restarts=1)
 TRIO = JobSpec(min_nodes=3, max_nodes=3, max_restarts=3)
@@ -27,7 +27,18 @@ class TestRendezvous:
         assert kinds(out) == ["JobCreated", "MemberJoined"]
         assert script.life.facts.state is JobState.GATHERING
         assert script.message == "waiting for 2 nodes: 1 ready"
-        assert [type(effect) for effect in out.effects][:2] == [SendWelcome, SendDirective]
+        (sent,) = (effect for effect in out.effects if not isinstance(effect, Explain))
+        assert isinstance(sent, SendWelcome)
+        assert sent.welcome.directive.reason == "WAITING_FOR_NODES"
+
+    def test_who_comes_last_is_told_of_the_round_with_its_welcome(self, script: Script) -> None:
+        (a,), b = script.attached("a", PAIR), script.agent("b", PAIR)
+        out = b.attach()
+        assert [(effect.stream, effect.directive.reason) for effect in effects_of(out, SendDirective)] == [
+            (a.stream, "ROUND_FORMED")
+        ]
+        (welcome,) = (effect.welcome for effect in effects_of(out, SendWelcome))
+        assert (welcome.lease_id, welcome.directive.reason) == (b.lease_id, "ROUND_FORMED")
 
     def test_the_round_forms_as_soon_as_all_are_there(self, script: Script) -> None:
         a, b = script.attached("ab", PAIR)

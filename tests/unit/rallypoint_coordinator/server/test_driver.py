@@ -34,8 +34,8 @@ from support.driver_script import (
 async def test_an_event_becomes_a_message() -> None:
     async with running(MemoryJournal()) as driver:
         _, outbox = await attach(driver)
-        assert (await welcome(outbox)).job_uid == "uid-of-train"
-        assert isinstance(await take(outbox), Directive)
+        told = await welcome(outbox)
+        assert (told.job_uid, told.directive.reason) == ("uid-of-train", "WAITING_FOR_NODES")
 
 
 async def test_the_next_start_knows_what_the_last_one_decided() -> None:
@@ -56,8 +56,7 @@ async def test_the_next_start_knows_what_the_last_one_decided() -> None:
 async def test_time_alone_moves_a_job() -> None:
     async with running(MemoryJournal()) as driver:
         _, outbox = await attach(driver, spec=replace(SPEC, join_timeout_ms=30))
-        await welcome(outbox)
-        reasons = []
+        reasons = [(await welcome(outbox)).directive.reason]
         while "JOIN_TIMEOUT" not in reasons:
             message = await take(outbox)
             assert isinstance(message, Directive)

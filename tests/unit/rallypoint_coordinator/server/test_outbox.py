@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,12 +10,22 @@ from rallypoint.model import Directive, Hold, JobSpec, Version, Welcome
 from rallypoint.wire import Ack, CoordinatorMessage, LeaseStale
 from rallypoint_coordinator.server.outbox import Closing, Outbox
 
-WELCOME = Welcome(cluster_id="c", job_uid="u", lease_id=1, lease_ttl_ms=1, heartbeat_interval_ms=1, job_spec=JobSpec())
 REFUSAL = Refusal(reason=Reason.SUPERSEDED, message="newer")
 
 
 def directive(revision: int) -> Directive:
     return Directive(version=Version(1, revision), job_uid="u", reason="R", message="m", action=Hold())
+
+
+WELCOME = Welcome(
+    cluster_id="c",
+    job_uid="u",
+    lease_id=1,
+    lease_ttl_ms=1,
+    heartbeat_interval_ms=1,
+    job_spec=JobSpec(),
+    directive=directive(1),
+)
 
 
 async def written(outbox: Outbox) -> list[CoordinatorMessage | Closing]:
@@ -33,9 +44,24 @@ async def written(outbox: Outbox) -> list[CoordinatorMessage | Closing]:
 async def test_the_welcome_comes_first() -> None:
     outbox = Outbox()
     outbox.ack(1)
-    outbox.directive(directive(1))
     outbox.welcome(WELCOME)
-    assert await written(outbox) == [WELCOME, directive(1), Ack(1)]
+    assert await written(outbox) == [WELCOME, Ack(1)]
+
+
+async def test_a_directive_goes_out_in_the_welcome_that_waits() -> None:
+    outbox = Outbox()
+    outbox.welcome(WELCOME)
+    outbox.directive(directive(2))
+    outbox.directive(directive(3))
+    assert await written(outbox) == [replace(WELCOME, directive=directive(3))]
+
+
+async def test_a_directive_that_comes_after_the_welcome_was_written_goes_out_by_itself() -> None:
+    outbox = Outbox()
+    outbox.welcome(WELCOME)
+    assert await written(outbox) == [WELCOME]
+    outbox.directive(directive(2))
+    assert await written(outbox) == [directive(2)]
 
 
 async def test_the_newest_replaces_what_was_not_written() -> None:
@@ -73,9 +99,13 @@ async def test_a_refusal_drops_what_waits() -> None:
     assert await written(outbox) == [Closing(REFUSAL)]
 
 
-async def test_a_stale_lease_ends_the_stream_without_a_directive() -> None:
+@pytest.mark.parametrize("welcomed", [False, True])
+async def test_a_stale_lease_ends_the_stream_without_a_directive(welcomed: bool) -> None:
     outbox = Outbox()
-    outbox.directive(directive(1))
+    outbox.welcome(WELCOME)
+    if welcomed:
+        assert await written(outbox) == [WELCOME]
+        outbox.directive(directive(2))
     outbox.lease_stale("over")
     assert await written(outbox) == [LeaseStale("over"), Closing()]
 
