@@ -20,7 +20,10 @@ NO_ROUND = -1
 """The round number that means "none yet"; rounds count from 0."""
 
 HEARTBEATS_PER_LEASE = 6
-"""An agent heartbeats, and the coordinator acknowledges, at least so often in one ``lease_ttl``."""
+"""An agent in a small fleet heartbeats so often in one ``lease_ttl``, and is acknowledged as often."""
+
+HEARTBEATS_TO_MISS = 3
+"""An agent may miss so many heartbeats and yet renew its lease before it has to fence itself, whatever the fleet."""
 
 KILL_PATIENCE_MS = 10_000
 """A process that is still there so long after its SIGKILL is stuck in the kernel: it is *unkillable*."""
@@ -131,7 +134,14 @@ class JobSpec:
 
     @property
     def heartbeat_interval_ms(self) -> int:
+        """The shortest: what is issued to the agents of a small fleet."""
         return self.lease_ttl_ms // HEARTBEATS_PER_LEASE
+
+    @property
+    def longest_heartbeat_interval_ms(self) -> int:
+        """What is issued at most: no longer than a lease that is long enough for its fence_grace allows."""
+        until_fence_ms = self.lease_ttl_ms - self.fence_grace_ms - FENCE_MARGIN_MS
+        return max(until_fence_ms // HEARTBEATS_TO_MISS, self.heartbeat_interval_ms)
 
     @property
     def start_timeout_ms(self) -> int:

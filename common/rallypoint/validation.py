@@ -29,6 +29,7 @@ from rallypoint.limits import (
 from rallypoint.model import (
     FENCE_MARGIN_MS,
     HEARTBEATS_PER_LEASE,
+    HEARTBEATS_TO_MISS,
     PROTOCOL_VERSION,
     UNKILLABLE_PIDS_MAX,
     JobSpec,
@@ -63,9 +64,6 @@ NODES_MAX = 100_000
 LEASE_TTL_MS_MAX = 3_600_000
 COUNTER_MAX = 2**62
 """Ids, epochs and revisions: whoever counts on from one must stay within 64 bits."""
-
-HEARTBEATS_TO_MISS = 3
-"""An agent may miss so many heartbeats and yet renew its lease before it has to fence itself."""
 
 FENCE_GRACE_MS_MAX = (
     LEASE_TTL_MS_MAX * (HEARTBEATS_PER_LEASE - HEARTBEATS_TO_MISS) // HEARTBEATS_PER_LEASE - FENCE_MARGIN_MS

@@ -15,7 +15,7 @@ from property.lease_truth import FromHolder, Leases, LeaseTruth
 from property.recovery_truth import History
 from property.round_truth import LifeTruth
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Directive, Hello, Version
+from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Directive, Hello, JobSpec, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -189,6 +189,7 @@ class Truth:
         life = self.lives.get(welcome.job_uid)
         if life is not None:
             demand(life.agreed == hello.job_spec, "C2", f"{hello} is welcomed to {life.spec}")
+            _demand_paced(event, life.spec, welcome.heartbeat_interval_ms)
             self._note_report(life, self.leases.live_of(life.uid, hello.node), hello, out)
         if welcome.lease_id in self.leases.by_id:
             self.leases.welcomed(event.stream, welcome.lease_id, hello, stamp.at_ms)
@@ -492,6 +493,16 @@ class Truth:
                 gone = current.is_gone(lease)
                 in_time = gone or now_ms < end_ms or not current.seats_lease(lease)
                 demand(in_time, "C8", f"{lease} is still renewed, it had to stop by {end_ms}")
+
+
+def _demand_paced(event: AgentAttached, spec: JobSpec, interval_ms: int) -> None:
+    """A3: three heartbeats fit between a renewal and the fence; as far as that goes, there are 2,000 a second."""
+    room_ms = spec.lease_ttl_ms - spec.fence_grace_ms - 1_000
+    demand(3 * interval_ms <= room_ms, "A3", f"a lease of {spec.lease_ttl_ms} ms, and heartbeats each {interval_ms} ms")
+    per_s = event.fleet * 1_000 // interval_ms
+    is_longest = 3 * (interval_ms + 1) > room_ms
+    demand(per_s <= 2_001 or is_longest, "A3", f"{per_s} heartbeats/s: {event.fleet} agents, each {interval_ms} ms")
+    demand(per_s >= 1_990 or interval_ms * HEARTBEATS_PER_LEASE <= spec.lease_ttl_ms or is_longest, "A3", f"{per_s}/s")
 
 
 def _is_abandonment(record: Record) -> bool:

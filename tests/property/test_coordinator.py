@@ -309,6 +309,10 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def the_wall_clock_jumps(self, ms: int) -> None:
         self.world.wall_offset_ms = ms
 
+    @rule(fleet=st.sampled_from((1, 9_999, 12_345, 100_000)))
+    def other_jobs_come_or_go(self, fleet: int) -> None:
+        self.world.fleet = fleet
+
     @rule(snapshot=st.none() | st.floats(0, 1), clock_ms=st.none() | st.integers(0, 10**7))
     def the_coordinator_restarts(self, snapshot: float | None, clock_ms: int | None) -> None:
         """Perhaps on another machine, whose clock says something else."""

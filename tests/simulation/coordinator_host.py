@@ -31,6 +31,7 @@ class CoordinatorHost:
         self.bounds = options.bounds
         self.disk = Disk(world, oracles.durable)
         self.chance = world.chance("coordinator")
+        self._strangers, self._stranger_chance = options.strangers, world.chance("strangers")
         self.down_ms = NORMAL_DOWN_MS
         self.starts = 0
         self._world = world
@@ -38,6 +39,10 @@ class CoordinatorHost:
         self._oracles = oracles
         self._process: CoordinatorProcess | None = None
         self._is_powered = True
+
+    def strangers(self) -> int:
+        """So many agents of jobs that are not simulated are attached at this moment."""
+        return self._stranger_chance.between(0, self._strangers)
 
     @property
     def cluster(self) -> Cluster | None:

@@ -53,6 +53,7 @@ class Machine(Protocol):
     bounds: Bounds
     starts: int
 
+    def strangers(self) -> int: ...
     def process_accepts(self) -> None: ...
     def process_died(self) -> None: ...
 
@@ -272,7 +273,8 @@ class CoordinatorProcess:
             stream.close_server(Closing(error.refusal))
             return
         self._served[event.stream] = _Served(number, self._loop.create_task(self._write(stream, outbox)))
-        at_once(self._driver.submit(replace(event, stream=number)))
+        fleet = self._driver.stream_count + self._machine.strangers()
+        at_once(self._driver.submit(replace(event, stream=number, fleet=fleet)))
 
     async def _write(self, stream: Stream, outbox: Outbox) -> None:
         while not self._loop.is_dead:

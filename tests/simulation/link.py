@@ -40,6 +40,7 @@ KNOCK_FIRST_MS = 100
 KNOCK_GROWTH = 1.1
 KNOCKS_PER_HEARTBEAT = 10
 STEADY_MS = 5_000
+FIRST_BEAT = (0.1, 1.0)
 
 
 class Owner(Protocol):
@@ -102,6 +103,7 @@ class Link:
         self._network = network
         self._owner = owner
         self._chance = world.chance(f"link/{owner.name}")
+        self._beat_chance = world.chance(f"beats/{owner.name}")
         self._leave: Leave | None = None
         self._closed = False
         self._attach_seq = 0
@@ -322,7 +324,8 @@ class Link:
         self._owner.contacted(world_ms)
         self._owner.post(Attached(welcome, clock_ms))
         self._directed(welcome.directive)
-        self._owner.after(welcome.heartbeat_interval_ms, partial(self._beat, current))
+        first_ms = int(welcome.heartbeat_interval_ms * self._beat_chance.uniform(*FIRST_BEAT))
+        self._owner.after(first_ms, partial(self._beat, current))
         self._send_news()
 
     def _directed(self, directive: Directive) -> None:

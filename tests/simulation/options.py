@@ -147,6 +147,8 @@ class Options:
     """Of one append."""
     watchers: int
     """Of each job."""
+    strangers: int
+    """So many agents of jobs that are not simulated are attached too, at most."""
 
     @property
     def forgets_events(self) -> bool:
@@ -198,6 +200,7 @@ def draw_options(world: World) -> Options:
         driver=_draw_driver(draw),
         bounds=draw["bounds"].choice((Bounds(1_000, 1 << 20), Bounds(1_000, 1 << 20), Bounds(6, 4_096))),
         watchers=draw["watchers"].choice((0, 0, 1, 3)),
+        strangers=draw["strangers"].choice((0, 0, 6_000, 30_000)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rallypoint.model import JobSpec
+from rallypoint.model import JobSpec, Welcome
 from rallypoint_coordinator.core.effects import Output, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import (
     AgentAttached,
@@ -103,6 +103,7 @@ class LeaseOracle:
                 self._stream_of[effect.welcome.lease_id] = event.stream
                 self._heard_ms[effect.welcome.lease_id] = self._world.now_ms
                 self._ttl_ms[effect.welcome.lease_id] = event.hello.job_spec.lease_ttl_ms
+                _demand_chances(event.hello.job_spec, effect.welcome)
 
     def _demand_expired(self, event: Event, record: MemberGone) -> None:
         if isinstance(event, AgentAttached):
@@ -117,6 +118,13 @@ class LeaseOracle:
         ttl_ms = self._ttl_ms.get(record.lease_id, SHORTEST_LEASE_MS)
         if silent_ms < ttl_ms + EXPIRY_MARGIN_MS:
             raise Violation("A3", f"lease {record.lease_id} of {record.node} expired after {silent_ms} ms of silence")
+
+
+def _demand_chances(spec: JobSpec, welcome: Welcome) -> None:
+    """Whatever the fleet, three heartbeats fit between a renewal and the fence."""
+    beats_ms = 3 * welcome.heartbeat_interval_ms
+    if beats_ms + spec.fence_grace_ms + 1_000 > spec.lease_ttl_ms or 2 * beats_ms < spec.lease_ttl_ms - 6:
+        raise Violation("A3", f"lease {welcome.lease_id} of {spec.lease_ttl_ms} ms has 3 heartbeats in {beats_ms} ms")
 
 
 def _has_run_out(event: Event, record: MemberGone) -> bool:

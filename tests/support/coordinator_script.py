@@ -126,7 +126,14 @@ class Agent:
         self.script.by_stream[self.stream] = self
         uid = f"uid{self.script.lives_begun}" + "'" * self.script.losses
         return self.script.feed(
-            AgentAttached(stream=self.stream, hello=hello, peer=peer, fresh_uid=uid, clock=self.reading)
+            AgentAttached(
+                stream=self.stream,
+                hello=hello,
+                peer=peer,
+                fresh_uid=uid,
+                clock=self.reading,
+                fleet=self.script.fleet,
+            )
         )
 
     def report(self, phase: AgentPhase | None = None, *failures: WorkerFailure, **changes: object) -> Output:
@@ -215,6 +222,8 @@ class Script:
         self.by_stream: dict[int, Agent] = {}
         self.next_deadline_ms: int | None = None
         self.losses = 0
+        self.fleet = 1
+        """So many agents of all jobs have a stream, it is said."""
         self.disk_ms = 0
         """How long it takes until records are durable; the clock stands still meanwhile."""
         self.waited_ms = 0

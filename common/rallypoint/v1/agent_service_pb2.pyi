@@ -479,7 +479,10 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """How often to send a Heartbeat."""
+        """How often to send a Heartbeat, until the next Welcome; the first one at a random instant within this time, so that agents
+        that attached together do not speak together. lease_ttl / 6 in a small fleet, longer in a large one, but three of it end
+        at least fence_grace + 1 s before the lease does.
+        """
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -519,8 +522,8 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class Ack(_message.Message):
-    """Acknowledges every message of this stream up to and including seq. Sent at least every lease_ttl / 6 while there is
-    something to acknowledge.
+    """Acknowledges every message of this stream up to and including seq. Sent at least every heartbeat_interval + 1 s while there
+    is something to acknowledge.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -172,7 +172,7 @@ class Cluster:
         step, lost = Step(life, stamp, self._identity(), out), isinstance(known, Lost)
         if lost and hello.job_uid == life.facts.uid:
             handlers.recover(step, hello)
-        lease_id = handlers.attach(step, event.stream, hello, event.peer, event.clock, lost=lost)
+        lease_id = handlers.attach(step, event, lost=lost)
         if lease_id is not None:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)

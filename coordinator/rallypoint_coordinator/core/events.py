@@ -36,13 +36,17 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentAttached:
-    """A stream opened with a Hello that passed validation. ``fresh_uid`` serves if a new life begins."""
+    """A stream opened with a Hello that passed validation. ``fresh_uid`` serves if a new life begins.
+
+    ``fleet``: so many agents of all jobs have a stream, this one included.
+    """
 
     stream: int
     hello: Hello
     peer: str
     fresh_uid: str
     clock: ClockReading | None = None
+    fleet: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,8 +114,10 @@ def _silence(life: Life, now_ms: int) -> tuple[str, int] | None:
     for lease_id in islice(life.watch.heard, SILENT_MAX):
         presence = life.presences[lease_id]
         silent_ms = now_ms - presence.heard_at_ms
-        if silent_ms < facts.spec.heartbeat_interval_ms or not is_suspect(facts.spec, presence, now_ms):
+        if silent_ms < facts.spec.heartbeat_interval_ms:
             return None
+        if silent_ms < presence.heartbeat_interval_ms or not is_suspect(presence, now_ms):
+            continue
         seated = place_of(facts, facts.members[presence.node]) is not None
         if seated and presence.node not in facts.round.succeeded:
             said = f"{presence.node} has said nothing for {silent_ms // 1000} s and is lost when its lease ends"

@@ -13,8 +13,9 @@ from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState
 from rallypoint_coordinator.core import quarantine, recovery
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
-from rallypoint_coordinator.core.events import AgentHeartbeat
+from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat
 from rallypoint_coordinator.core.membership import Join, Resume, Stale, admit, lease_expiry_ms, offered_before
+from rallypoint_coordinator.core.pacing import heartbeat_interval_ms
 from rallypoint_coordinator.core.reactions import Trigger, react
 from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJoined
 from rallypoint_coordinator.core.state import Life, Member, Presence
@@ -24,17 +25,14 @@ ACK_SPACING_MS = 1_000
 """An agent's messages are acknowledged no more often than this."""
 
 
-def attach(
-    step: Step, stream: int, hello: Hello, peer: str, clock: ClockReading | None, *, lost: bool = False
-) -> int | None:
+def attach(step: Step, event: AgentAttached, *, lost: bool = False) -> int | None:
     """A stream opened with a Hello. Returns the lease that it is bound to, None if it was refused.
 
     It is welcomed when all that comes of it is decided: :func:`welcome`.
 
     ``lost``: it comes from a history that was lost, so the lease that it names means nothing here.
     """
-    if lost:
-        hello = replace(hello, lease_id=0)
+    stream, hello = event.stream, replace(event.hello, lease_id=0) if lost else event.hello
     verdict = admit(step.life, hello, step.stamp.at_ms, lost=lost)
     if isinstance(verdict, Refusal):
         step.effect(RefuseStream(stream, verdict))
@@ -46,10 +44,11 @@ def attach(
     presence = step.life.presences[member.lease_id]
     if presence.stream is not None:
         step.effect(RefuseStream(presence.stream, _superseded(member)))
-    presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, peer
+    presence.stream, presence.attach_seq, presence.peer = stream, hello.attach_seq, event.peer
+    presence.heartbeat_interval_ms = heartbeat_interval_ms(step.life.facts.spec, event.fleet)
     step.newcomer = stream
     presence.clock.acked_seq = 0
-    _heard(step, member, presence, clock)
+    _heard(step, member, presence, event.clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
     presence.acked_at_ms = step.stamp.at_ms
     _observe(step, member, presence, hello.observed)
@@ -186,7 +185,9 @@ def _join(step: Step, hello: Hello, verdict: Join) -> Member:
             consumed_offer_id=offered_before(step.life.facts, hello),
         )
     )
-    step.life.presences[lease_id] = Presence(node=hello.node)
+    step.life.presences[lease_id] = Presence(
+        node=hello.node, heartbeat_interval_ms=step.life.facts.spec.heartbeat_interval_ms
+    )
     return step.life.facts.members[hello.node]
 
 
@@ -252,9 +253,8 @@ def _is_ready(member: Member, presence: Presence) -> bool:
 
 def _repeat_if_behind(step: Step, member: Member, presence: Presence, seen: Version) -> None:
     """Send the directive again to a member that should have seen it by now."""
-    spec, epoch = step.life.facts.spec, step.identity.epoch
-    overdue = step.stamp.at_ms - presence.sent_at_ms > spec.heartbeat_interval_ms
-    if overdue and seen < version_for(step.life.facts, member, epoch):
+    overdue = step.stamp.at_ms - presence.sent_at_ms > presence.heartbeat_interval_ms
+    if overdue and seen < version_for(step.life.facts, member, step.identity.epoch):
         step.tell(member, presence)
 
 
@@ -265,7 +265,7 @@ def _welcome(step: Step, member: Member, presence: Presence, cluster_id: str) ->
         job_uid=facts.uid,
         lease_id=member.lease_id,
         lease_ttl_ms=facts.spec.lease_ttl_ms,
-        heartbeat_interval_ms=facts.spec.heartbeat_interval_ms,
+        heartbeat_interval_ms=presence.heartbeat_interval_ms,
         job_spec=facts.agreed_spec,
         directive=step.directive(member, presence),
         coordinator_version=step.identity.release,

@@ -125,7 +125,7 @@ def offered_before(facts: Facts, hello: Hello) -> int:
 def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> Refusal:
     holder = f"another agent (incarnation {member.incarnation}, {presence.peer or 'not attached'})"
     metadata = {"node": member.node, "incarnation": member.incarnation}
-    if not is_suspect(life.facts.spec, presence, now_ms):
+    if not is_suspect(presence, now_ms):
         message = f"node name {member.node} is in use by {holder}: give this one another --node-name"
         return Refusal(reason=Reason.NODE_NAME_IN_USE, message=message, field="hello.node", metadata=metadata)
     left_ms = max(life.watch.leases.of(member.lease_id) - now_ms, 0)
@@ -137,10 +137,10 @@ def _name_taken(life: Life, member: Member, presence: Presence, now_ms: int) -> 
     )
 
 
-def is_suspect(spec: JobSpec, presence: Presence, now_ms: int) -> bool:
+def is_suspect(presence: Presence, now_ms: int) -> bool:
     """Whether the holder of a live lease may be gone: its stream broke, or two heartbeats are overdue."""
     overdue_ms = now_ms - presence.heard_at_ms
-    return presence.stream is None or overdue_ms > 2 * spec.heartbeat_interval_ms + SUSPECT_MARGIN_MS
+    return presence.stream is None or overdue_ms > 2 * presence.heartbeat_interval_ms + SUSPECT_MARGIN_MS
 
 
 class Difference(NamedTuple):
@@ -210,7 +210,7 @@ def _holders(life: Life, now_ms: int) -> Iterator[str]:
     """A silent agent, and for how long; an operator."""
     newest = next(reversed(life.watch.heard), None)
     presence = life.presences[newest] if newest is not None else None
-    if life.facts.outcome is not None or (presence and not is_suspect(life.facts.spec, presence, now_ms)):
+    if life.facts.outcome is not None or (presence and not is_suspect(presence, now_ms)):
         return
     if newest is not None and presence is not None:
         left_s = math.ceil((life.watch.leases.of(newest) - now_ms) / 1000)

@@ -25,7 +25,9 @@ def _rearm_leases(life: Life, now_ms: int) -> None:
     for member in life.facts.members.values():
         if member.gone is None:
             expires_at_ms = lease_expiry_ms(life.facts.spec, now_ms, member.capabilities)
-            life.presences[member.lease_id] = Presence(node=member.node, heard_at_ms=now_ms)
+            life.presences[member.lease_id] = Presence(
+                node=member.node, heartbeat_interval_ms=life.facts.spec.heartbeat_interval_ms, heard_at_ms=now_ms
+            )
             life.watch.leases.set(member.lease_id, expires_at_ms)
             life.watch.heard[member.lease_id] = None
 

@@ -162,6 +162,8 @@ class Presence:
     """What is known, without a record, of a live lease. ``stream`` None: no stream is open."""
 
     node: str
+    heartbeat_interval_ms: int
+    """As issued when it attached last; before that, the shortest."""
     stream: int | None = None
     attach_seq: int = 0
     peer: str = ""

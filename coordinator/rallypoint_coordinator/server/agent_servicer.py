@@ -62,7 +62,7 @@ class AgentService(AgentServiceServicer):
             await abort(context, error.refusal)
         reader: asyncio.Task[None] | None = None
         try:
-            await self._driver.submit(_attached(first, stream, peer_address(context.peer())))
+            await self._driver.submit(_attached(first, stream, peer_address(context.peer()), self._driver.stream_count))
             del first  # what a stream holds while it waits is held ten thousand times
             reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
             await _write(context, outbox, self._encoder)
@@ -105,13 +105,14 @@ def add_agent_service(service: AgentService, server: grpc.aio.Server) -> None:
     add_encoded(server, name, {"Attach": handle}, lambda: add_AgentServiceServicer_to_server(service, server))
 
 
-def _attached(first: pb.AttachRequest, stream: int, peer: str) -> AgentAttached:
+def _attached(first: pb.AttachRequest, stream: int, peer: str, fleet: int) -> AgentAttached:
     return AgentAttached(
         stream=stream,
         hello=wire.hello_from_proto(first.hello),
         peer=peer,
         fresh_uid=fresh_id(),
         clock=wire.clock_from_proto(first),
+        fleet=fleet,
     )
 
 

@@ -173,7 +173,7 @@ def _add_presence(message: pb.Node, life: Life, member: Member, stamp: Stamp) ->
     if presence is None:
         return
     message.attached = presence.stream is not None
-    message.suspect = is_suspect(life.facts.spec, presence, stamp.at_ms)
+    message.suspect = is_suspect(presence, stamp.at_ms)
     message.peer = presence.peer
     if presence.heard_wall_ms:
         message.phase = AGENT_PHASES.number(presence.observed.phase)

@@ -127,10 +127,19 @@ class Link extends EventEmitter {
     this.welcome = welcome;
     this.attached = true;
     this.failures = 0;
-    this.heartbeats = setInterval(() => this.#heartbeat(), toMs(welcome.heartbeat_interval));
+    this.#beatEvery(toMs(welcome.heartbeat_interval));
     this.#acked(1);
     this.emit("welcome", welcome);
     this.#directed(welcome.directive);
+  }
+
+  // The first time after a random part of it: agents that were welcomed together are not to speak together.
+  #beatEvery(intervalMs) {
+    const begin = () => {
+      this.heartbeats = setInterval(() => this.#heartbeat(), intervalMs);
+      this.#heartbeat();
+    };
+    this.heartbeats = setTimeout(begin, intervalMs * (0.1 + 0.9 * Math.random()));
   }
 
   #whatIsWrong(welcome) {

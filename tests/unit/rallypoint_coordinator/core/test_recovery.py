@@ -62,7 +62,7 @@ def a_life(*, current: Round | None = None, state: JobState = JobState.RECOVERIN
             capabilities=frozenset(),
             agent_version="",
         )
-        life.presences[lease_id] = Presence(node=node)
+        life.presences[lease_id] = Presence(node=node, heartbeat_interval_ms=5_000)
     recovery.begin(life, NOW)
     return life
 
