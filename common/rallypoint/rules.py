@@ -69,11 +69,11 @@ class Shape:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Mapping[str, Always | WhenSet | Required | Each]) -> None:
-        self._fields = tuple(fields.items())
+        self._fields = tuple((name, field.fault) for name, field in fields.items())
 
     def fault(self, message: Any) -> Fault | None:
-        for name, field in self._fields:
-            fault = field.fault(message, name)
+        for name, fault_of in self._fields:
+            fault = fault_of(message, name)
             if fault is not None:
                 return fault.under(name)
         return None
@@ -89,7 +89,8 @@ class Always:
     spec: Rule
 
     def fault(self, message: Any, name: str) -> Fault | None:
-        return self.spec.fault(getattr(message, name))
+        value = getattr(message, name)
+        return None if self.spec.holds(value) else self.spec.fault(value)
 
 
 @dataclass(frozen=True, slots=True)

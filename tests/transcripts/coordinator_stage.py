@@ -174,7 +174,7 @@ class CoordinatorStage:
                 job=JOB,
                 request=request,
                 by="ops",
-                reason="upkeep",
+                reason=command.options.get("why", "upkeep"),
                 node=command.word(2),
                 change=change,
                 hold_ms=command.duration_ms("for", 0),

@@ -1322,7 +1322,7 @@ class HoldJobRequest(_message.Message):
     name: _builtins.str
     """REQUIRED. jobs/{job}"""
     reason: _builtins.str
-    """Why, for people and for the journal. At most 1 KiB."""
+    """Why, for people and for the journal. At most 1 KiB. Empty for a job that is held already: what was said before."""
     @_builtins.property
     def hold_duration(self) -> _duration_pb2.Duration:
         """After which the job releases itself: more than 0, at most 30 days. Default 24 h."""

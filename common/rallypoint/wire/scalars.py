@@ -69,4 +69,7 @@ def moment(instant: Timestamp) -> str:
 
 
 def _clamped_ms(seconds: int, nanos: int, most: int) -> int:
-    return min(max(seconds * _MS_PER_S + nanos // _NS_PER_MS, 0), most)
+    ms = seconds * _MS_PER_S + nanos // _NS_PER_MS
+    if 0 <= ms <= most:
+        return ms
+    return 0 if ms < 0 else most

@@ -232,7 +232,7 @@ def watchdog_to_proto(watchdog: WatchdogStatus) -> pb.WatchdogStatus:
 def watchdog_from_proto(message: pb.WatchdogStatus) -> WatchdogStatus:
     return WatchdogStatus(
         enabled=message.enabled,
-        progress_time_ms=instant_from_proto(message.progress_time),
+        progress_time_ms=instant_from_proto(message.progress_time) if message.HasField("progress_time") else 0,
         live_timers=message.live_timers,
         last_expiry=cut(message.last_expiry, LAST_EXPIRY_BYTES),
     )

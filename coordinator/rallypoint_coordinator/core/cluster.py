@@ -58,6 +58,7 @@ class Cluster:
         self._directory = Directory()
         self._streams: dict[int, Binding] = {}
         self._timed: deque[tuple[int, Life]] = deque()
+        self._me = Identity(cluster_id="", epoch=0, release=rallypoint.__version__)
 
     @property
     def cluster_id(self) -> str:
@@ -265,7 +266,8 @@ class Cluster:
     def _finish(self, step: Step) -> None:
         """Settle the life and note when it must be looked at again."""
         settle(step)
-        self._timed.extend((revision, step.life) for revision in step.timed_revisions)
+        if step.timed_revisions:
+            self._timed.extend((revision, step.life) for revision in step.timed_revisions)
         uid = step.life.facts.uid
         self._directory.note_decided(uid)
         next_ms = handlers.next_deadline_ms(step.life)
@@ -279,4 +281,8 @@ class Cluster:
         return out
 
     def _identity(self) -> Identity:
-        return Identity(cluster_id=self.cluster_id, epoch=self.epoch, release=rallypoint.__version__)
+        """The same one for all steps of an epoch."""
+        history, me = self._directory.history, self._me
+        if history.epoch != me.epoch or history.cluster_id != me.cluster_id:
+            self._me = me = me._replace(cluster_id=history.cluster_id, epoch=history.epoch)
+        return me

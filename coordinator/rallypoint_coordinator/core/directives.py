@@ -22,21 +22,37 @@ from rallypoint_coordinator.core.state import Facts, Member, Round
 
 
 def version_for(facts: Facts, member: Member, epoch: int) -> Version:
-    """The version of the member's directive: of the last record that changed it."""
-    return Version(epoch, max(facts.directive_revision, member.lease_id, member.directive_revision))
+    """The version of the member's directive."""
+    return Version(epoch, revision_for(facts, member))
+
+
+def revision_for(facts: Facts, member: Member) -> int:
+    """Of the last record that changed the member's directive."""
+    return max(facts.directive_revision, member.lease_id, member.directive_revision)
 
 
 class Likeness(NamedTuple):
     """Members of one life that are alike in this are told the same, but for what names one of them."""
 
-    version: Version
+    revision: int
     has_place: bool
     drained_by: str
     consumed_offer_id: int
 
 
-SharedDirectives = dict[Likeness, Directive]
-"""As long as the facts are the same: what was made for one member, for those that are alike."""
+class SharedDirectives:
+    """As long as the facts are the same: what was made for one member, for those that are alike."""
+
+    __slots__ = ("_versions", "directives", "running")
+
+    def __init__(self) -> None:
+        self.directives: dict[Likeness, Directive] = {}
+        self.running: tuple[str, str] | None = None
+        """How what a participant is told begins, and how it ends; its ranks come in between."""
+        self._versions: dict[int, Version] = {}
+
+    def version(self, epoch: int, revision: int) -> Version:
+        return self._versions.get(revision) or self._versions.setdefault(revision, Version(epoch, revision))
 
 
 def directive_for(facts: Facts, member: Member, epoch: int, shared: SharedDirectives) -> Directive:
@@ -44,18 +60,22 @@ def directive_for(facts: Facts, member: Member, epoch: int, shared: SharedDirect
 
     All to whom the same is said get the very same object, of ``shared``: so it is made, and encoded, once.
     """
-    version, place = version_for(facts, member, epoch), place_of(facts, member)
+    revision, place = revision_for(facts, member), place_of(facts, member)
     if member.unkillable_pids or (place is not None and facts.state is JobState.RUNNING):
-        return _directive(facts, member, version, place)  # that names its node, or its ranks
-    alike = Likeness(version, place is not None, member.drained_by, member.consumed_offer_id)
-    known = shared.get(alike)
+        version = shared.version(epoch, revision)
+        return _directive(facts, member, version, place, shared)  # that names its node, or its ranks
+    alike = Likeness(revision, place is not None, member.drained_by, member.consumed_offer_id)
+    known = shared.directives.get(alike)
     if known is None:
-        known = shared[alike] = _directive(facts, member, version, place)
+        version = shared.version(epoch, revision)
+        known = shared.directives[alike] = _directive(facts, member, version, place, shared)
     return known
 
 
-def _directive(facts: Facts, member: Member, version: Version, place: Place | None) -> Directive:
-    reason, message, action = _decide(facts, member, place)
+def _directive(
+    facts: Facts, member: Member, version: Version, place: Place | None, shared: SharedDirectives
+) -> Directive:
+    reason, message, action = _decide(facts, member, place, shared)
     return Directive(
         version=version,
         job_uid=facts.uid,
@@ -72,7 +92,7 @@ def place_of(facts: Facts, member: Member) -> Place | None:
     return place if place is not None and place.seat.lease_id == member.lease_id else None
 
 
-def _decide(facts: Facts, member: Member, place: Place | None) -> tuple[str, str, Action]:
+def _decide(facts: Facts, member: Member, place: Place | None, shared: SharedDirectives) -> tuple[str, str, Action]:
     if facts.outcome is not None:
         return facts.outcome.reason, facts.outcome.message, Exit(facts.outcome)
     if member.drained_by:
@@ -89,8 +109,7 @@ def _decide(facts: Facts, member: Member, place: Place | None) -> tuple[str, str
     if facts.state == JobState.STOPPING:
         cause = current.stop_cause.value if current.stop_cause else ""
         return cause, current.stop_message, Stop(current.number, facts.spec.shutdown_timeout_ms)
-    assignment = _assignment(current, place)
-    return "ROUND_FORMED", _running(facts, current, place), Run(assignment)
+    return "ROUND_FORMED", _running(facts, current, place, shared), Run(_assignment(current, place))
 
 
 def describe_quarantine(member: Member) -> str:
@@ -110,11 +129,13 @@ def _waiting(facts: Facts) -> tuple[str, str]:
     return "WAITING_FOR_NODES", f"waiting for nodes: {joined} joined, {wanted} wanted"
 
 
-def _running(facts: Facts, current: Round, place: Place) -> str:
-    last = place.first_rank + place.seat.local_world_size - 1
-    ranks = f"rank {last}" if place.seat.local_world_size == 1 else f"ranks {place.first_rank}-{last}"
-    restarts = f"restart {current.restart_count} of {facts.spec.max_restarts}"
-    return f"round {current.number}: {ranks} of {current.world_size}, {restarts}"
+def _running(facts: Facts, current: Round, place: Place, shared: SharedDirectives) -> str:
+    if shared.running is None:
+        restarts = f"restart {current.restart_count} of {facts.spec.max_restarts}"
+        shared.running = f"round {current.number}: rank", f" of {current.world_size}, {restarts}"
+    begins, ends = shared.running
+    first, count = place.first_rank, place.seat.local_world_size
+    return f"{begins} {first}{ends}" if count == 1 else f"{begins}s {first}-{first + count - 1}{ends}"
 
 
 def _assignment(current: Round, place: Place) -> Assignment:

@@ -14,7 +14,10 @@ STEP_MS = (1_000, 60_000)
 
 
 def hold(step: Step, hold_ms: int, by: str, reason: str) -> bool:
-    """Form no round for so long from now. False if that would not be longer than it is held already."""
+    """Form no round for so long from now. False if that would not be longer than it is held already.
+
+    Who makes it longer and gives no reason leaves the earlier one.
+    """
     facts, watch, now_ms, now_wall_ms = step.life.facts, step.life.watch, step.stamp.at_ms, step.stamp.wall_ms
     since_wall_ms = now_wall_ms
     if facts.hold is not None and watch.hold_ends_ms is not None:
@@ -24,6 +27,7 @@ def hold(step: Step, hold_ms: int, by: str, reason: str) -> bool:
         # A wall clock that went back since then does not make it end before it begins.
         since_wall_ms = min(facts.hold.since_wall_ms, now_wall_ms)
         hold_ms += -longer_ms % step_ms(hold_ms)
+        reason = reason or facts.hold.reason
     step.record(JobHeld(by=by, reason=reason, since_wall_ms=since_wall_ms, until_wall_ms=now_wall_ms + hold_ms))
     watch.hold_ends_ms = now_ms + hold_ms
     return True

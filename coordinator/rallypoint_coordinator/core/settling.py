@@ -38,7 +38,7 @@ def settle(step: Step) -> None:
 
 def broadcast(step: Step) -> None:
     """Tell every attached member what it should do now."""
-    shared: SharedDirectives = {}
+    shared = SharedDirectives()
     for presence in step.life.presences.values():
         step.tell(step.life.facts.members[presence.node], presence, shared)
 

@@ -60,7 +60,7 @@ class Step:
 
     def directive(self, member: Member, presence: Presence, shared: SharedDirectives | None = None) -> Directive:
         """What the member should do, which is about to be sent."""
-        shared = {} if shared is None else shared
+        shared = shared or SharedDirectives()
         directive = directive_for(self.life.facts, member, self.identity.epoch, shared)
         presence.sent_version, presence.sent_at_ms = directive.version, self.stamp.at_ms
         return directive

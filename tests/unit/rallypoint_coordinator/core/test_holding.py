@@ -146,6 +146,14 @@ class TestEnd:
         assert second.since_wall_ms == first.since_wall_ms
         assert second.until_wall_ms == first.until_wall_ms + 60_000
 
+    @pytest.mark.parametrize(("reason", "kept"), [("", "a new switch"), ("and new disks", "and new disks")])
+    def test_who_makes_it_longer_need_not_say_why_again(self, script: Script, reason: str, kept: str) -> None:
+        script.attached("a", PAIR)
+        script.hold(HOUR_MS, reason="a new switch")
+        script.hold(3 * HOUR_MS, reason=reason)
+        assert script.life.facts.hold is not None
+        assert script.life.facts.hold.reason == kept
+
     @pytest.mark.parametrize(
         ("hold_ms", "every_ms", "records"),
         [(600_000, 1_000, 3), (600_000, 60_000, 3), (10_000, 100, 121), (200, 100, 121), (24 * HOUR_MS, 1_000, 3)],
