@@ -11,6 +11,7 @@ from rallypoint.wire import CoordinatorMessage
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.events import AgentAttached, Stamp
 from rallypoint_coordinator.core.state import Facts
+from rallypoint_coordinator.server.clock import Clock
 from rallypoint_coordinator.server.driver import Driver, DriverOptions
 from rallypoint_coordinator.server.outbox import Closing, Outbox
 from rallypoint_coordinator.store.journal import AppendResult, Journal
@@ -46,12 +47,13 @@ async def running(
     options: DriverOptions = QUICK,
     new_cluster: Callable[[], Cluster] = Cluster,
     states: list[bool] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Driver]:
     async def note(serving: bool) -> None:
         if states is not None:
             states.append(serving)
 
-    driver = Driver(journal, options=options, new_cluster=new_cluster, on_serving=note)
+    driver = Driver(journal, clock=clock, options=options, new_cluster=new_cluster, on_serving=note)
     task = asyncio.create_task(driver.run())
     await driver.wait_serving()
     try:

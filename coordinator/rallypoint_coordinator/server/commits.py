@@ -73,8 +73,7 @@ class Commits:
         for first in range(0, len(effects), EFFECTS_AT_ONCE):
             if first:
                 await asyncio.sleep(0)
-            for effect in effects[first : first + EFFECTS_AT_ONCE]:
-                self._outlets.perform(effect)
+            self._outlets.perform_all(effects[first : first + EFFECTS_AT_ONCE])
 
     def _packed(self, outputs: list[Output]) -> list[Batch]:
         try:

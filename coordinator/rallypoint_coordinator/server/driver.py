@@ -2,8 +2,11 @@
 
     events -> step, step, step -> records -> one append -> effects, reads
 
-One turn takes what waits, steps it, appends all records, then lets the effects out in order and answers the reads. If
-an append does not come back as committed, what the core believes is no longer known to be true: the driver stops
+One turn takes what waits, steps it, appends all records, then lets the effects out in order and answers the reads.
+What comes while nothing waits and nothing is on its way to the disk is stepped at once: most heartbeats lead to no
+record, and so need no turn at all.
+
+If an append does not come back as committed, what the core believes is no longer known to be true: the driver stops
 acting, ends every stream, reads the journal into a fresh cluster and starts over, as often as it takes: so a disk that
 was full needs no more than to be emptied. Agents attach again with what they observe, and keep their workers.
 """
@@ -16,22 +19,24 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import field, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.values import dataclass
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output
-from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed, TimeAdvanced
+from rallypoint_coordinator.core.events import Event, Stamp, StreamClosed
+from rallypoint_coordinator.server.alarm import Alarm
 from rallypoint_coordinator.server.clock import Clock, SystemClock
-from rallypoint_coordinator.server.commits import Commits, StateLost
+from rallypoint_coordinator.server.commits import EFFECTS_AT_ONCE, Commits, StateLost
 from rallypoint_coordinator.server.idleness import Idleness
 from rallypoint_coordinator.server.inbox import Inbox
 from rallypoint_coordinator.server.outbox import Outbox
 from rallypoint_coordinator.server.outlets import Outlets
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.server.snapshots import Snapshots
+from rallypoint_coordinator.server.stepper import Arrival, Stepper
 from rallypoint_coordinator.server.watches import Watches, WatchOptions
 from rallypoint_coordinator.store.journal import Journal
 
@@ -68,14 +73,6 @@ class DriverOptions:
 class _Read:
     query: Query[Any]
     answer: asyncio.Future[Any]
-
-
-class _Arrival(NamedTuple):
-    """An event, when it came in, and who looks at what it leads to, before anything else is decided."""
-
-    event: Event
-    at_ms: int
-    look: Callable[[Cluster, Stamp], None] | None = None
 
 
 STARTING = Refusal(
@@ -137,18 +134,19 @@ class Driver:
         self._journal = journal
         self._clock = clock or SystemClock()
         self._options = options or DriverOptions()
-        self._new_cluster = new_cluster
         self._new_id = new_id
         self._on_serving = on_serving
         self._snapshots = Snapshots(journal, self._options.snapshot_records, self._options.keep_records)
         self._outlets = Outlets()
         self._watches = Watches(self._options.watches)
         self._commits = Commits(journal, self._outlets, self._watches, self._clock)
-        self._inbox: Inbox[_Arrival, _Read] = Inbox(self._options.events_max, self._options.reads_max)
-        self._cluster = new_cluster()
-        self._revision = 0
-        self._deadline_ms: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._inbox: Inbox[Arrival, _Read] = Inbox(self._options.events_max, self._options.reads_max)
+        self._stepper = Stepper(self._clock, new_cluster)
+        self._stepped: list[Output] = []
+        """At once, of events whose records are for the next turn to commit."""
+        self._alarm = Alarm(self._clock, self._inbox.wake)
+        self._is_settled = False
+        """All that was decided is durable, and its effects are out."""
         self._idleness = Idleness(self._options.idle_after_s, self._is_busy, self._close_idle)
         self._serving = asyncio.Event()
         self._meanwhile = STARTING
@@ -186,11 +184,15 @@ class Driver:
     def close_stream(self, stream: int) -> None:
         """The stream has ended, however it did. Never waits."""
         self._outlets.close_stream(stream)
-        self._inbox.put_urgent(self._arrival(StreamClosed(stream=stream)))
+        self._inbox.put_urgent(self._stepper.arrival(StreamClosed(stream=stream)))
 
     async def submit(self, event: Event) -> None:
         """Bring an event; waits while too many others do."""
-        await self._inbox.put(self._arrival(event))
+        arrival = self._stepper.arrival(event)
+        if self._is_settled and self._inbox.is_empty and not self._doubt:
+            self._step_at_once(arrival)
+        else:
+            await self._inbox.put(arrival)
 
     async def ask(self, event_for: Callable[[int], Event]) -> bool:
         """Bring the event of a waiting call, made from the call's number, and wait for its answer.
@@ -221,7 +223,7 @@ class Driver:
         self._check_serving()
         call, answer = self._outlets.open_call()
         try:
-            await self._inbox.put(self._arrival(event_for(call), look))
+            await self._inbox.put(self._stepper.arrival(event_for(call), look))
             return await answer
         finally:
             self._outlets.close_call(call)
@@ -233,9 +235,6 @@ class Driver:
         if not self._inbox.put_read(_Read(query, answer)):
             raise _limit_reached(self._options.reads_max, "reads wait", READ_RETRY_MS)
         return await answer
-
-    def _arrival(self, event: Event, look: Callable[[Cluster, Stamp], None] | None = None) -> _Arrival:
-        return _Arrival(event, self._clock.monotonic_ms(), look)
 
     def _check_serving(self) -> None:
         refusal = self.refusal
@@ -275,7 +274,7 @@ class Driver:
         await self._idleness.wait()
 
     def _is_busy(self) -> bool:
-        return self._outlets.stream_count > 0 or not self._inbox.is_empty or self._cluster.has_members
+        return self._outlets.stream_count > 0 or not self._inbox.is_empty or self._stepper.cluster.has_members
 
     def _close_idle(self) -> None:
         """Who asks from now on must not take the answer for a promise that we stay."""
@@ -304,20 +303,20 @@ class Driver:
     async def _recover(self) -> None:
         """Read the whole journal into a fresh cluster and begin an epoch."""
         await self._snapshots.settle()
-        self._cluster = self._new_cluster()
+        cluster = self._stepper.begin_anew()
+        self._stepped.clear()
         self._watches.begin_anew()
         told, keep_records = self._watches.log.add, self._options.keep_records
         try:
-            snapshot_revision, self._revision = await replay(self._journal, self._cluster, told, keep_records)
+            snapshot_revision, revision = await replay(self._journal, cluster, told, keep_records)
         except OSError as error:
             raise StateLost(f"the journal could not be read: {error}") from error
         self._snapshots.restored(snapshot_revision)
-        self._commits.begin_at(self._revision)
+        self._commits.begin_at(revision)
         self._doubt = ""
-        output = self._cluster.start(self._stamp(), self._new_id())
-        await self._commits.commit(self._cluster, [self._decided(output)])
-        log.info("cluster %s, epoch %d, revision %d", self._cluster.cluster_id, self._cluster.epoch, self._revision)
-        self._arm()
+        await self._commits.commit(cluster, [self._stepper.start(revision, self._new_id())])
+        log.info("cluster %s, epoch %d, revision %d", cluster.cluster_id, cluster.epoch, self._stepper.revision)
+        self._settle()
         self._meanwhile = STARTING
         self._serving.set()
         await self._on_serving(True)
@@ -329,7 +328,7 @@ class Driver:
         retry_after_ms = round(delay_s * 1000)
         self._meanwhile = replace(STARTING, reason=lost.reason, message=message, retry_after_ms=retry_after_ms)
         self._serving.clear()
-        self._disarm()
+        self._alarm.cancel()
         await self._on_serving(False)
         self._refuse_waiting(self._closed or self._meanwhile)
 
@@ -341,81 +340,56 @@ class Driver:
     # --- A turn
 
     async def _turn(self) -> None:
-        options = self._options
+        options, stepper = self._options, self._stepper
         events, reads = await self._inbox.take(options.turn_events_max, options.turn_reads_max)
+        self._is_settled = False
         try:
             if self._doubt:
                 raise StateLost(self._doubt)
-            outputs = [self._step(arrival) for arrival in events]
-            if self._is_due():
-                outputs.append(self._step(self._arrival(TimeAdvanced())))
-            snapshot_is_due = self._snapshots.is_due(self._revision)
+            outputs, self._stepped = self._stepped, []
+            outputs.extend(stepper.step(arrival) for arrival in events)
+            if stepper.is_due():
+                outputs.append(stepper.advance())
+            snapshot_is_due = self._snapshots.is_due(stepper.revision)
             if snapshot_is_due:
-                outputs.append(self._retain())
-            await self._commits.commit(self._cluster, outputs)
+                outputs.append(stepper.retain(options.retention))
+            await self._commits.commit(stepper.cluster, outputs)
         except StateLost:
             _refuse(reads, STARTING)
             raise
         self._answer(reads)
-        self._arm()
         if snapshot_is_due:
-            self._snapshots.begin(self._commits.revision, self._cluster.snapshot())
+            self._snapshots.begin(self._commits.revision, stepper.cluster.snapshot())
+        self._settle()
         # The journal may never make us wait, and others want to run.
         await asyncio.sleep(STORM_PAUSE_S if len(events) >= STORM_EVENTS else 0)
 
-    def _step(self, arrival: _Arrival) -> Output:
-        stamp = self._stamp(arrival.at_ms)
-        output = self._decide(type(arrival.event).__name__, lambda: self._cluster.step(arrival.event, stamp))
-        if arrival.look is not None:
-            arrival.look(self._cluster, self._stamp())
-        return output
+    def _settle(self) -> None:
+        """All that was decided is out: the next event may be stepped as soon as it comes."""
+        self._is_settled = True
+        self._idleness.stir()
+        self._alarm.set(self._stepper.deadline_ms)
 
-    def _retain(self) -> Output:
-        return self._decide("retention", lambda: self._cluster.retain(self._options.retention, self._stamp()))
-
-    def _decide(self, what: str, ask: Callable[[], Output]) -> Output:
+    def _step_at_once(self, arrival: Arrival) -> None:
+        """Step it, and let out what it leads to if that is on no record: then all that it rests on is durable."""
         try:
-            return self._decided(ask())
-        except Exception as error:
-            # A bug; but the journal is sound, and nothing of this turn has been let out.
-            log.exception("the core failed on %s", what)
-            raise StateLost(f"the core failed on {what}") from error
-
-    def _decided(self, output: Output) -> Output:
-        """Count the records that the cluster has applied already."""
-        self._revision += len(output.records)
-        self._deadline_ms = output.next_deadline_ms
-        return output
+            output = self._stepper.step(arrival)
+        except StateLost as lost:
+            self.doubt(str(lost))
+            return
+        if output.records or len(output.effects) > EFFECTS_AT_ONCE:
+            self._is_settled = False
+            self._stepped.append(output)
+            self._inbox.wake()
+            return
+        self._outlets.perform_all(output.effects)
+        self._alarm.set(self._stepper.deadline_ms)
 
     def _answer(self, reads: list[_Read]) -> None:
         for read in reads:
             if read.answer.done():
                 continue
             try:
-                read.answer.set_result(read.query(self._cluster, self._stamp()))
+                read.answer.set_result(read.query(self._stepper.cluster, self._stepper.stamp()))
             except Exception as error:
                 read.answer.set_exception(error)
-
-    # --- Time
-
-    def _stamp(self, arrived_ms: int | None = None) -> Stamp:
-        """Now. ``arrived_ms``: when that came in of which it is."""
-        at_ms = self._clock.monotonic_ms()
-        waited_ms = max(at_ms - arrived_ms, 0) if arrived_ms is not None else 0
-        return Stamp(at_ms=at_ms, wall_ms=self._clock.wall_ms(), revision=self._revision, waited_ms=waited_ms)
-
-    def _is_due(self) -> bool:
-        return self._deadline_ms is not None and self._deadline_ms <= self._clock.monotonic_ms()
-
-    def _arm(self) -> None:
-        """Have a turn when the next deadline passes, whether or not anything comes in."""
-        self._disarm()
-        self._idleness.stir()
-        if self._deadline_ms is not None:
-            delay_s = max(self._deadline_ms - self._clock.monotonic_ms(), 0) / 1000
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._inbox.wake)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from itertools import count
 from typing import assert_never
 
@@ -69,6 +70,10 @@ class Outlets:
     async def wait_until_no_streams(self) -> None:
         """Wait until every stream that was open has been closed by its writer."""
         await self._no_streams.wait()
+
+    def perform_all(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            self.perform(effect)
 
     def perform(self, effect: Effect) -> None:
         """Do what the core asks for; never waits."""
