@@ -173,6 +173,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
 
 
 def test_logs_have_one_format() -> None:
+    """So gRPC has nothing to say either, as it would of an experiment that it does not have any more."""
     with coordinator("--log-level", "info") as process:
         with grpc.insecure_channel(process.address) as channel:
             stream = AgentServiceStub(channel).Attach(iter([hello()]), timeout=TIMEOUT_S)

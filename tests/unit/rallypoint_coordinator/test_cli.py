@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -134,8 +135,18 @@ def test_who_calls_it_still_collects_garbage(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
     monkeypatch.setattr("rallypoint_coordinator.server.process.run", lambda options: 1)
     monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "")
     assert cli.command([]) == 1
     assert gc.isenabled()
+
+
+def test_what_a_person_told_grpc_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_log_to_stderr", lambda level: None)
+    monkeypatch.setattr("rallypoint_coordinator.server.process.run", lambda options: 0)
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "event_engine_listener")
+    assert cli.command([]) == 0
+    assert (os.environ["GRPC_VERBOSITY"], os.environ["GRPC_EXPERIMENTS"]) == ("DEBUG", "event_engine_listener")
 
 
 def test_help_is_quick_to_give(capsys: pytest.CaptureFixture[str]) -> None:
