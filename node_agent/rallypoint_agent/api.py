@@ -11,10 +11,11 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from rallypoint.model import Assignment, WorkerFailure, WorkerState
+from rallypoint.values import dataclass
 
 __all__ = [
     "DEFAULT_ROLE",

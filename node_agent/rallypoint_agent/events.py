@@ -12,9 +12,10 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import StrEnum
 
+from rallypoint.values import dataclass
 from rallypoint_agent import entry_points
 from rallypoint_agent.background import Background, HandlerInBackground
 

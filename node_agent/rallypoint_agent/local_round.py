@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
 from rallypoint.model import Assignment, WorkerFailure
+from rallypoint.values import dataclass
 from rallypoint_agent.errors import Ending, failure_of
 from rallypoint_agent.keeper import WorkerExited
 from rallypoint_agent.oom import OomReason, watch_for_oom_kills

@@ -19,11 +19,12 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntFlag
 from string import Template
 from typing import Any
 
+from rallypoint.values import dataclass
 from rallypoint_agent import entry_points
 
 ENTRY_POINTS = "torchrun.logs_specs"

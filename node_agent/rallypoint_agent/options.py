@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rallypoint.model import Endpoint, JobSpec
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="rallypoint run",
         description="Run this node's workers of a job.",
         epilog="Each flag can be set as PET_<FLAG>. TIME is a number with ms, s, m or h.",
+        formatter_class=_formatter_class(),
     )
     for flag in FLAGS:
         _add(parser, flag, flag.option_strings, flag.help)
@@ -109,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("script", help="what every worker runs")
     parser.add_argument("script_args", nargs=argparse.REMAINDER, metavar="...")
     return parser
+
+
+def _formatter_class() -> Any:
+    """argparse's. It makes one for each flag that is added, and each one would ask how wide the terminal is."""
+    return partial(argparse.HelpFormatter, width=shutil.get_terminal_size().columns - 2)
 
 
 def _add(parser: _Parser, flag: Flag, names: list[str], help: str) -> None:

@@ -11,10 +11,10 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rallypoint.model import WorkerState
+from rallypoint.values import dataclass
 from rallypoint_agent.api import RunResult, Worker, WorkerGroup
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.errors import error_file_data

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -186,6 +185,9 @@ def _check_tls(security: ClientSecurity) -> None:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can be there; of a name other than localhost that is not known."""
+    # Only who has a token to show asks: the start of the others need not wait for it.
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from rallypoint.values import dataclass
 from rallypoint_agent.core.effects import Effect, Report, Say
 from rallypoint_agent.core.state import AgentConfig, AgentState
 

@@ -11,6 +11,10 @@ from rallypoint.model import Endpoint
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
 
+_LABEL_BYTES = 64
+"""Each part of a name between two dots is shorter than this."""
+
+
 class Address(NamedTuple):
     """One address of a name, as a socket of ``family`` takes it."""
 
@@ -24,7 +28,7 @@ def resolve(endpoint: Endpoint, flags: int = socket.AI_ADDRCONFIG) -> list[Addre
     Raises OSError if there is none.
     """
     try:
-        found = socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM, flags=flags)
+        found = socket.getaddrinfo(_encoded(endpoint.host), endpoint.port, type=socket.SOCK_STREAM, flags=flags)
     except UnicodeError as error:
         raise OSError(f"not a host name: {endpoint.host!r}") from error
     return [Address(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[arg-type]
@@ -42,3 +46,8 @@ def local_address_towards(endpoint: Endpoint) -> str | None:
                 probe.connect(sockaddr)
                 return str(probe.getsockname()[0])
     return None
+
+
+def _encoded(host: str) -> str | bytes:
+    """Text is encoded by IDNA, for which Python imports tables: no need to for most names, with all labels short."""
+    return host.encode("ascii") if host.isascii() and len(host) < _LABEL_BYTES else host

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
+from collections.abc import Callable
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.model import Observed, WatchdogStatus
@@ -127,16 +129,26 @@ class Link:
         # and wake it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULT_SIGNALS)
         try:
-            # The import takes longer than all the rest. Here the main thread starts meanwhile.
-            from rallypoint_agent.link.attacher import keep_attached
-
-            self._released = keep_attached(self._config, self._wishes, self._mailbox)
+            self._released = _import_attacher()(self._config, self._wishes, self._mailbox)
         except BaseException as error:
             logger.exception("the link failed")
             self._mailbox.put(AttachRefused(_unusable(error)))
         finally:
             self._left = True
             self._mailbox.wake()
+
+
+def _import_attacher() -> Callable[[LinkConfig, Wishes, Mailbox], bool]:
+    """The import takes longer than all the rest. In this thread, the main thread starts meanwhile."""
+    # What is imported stays: there is nothing to collect until it is.
+    is_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        from rallypoint_agent.link.attacher import keep_attached
+    finally:
+        if is_collecting:
+            gc.enable()
+    return keep_attached
 
 
 def _unusable(error: BaseException) -> Refusal:

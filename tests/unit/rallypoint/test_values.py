@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
 from dataclasses import field
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_copies_are_equal() -> None:
     assert pickle.loads(pickle.dumps(kept)) == kept
 
 
-def test_one_that_is_not_frozen_is_left_to_dataclasses() -> None:
+def test_one_that_is_not_frozen_is_no_key() -> None:
     @values.dataclass(slots=True)
     class Counter:
         n: int = 0
@@ -93,7 +94,58 @@ def test_one_that_is_not_frozen_is_left_to_dataclasses() -> None:
         hash(counter)
 
 
-@pytest.mark.parametrize("options", [{"repr": False}, {"compare": False}, {"hash": False}], ids=str)
+MANY = 200
+"""Objects of a class: more than are made before its constructor is compiled."""
+
+NONSENSE: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = (
+    ((), {}),
+    ((1, 2, [], 3), {}),
+    ((1,), {"x": 1}),
+    ((1,), {"z": 1}),
+)
+
+
+@pytest.mark.parametrize("kw_only", [False, True])
+@pytest.mark.parametrize("slots", [False, True])
+def test_first_objects_are_like_later_ones(slots: bool, kw_only: bool) -> None:
+    _, ours = both(frozen=True, slots=slots, kw_only=kw_only)
+    made = [ours(x=1) for _ in range(MANY)]
+    assert all(one == made[0] and repr(one) == repr(made[0]) for one in made)
+    assert len({id(one.names) for one in made}) == MANY
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("kw_only", [False, True])
+@pytest.mark.parametrize(("args", "kwargs"), NONSENSE)
+def test_call_that_makes_no_sense_is_refused_as_by_dataclasses(
+    args: tuple[Any, ...], kwargs: dict[str, Any], kw_only: bool, many: bool
+) -> None:
+    theirs, ours = both(frozen=True, kw_only=kw_only)
+    for _ in range(MANY if many else 0):
+        ours(x=1)
+    with pytest.raises(TypeError) as said:
+        theirs(*args, **kwargs)
+    with pytest.raises(TypeError, match=re.escape(str(said.value))):
+        ours(*args, **kwargs)
+
+
+@pytest.mark.parametrize("rounds", [1, MANY])
+def test_what_is_to_be_checked_is(rounds: int) -> None:
+    @values.dataclass(frozen=True, slots=True)
+    class Even:
+        n: int
+
+        def __post_init__(self) -> None:
+            if self.n % 2:
+                raise ValueError("odd")
+
+    for _ in range(rounds):
+        assert Even(2).n == 2
+        with pytest.raises(ValueError, match="odd"):
+            Even(3)
+
+
+@pytest.mark.parametrize("options", [{"init": False}, {"repr": False}, {"compare": False}, {"hash": False}], ids=str)
 def test_field_that_is_not_like_the_others_is_refused(options: dict[str, Any]) -> None:
     class Odd:
         a: int = field(default=0, **options)
