@@ -7,6 +7,7 @@ that is installed for entry points took as long as the import of gRPC.)
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,11 +67,16 @@ def _main(argv: Sequence[str] | None) -> int:
 def run(name: str, arguments: list[str]) -> int:
     """Import a sub-command and run it."""
     module, _, function = COMMANDS[name].partition(":")
+    # What is imported stays: there is nothing to collect meanwhile, nor to look at again later.
+    gc.disable()
     try:
         command = getattr(importlib.import_module(module), function)
     except ImportError as error:
         print(f"rallypoint: {name} cannot be loaded ({error}); is it fully installed?", file=sys.stderr)
         return EXIT_FAILED
+    finally:
+        gc.freeze()
+        gc.enable()
     status: int = command(arguments)
     return status
 
