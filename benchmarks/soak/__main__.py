@@ -34,7 +34,8 @@ TELL_EVERY_S = 60
 LAST_KILL = 0.45
 """Of the run; what a fresh coordinator has to take in is then over by the second half."""
 DATA = "data"
-COORDINATOR_FLAGS = ("--retain-jobs", "20", "--snapshot-every", "1000")
+COORDINATOR_FLAGS = ("--retain-jobs", "20", "--snapshot-every", "1000", "--keep-events", "4")
+"""What is kept is small, so that all of it is full, and something falls off, before the second half."""
 
 
 def sizes_for(agents: int) -> list[int]:

@@ -16,6 +16,7 @@ from rallypoint.security.server_tls import ServerTls
 from rallypoint_coordinator.server.options import (
     CALLS_PER_PEER_DEFAULT,
     HOST_DEFAULT,
+    KEEP_EVENTS_MIB_DEFAULT,
     RETAIN_DAYS_DEFAULT,
     RETAIN_JOBS_DEFAULT,
     SNAPSHOT_EVERY_DEFAULT,
@@ -31,6 +32,13 @@ _LIMITS = (
     ("--retain-jobs", "COUNT", RETAIN_JOBS_DEFAULT, 0, "so many decided jobs are remembered"),
     ("--retain-days", "DAYS", RETAIN_DAYS_DEFAULT, 0, "so long a decided job is remembered"),
     ("--snapshot-every", "RECORDS", SNAPSHOT_EVERY_DEFAULT, 1, "a snapshot takes the place of so many records"),
+    (
+        "--keep-events",
+        "MIB",
+        KEEP_EVENTS_MIB_DEFAULT,
+        1,
+        "so much memory is for the events that watchers ask for",
+    ),
     ("--max-calls-per-peer", "COUNT", CALLS_PER_PEER_DEFAULT, 1, "so many calls one address may have open at once"),
 )
 """Flag, unit, default, least, help."""
@@ -67,6 +75,7 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         retain_jobs=arguments.retain_jobs,
         retain_days=arguments.retain_days,
         snapshot_every=arguments.snapshot_every,
+        keep_events_mib=arguments.keep_events,
         tls=_tls(arguments),
         token_file=arguments.token_file,
         calls_per_peer=arguments.max_calls_per_peer,

@@ -15,6 +15,7 @@ RETAIN_JOBS_DEFAULT = 1_000
 RETAIN_DAYS_DEFAULT = 30
 SNAPSHOT_EVERY_DEFAULT = 10_000
 CALLS_PER_PEER_DEFAULT = 4_096
+KEEP_EVENTS_MIB_DEFAULT = 64
 
 MESSAGE_BYTES_MAX = 4 << 20
 METADATA_BYTES_MAX = 8 << 10
@@ -57,7 +58,8 @@ class ServerOptions:
     ``exit_when_idle_s``: end when nobody has been here for so long; None: go on.
 
     A snapshot is taken after every ``snapshot_every`` records; decided lives beyond ``retain_jobs`` or older than
-    ``retain_days`` are forgotten then. ``tls`` None: nothing is encrypted. ``token_file`` None: who reaches the
+    ``retain_days`` are forgotten then. ``keep_events_mib``: of memory, for the events that watchers may still ask for.
+    ``tls`` None: nothing is encrypted. ``token_file`` None: who reaches the
     port, with a certificate if ``tls`` names authorities for clients, may do everything. ``calls_per_peer``: so many
     calls, streams included, one address may have open at once.
     """
@@ -67,6 +69,7 @@ class ServerOptions:
     retain_jobs: int = RETAIN_JOBS_DEFAULT
     retain_days: int = RETAIN_DAYS_DEFAULT
     snapshot_every: int = SNAPSHOT_EVERY_DEFAULT
+    keep_events_mib: int = KEEP_EVENTS_MIB_DEFAULT
     tls: ServerTls | None = None
     token_file: Path | None = None
     calls_per_peer: int = CALLS_PER_PEER_DEFAULT

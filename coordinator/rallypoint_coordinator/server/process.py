@@ -27,6 +27,8 @@ from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.listen import ListenError
 from rallypoint_coordinator.server.options import ServerOptions
 from rallypoint_coordinator.server.server import Server
+from rallypoint_coordinator.server.watch_log import log_bounds
+from rallypoint_coordinator.server.watches import WatchOptions
 from rallypoint_coordinator.store.journal import Journal, JournalError
 from rallypoint_coordinator.store.memory import MemoryJournal
 
@@ -117,7 +119,10 @@ async def serve(options: ServerOptions, store: Store, door: Door) -> int:
 def driver_options(options: ServerOptions) -> DriverOptions:
     retention = Retention(lives_max=options.retain_jobs, age_max_ms=options.retain_days * DAY_MS)
     return DriverOptions(
-        snapshot_records=options.snapshot_every, retention=retention, idle_after_s=options.exit_when_idle_s
+        snapshot_records=options.snapshot_every,
+        retention=retention,
+        idle_after_s=options.exit_when_idle_s,
+        watches=WatchOptions(log=log_bounds(options.keep_events_mib << 20)),
     )
 
 

@@ -43,6 +43,11 @@ class LogBounds:
     message_encodings: int = 16
 
 
+def log_bounds(most_bytes: int) -> LogBounds:
+    """For so much memory; one life gets an eighth of it, as by default."""
+    return LogBounds(bytes=most_bytes, life_bytes=most_bytes // 8)
+
+
 class _Event:
     """``count`` and ``bytes_before`` are of all earlier events of its life, dropped ones included."""
 

@@ -42,6 +42,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
             ["--retain-jobs=0", "--retain-days", "7", "--snapshot-every", "1"],
             ServerOptions(listen=Address("127.0.0.1", 29400), retain_jobs=0, retain_days=7, snapshot_every=1),
         ),
+        (["--keep-events", "1"], ServerOptions(listen=Address("127.0.0.1", 29400), keep_events_mib=1)),
+        (
+            ["--max-calls-per-peer", "5"],
+            ServerOptions(listen=Address("127.0.0.1", 29400), calls_per_peer=5),
+        ),
     ],
 )
 def test_options(argv: list[str], options: ServerOptions, started: list[ServerOptions]) -> None:
