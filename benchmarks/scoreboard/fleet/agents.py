@@ -207,7 +207,7 @@ class Agent:
         hello.lease_id = self._lease_id = welcome.lease_id
         self._acked = (1, _clock_ms())
         self._interval_ms = duration_from_proto(welcome.heartbeat_interval)
-        self._schedule_beat()
+        self._schedule_beat(delays.to_first_beat_s(self._interval_ms / 1000))
         _passed(self._fleet.attached)
         self._take_directive(welcome.directive)
 
@@ -306,12 +306,11 @@ class Agent:
 
     # --- What is said
 
-    def _schedule_beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._next_beat = loop.call_later(self._interval_ms / 1000, self._interval_over)
+    def _schedule_beat(self, after_s: float) -> None:
+        self._next_beat = asyncio.get_running_loop().call_later(after_s, self._interval_over)
 
     def _interval_over(self) -> None:
-        self._schedule_beat()
+        self._schedule_beat(self._interval_ms / 1000)
         if self._fleet.beats_by_interval:
             self.beat()
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from rallypoint.model import JobSpec
 
-HEARTBEATS_PER_S = 2_000
-"""So many of all agents together: half a core, most of it gRPC's. The rest is for what heartbeats are kept for."""
+HEARTBEATS_PER_S = 1_000
+"""So many of all agents together: a quarter of a core, most of it gRPC's.
+
+While a fleet joins or re-forms, they compete with what it waits for.
+"""
 
 
 def heartbeat_interval_ms(spec: JobSpec, fleet: int) -> int:

@@ -139,7 +139,7 @@ class Link extends EventEmitter {
       this.heartbeats = setInterval(() => this.#heartbeat(), intervalMs);
       this.#heartbeat();
     };
-    this.heartbeats = setTimeout(begin, intervalMs * (0.1 + 0.9 * Math.random()));
+    this.heartbeats = setTimeout(begin, intervalMs * (0.5 + 0.5 * Math.random()));
   }
 
   #whatIsWrong(welcome) {

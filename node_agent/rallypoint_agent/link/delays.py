@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 from rallypoint_agent.backoff import Backoff
 from rallypoint_agent.link.config import LinkConfig
 
 _KNOCK_GROWTH = 1.1
 _KNOCKS_PER_HEARTBEAT = 10
 """At the slowest. The coordinator issues the interval, so the agents of a large fleet knock more rarely."""
+
+_FIRST_BEAT = (0.5, 1.0)
+"""Of the interval. The Welcome has renewed the lease, and may have come while a whole fleet waits for its own."""
 
 
 def between_attaches(config: LinkConfig) -> Backoff:
@@ -30,3 +35,8 @@ def longer_welcome_timeout_ms(config: LinkConfig, timeout_ms: int) -> int:
     Else one that needs longer for a whole fleet is slowed down further, by those who gave up and come again.
     """
     return min(2 * timeout_ms, max(config.longest_welcome_timeout_ms, timeout_ms))
+
+
+def to_first_beat_s(interval_s: float) -> float:
+    """From the Welcome on; random, so that who were welcomed together do not beat together for ever."""
+    return interval_s * random.uniform(*_FIRST_BEAT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
@@ -32,6 +31,7 @@ from rallypoint_agent.core.events import (
     LeaseRenewed,
     LeaseStaleReceived,
 )
+from rallypoint_agent.link import delays
 from rallypoint_agent.link.clock import boot_ms
 from rallypoint_agent.link.mailbox import Mailbox
 from rallypoint_agent.link.sent import SentLog
@@ -40,9 +40,6 @@ from rallypoint_agent.link.wishes import Identity, News, Wishes
 Call: TypeAlias = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 
 _SHORTEST_INTERVAL_S = 0.01
-
-_FIRST_BEAT = (0.1, 1.0)
-"""The first heartbeat comes after such a part of the interval: who were welcomed together do not beat together."""
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +191,7 @@ class Stream:
         self._acked = (1, boot_ms())
         self._wishes.identity = Identity(welcome.cluster_id, welcome.job_uid, welcome.lease_id)
         self.welcome = welcome
-        self._next_beat_s = _now_s() + self._interval_s(welcome) * random.uniform(*_FIRST_BEAT)
+        self._next_beat_s = _now_s() + delays.to_first_beat_s(self._interval_s(welcome))
         self._welcomed.set()
         self._mailbox.put(Attached(welcome, hello_sent_ms))
         self._take_directive(welcome.directive)

@@ -53,3 +53,9 @@ def test_a_busy_coordinator_is_waited_for_longer_up_to_a_limit() -> None:
         asked.append(delays.longer_welcome_timeout_ms(config(), asked[-1]))
     assert asked == [10_000, 20_000, 40_000, 60_000, 60_000]
     assert delays.longer_welcome_timeout_ms(config(), 90_000) == 90_000
+
+
+def test_first_heartbeats_come_within_the_interval_and_are_spread() -> None:
+    first = [delays.to_first_beat_s(10.0) for _ in range(200)]
+    assert 5.0 <= min(first) < 6.0
+    assert 9.0 < max(first) <= 10.0

@@ -21,13 +21,13 @@ LONGEST_MS = (30_000 - 3_000 - 1_000) // 3
     ("fleet", "spec", "expected_ms"),
     [
         (1, SPEC, 5_000),
-        (10_000, SPEC, 5_000),
-        (14_000, SPEC, 7_000),
+        (5_000, SPEC, 5_000),
+        (7_000, SPEC, 7_000),
         (100_000, SPEC, LONGEST_MS),
-        (14_000, replace(SPEC, lease_ttl_ms=60_000), 10_000),
+        (7_000, replace(SPEC, lease_ttl_ms=60_000), 10_000),
         (40_000, replace(SPEC, lease_ttl_ms=600_000), 100_000),
-        (300_000, replace(SPEC, lease_ttl_ms=600_000), 150_000),
-        (1, replace(SPEC, max_nodes=14_000), 7_000),
+        (150_000, replace(SPEC, lease_ttl_ms=600_000), 150_000),
+        (1, replace(SPEC, max_nodes=7_000), 7_000),
         (100_000, replace(SPEC, lease_ttl_ms=8_000), 1_333),
     ],
     ids=[
@@ -50,7 +50,7 @@ def test_it_is_issued_anew_with_each_attach() -> None:
     script = Script()
     agent = script.agent("a", SPEC)
     assert welcome_of(agent.attach()).heartbeat_interval_ms == 5_000
-    script.fleet = 14_000
+    script.fleet = 7_000
     assert welcome_of(agent.attach()).heartbeat_interval_ms == 7_000
 
 
@@ -58,7 +58,7 @@ def test_an_agent_is_suspect_by_what_it_was_issued() -> None:
     script = Script()
     often, rarely = script.agent("a", SPEC), script.agent("b", SPEC)
     often.attach()
-    script.fleet = 14_000
+    script.fleet = 7_000
     rarely.attach()
     presences = {presence.node: presence for presence in script.life.presences.values()}
     for node, interval_ms in {"a": 5_000, "b": 7_000}.items():
@@ -71,7 +71,7 @@ def test_who_may_be_silent_for_longer_hides_nobody() -> None:
     """Looked for is who was silent for longest: that one is well, and the next one is not."""
     script = Script()
     rarely, often = script.agent("a", SPEC), script.agent("b", SPEC)
-    script.fleet = 14_000
+    script.fleet = 7_000
     rarely.attach()
     script.fleet = 1
     often.attach()
@@ -83,7 +83,7 @@ def test_who_may_be_silent_for_longer_hides_nobody() -> None:
 
 def test_a_directive_is_repeated_only_after_the_interval_that_was_issued() -> None:
     script = Script()
-    script.fleet = 14_000
+    script.fleet = 7_000
     agent = script.agent("a", SPEC)
     agent.attach()
     script.now_ms += 7_000
