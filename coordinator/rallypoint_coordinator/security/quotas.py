@@ -15,6 +15,8 @@ _SITE_BITS = 64
 
 def peer_key(address: str) -> str:
     """What counts as one peer: an IPv4 address, or the /64 of an IPv6 address."""
+    if ":" not in address:
+        return address  # as nearly all are
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
