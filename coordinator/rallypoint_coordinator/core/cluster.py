@@ -178,7 +178,7 @@ class Cluster:
             self._streams[event.stream] = Binding(life.facts.uid, lease_id)
         self._finish(step)
         if lease_id is not None:
-            handlers.welcome(step, lease_id, hello.cluster_id)
+            handlers.welcome(step, event, lease_id)
 
     def _decide_abandoned(self, hello: Hello, stamp: Stamp, out: Output) -> None:
         """Not for a Hello that shows that records are lost: then it is not known who is left."""

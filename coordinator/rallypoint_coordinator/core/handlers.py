@@ -55,11 +55,11 @@ def attach(step: Step, event: AgentAttached, *, lost: bool = False) -> int | Non
     return member.lease_id
 
 
-def welcome(step: Step, lease_id: int, cluster_id: str) -> None:
-    """The last of an attach: one message with what came of it. ``cluster_id``: the one that the Hello named."""
+def welcome(step: Step, event: AgentAttached, lease_id: int) -> None:
+    """The last of an attach: one message with what came of it; none if its lease was revoked, which it was told."""
     member, presence = _member(step.life, lease_id)
-    assert presence.stream is not None
-    step.effect(SendWelcome(presence.stream, _welcome(step, member, presence, cluster_id)))
+    if presence.stream == event.stream:
+        step.effect(SendWelcome(event.stream, _welcome(step, member, presence, event.hello.cluster_id)))
 
 
 def recover(step: Step, hello: Hello) -> None:

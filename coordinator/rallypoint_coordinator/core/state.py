@@ -175,8 +175,8 @@ class Presence:
     """Without its failures: they are kept in the Watch. While the life is recovered they are here, in short."""
     clock: AgentClock = field(default_factory=AgentClock)
     acked_at_ms: int = 0
-    sent_version: Version | None = None
     sent_at_ms: int = 0
+    """When it was last told what it should do."""
 
 
 @dataclass(slots=True, kw_only=True)

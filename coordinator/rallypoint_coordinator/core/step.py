@@ -62,5 +62,5 @@ class Step:
         """What the member should do, which is about to be sent."""
         shared = shared or SharedDirectives()
         directive = directive_for(self.life.facts, member, self.identity.epoch, shared)
-        presence.sent_version, presence.sent_at_ms = directive.version, self.stamp.at_ms
+        presence.sent_at_ms = self.stamp.at_ms
         return directive

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.model import AgentPhase, JobSpec, JobState, Observed
-from rallypoint_coordinator.core.effects import SendLeaseStale
+from rallypoint_coordinator.core.effects import Effect, Output, SendLeaseStale
 from rallypoint_coordinator.core.records import GoneReason, LeaseRevoked, MemberGone, RoundEnded
 from support.coordinator_script import Agent, Script, effects_of, the_record
 
@@ -45,6 +45,26 @@ class TestLease:
         script.life.facts.members["b"].revoked = "late"
         b.observed = replace(b.observed, phase=AgentPhase.READY)
         assert effects_of(b.attach(), SendLeaseStale)
+
+    def test_who_attaches_when_its_lease_is_due_to_be_revoked_hears_that_alone(self, script: Script) -> None:
+        """Its Hello is stepped before the passing of time is."""
+        a, b = script.running("ab", PAIR)
+        a.fail()
+        b.report(AgentPhase.STOPPING)
+        due_ms = script.life.watch.stop_deadline_ms
+        assert due_ms is not None
+        while script.now_ms < due_ms - 5_000:
+            script.advance(5_000)
+            a.heartbeat()
+            b.heartbeat()
+        script.now_ms = due_ms
+        out = b.attach()
+        assert the_record(out, LeaseRevoked).node == "b"
+        assert [type(effect) for effect in said_on(b.stream, out)] == [SendLeaseStale]
+
+
+def said_on(stream: int, out: Output) -> list[Effect]:
+    return [effect for effect in out.effects if getattr(effect, "stream", None) == stream]
 
 
 class TestRevoked:
