@@ -65,7 +65,9 @@ class Line(Protocol):
     """The coordinator, as an agent sees it."""
 
     def open(self, agent: Agent) -> int: ...
-    def send(self, stream: int, message: AgentMessage, lease_id: int, seq: int, clock: ClockReading) -> None: ...
+    def send(
+        self, stream: int, message: AgentMessage, lease_id: int, seq: int, clock: ClockReading, *, is_beat: bool
+    ) -> None: ...
 
 
 class Agent:
@@ -207,28 +209,29 @@ class Agent:
 
     def _beat(self, stream: int) -> None:
         if stream == self.stream and not self.finished and self.welcome is not None:
-            if not self._send_observed():
-                self._send(Heartbeat(self._reported.version))
+            if not self._send_observed(is_beat=True):
+                self._send(Heartbeat(self._reported.version), is_beat=True)
             self._timeline.after(self.welcome.heartbeat_interval_ms, partial(self._beat, stream))
 
     def _send_news(self) -> None:
         if self._is_urgent and self.welcome is not None and self.stream:
             self._send_observed()
 
-    def _send_observed(self) -> bool:
+    def _send_observed(self, *, is_beat: bool = False) -> bool:
         """False if there is nothing new in it."""
         is_new, self._is_urgent = self._observed != self._reported, False
         if is_new:
             self._reported = self._observed
-            self._send(self._observed)
+            self._send(self._observed, is_beat=is_beat)
         return is_new
 
-    def _send(self, message: AgentMessage) -> None:
+    def _send(self, message: AgentMessage, *, is_beat: bool = False) -> None:
         now_ms = self._timeline.now_ms
         self._seq += 1
         self._unacked.append((self._seq, now_ms))
         lease_id = self.welcome.lease_id if self.welcome is not None else 0
-        self._line.send(self.stream, message, lease_id, self._seq, ClockReading(now_ms, *self._acked))
+        clock = ClockReading(now_ms, *self._acked)
+        self._line.send(self.stream, message, lease_id, self._seq, clock, is_beat=is_beat)
 
     # --- its core
 

@@ -7,7 +7,7 @@ from collections import deque
 from functools import partial
 
 from rallypoint.model import ClockReading, Directive
-from rallypoint.wire import Ack, AgentMessage, CoordinatorMessage, Heartbeat
+from rallypoint.wire import Ack, AgentMessage, CoordinatorMessage
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.effects import (
     Answer,
@@ -85,8 +85,10 @@ class Coordinator:
         self._agents[self._streams] = agent
         return self._streams
 
-    def send(self, stream: int, message: AgentMessage, lease_id: int, seq: int, clock: ClockReading) -> None:
-        sent = Sent(stream, self._agents[stream].address, message, lease_id, seq, clock)
+    def send(
+        self, stream: int, message: AgentMessage, lease_id: int, seq: int, clock: ClockReading, *, is_beat: bool
+    ) -> None:
+        sent = Sent(stream, self._agents[stream].address, message, lease_id, seq, clock, is_beat)
         self._timeline.after(LATENCY_MS, partial(self._arrive, sent))
 
     # --- turns
@@ -123,8 +125,7 @@ class Coordinator:
         self._commit(outputs)
 
     def _account_of(self, what: Sent | Event) -> Account:
-        renews = isinstance(what, Sent) and isinstance(what.message, Heartbeat)
-        return self.phase.renewal if renews else self.phase.news
+        return self.phase.renewal if isinstance(what, Sent) and what.is_beat else self.phase.news
 
     def _enter(self, sent: Sent, account: Account) -> Event:
         data = sent.encoded()

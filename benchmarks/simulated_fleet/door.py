@@ -27,7 +27,7 @@ SAMPLE = 8
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """``peer``: the sender's address."""
+    """``peer``: the sender's address. ``is_beat``: said because a heartbeat is due, whether it is one or not."""
 
     stream: int
     peer: str
@@ -35,6 +35,7 @@ class Sent:
     lease_id: int
     seq: int
     clock: ClockReading
+    is_beat: bool
 
     @property
     def kind(self) -> str:

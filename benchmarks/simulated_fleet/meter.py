@@ -42,7 +42,10 @@ class Account:
 
 @dataclass(slots=True)
 class Phase:
-    """``news`` is what the phase is about. ``renewal``: the heartbeats meanwhile, which say nothing new."""
+    """``news`` is what the phase is about. ``renewal``: the heartbeats meanwhile, and the reports in place of some.
+
+    How many reports could wait until then is a matter of when the beats fall, and not of what happens.
+    """
 
     name: str
     news: Account = field(default_factory=Account)

@@ -24,7 +24,8 @@ COLUMNS = (
 )
 WIDTHS = (22, 9, 6, 6, 6, 6, 9, 12, 8, 10, 8, 8, 11)
 
-LEGEND = """up, down: messages to and from the coordinator, and their bytes, for each agent; heartbeats are apart.
+LEGEND = """up, down: messages to and from the coordinator, and their bytes, for each agent; heartbeats, and reports
+that take the place of one, are apart.
 records, appends: of the journal, and the bytes of the largest append. core us, door us: CPU microseconds of
 the core for each event, and of reading and checking each message. longest ms: of one step of the core, during
 which nothing else happens."""
