@@ -248,6 +248,8 @@ class Driver:
         try:
             await self._serve()
         finally:
+            self._is_settled = False  # and nobody is to settle it any more
+            self._alarm.cancel()
             await self._snapshots.settle()
 
     async def _serve(self) -> None:

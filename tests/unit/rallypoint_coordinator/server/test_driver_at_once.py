@@ -77,6 +77,14 @@ async def test_what_led_to_a_record_is_told_once_that_is_durable() -> None:
         assert list(known.members) == ["node-a", "node-b"]
 
 
+async def test_nothing_is_stepped_once_nobody_drives() -> None:
+    clock = HandClock()
+    async with running(MemoryJournal(), clock=clock) as driver:
+        stream, lease_id, outbox = await joined(driver, clock)
+    await driver.submit(heartbeat(stream, lease_id))
+    assert outbox._ack is None
+
+
 class BuggyCluster(Cluster):
     """Fails on one kind of event."""
 
