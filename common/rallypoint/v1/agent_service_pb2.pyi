@@ -479,9 +479,9 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """How often to send a Heartbeat, until the next Welcome; the first one at a random instant in the second half of this time, so that agents
-        that attached together do not speak together. lease_ttl / 6 in a small fleet, longer in a large one, but three of it end
-        at least fence_grace + 1 s before the lease does.
+        """How often to send a Heartbeat, until the next Welcome; the first one at a random instant in the second half of this
+        time, so that agents that attached together do not speak together. lease_ttl / 6 in a small fleet, longer in a large
+        one, but three of it end at least fence_grace + 1 s before the lease does.
         """
 
     @_builtins.property
