@@ -187,7 +187,7 @@ class Driver:
         self._inbox.put_urgent(self._stepper.arrival(StreamClosed(stream=stream)))
 
     async def submit(self, event: Event) -> None:
-        """Bring an event; waits while too many others do."""
+        """Bring an event: stepped at once if nothing waits, else in its turn. Waits while too many do."""
         arrival = self._stepper.arrival(event)
         if self._is_settled and self._inbox.is_empty and not self._doubt:
             self._step_at_once(arrival)
