@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 
 PEERS_MAX = 4_096
 """So many peers that failed are remembered; then the one that failed longest ago is forgotten."""
@@ -18,11 +18,9 @@ def peer_key(address: str) -> str:
     if ":" not in address:
         return address  # as nearly all are
     try:
-        found = ip_address(address.partition("%")[0])
+        found = IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    if not isinstance(found, IPv6Address):
-        return str(found)
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ip_network((found, _SITE_BITS), strict=False))
