@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from rallypoint.model import NO_ROUND
 from rallypoint_agent.core.effects import SetIdentity
 from rallypoint_agent.keeper import Keeper, KeeperTimeoutError, sweep_children
 from rallypoint_agent.obituary import Obituary, obituary_command
@@ -41,7 +40,6 @@ class KeeperPost:
         self._obituary = obituary
         self._note_obituary = note_obituary
         self._owes_obituary = False
-        self._round = NO_ROUND
         self._hold_fds = tuple(hold_fds)
         self._keep_children = frozenset(keep_children)
         self._candidate = keeper
@@ -84,11 +82,6 @@ class KeeperPost:
             self._obituary = self._obituary._replace(job_uid=identity.job_uid, lease_id=identity.lease_id)
             self._feed_obituary()
 
-    def begin_round(self, number: int) -> None:
-        """The round that an obituary is to name."""
-        self._round = number
-        self._feed_obituary()
-
     def owe_obituary(self, message: str) -> None:
         """The agent ends by itself, and nobody could be told: so it is delivered then too, if there is one."""
         if self.keeper is None or self._obituary is None:
@@ -106,10 +99,9 @@ class KeeperPost:
     def _feed_obituary(self) -> None:
         if self.keeper is None or self._obituary is None or not self._obituary.lease_id:
             return
-        obituary = self._obituary._replace(round=self._round)
-        self._note_obituary(obituary)
+        self._note_obituary(self._obituary)
         timeout = self._obituary.ttl_ms / 1000 + _OBITUARY_MARGIN_S
-        self.keeper.obituary(obituary_command(obituary), self._environ, timeout=timeout)
+        self.keeper.obituary(obituary_command(self._obituary), self._environ, timeout=timeout)
 
     # --- once it died
 

@@ -187,7 +187,6 @@ class LocalElasticAgent(SimpleElasticAgent):
             self._watchdog.await_workers()
         self._post.need().spawn(assignment.round, commands)
         self._local_round = round_
-        self._post.begin_round(assignment.round)
         while not round_.pids:
             self._check_start(round_)
             self._pump(_PUMP_S)

@@ -330,7 +330,6 @@ def _worker_spec(launch: NodeLaunch, link_config: LinkConfig) -> WorkerSpec:
 
 
 def _obituary(link_config: LinkConfig) -> Obituary:
-    from rallypoint.model import NO_ROUND
     from rallypoint_agent.obituary import Obituary
 
     return Obituary(
@@ -338,7 +337,6 @@ def _obituary(link_config: LinkConfig) -> Obituary:
         job=link_config.job,
         job_uid="",
         lease_id=0,
-        round=NO_ROUND,
         incarnation=link_config.incarnation,
         message="the agent was killed; its keeper ended the workers",
         ttl_ms=link_config.job_spec.lease_ttl_ms,

@@ -38,15 +38,14 @@ _FINAL = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "PERMISSION_DENIE
 class Obituary(NamedTuple):
     """Who is gone, and whom to tell: hosts and ports.
 
-    ``round`` is negative for none, ``ttl_ms`` is how long it is worth trying. It goes on a command line and into
-    a file: nothing in it is secret.
+    ``ttl_ms`` is how long it is worth trying. It goes on a command line and into a file: nothing in it is secret.
+    It is the same for every round of a lease, so that no round waits for it to be made again.
     """
 
     endpoints: tuple[tuple[str, int], ...]
     job: str
     job_uid: str
     lease_id: int
-    round: int
     incarnation: str
     message: str
     ttl_ms: int
@@ -100,7 +99,6 @@ def _request(obituary: Obituary) -> ReportGoneRequest:
         job=obituary.job,
         job_uid=obituary.job_uid,
         lease_id=obituary.lease_id,
-        round=obituary.round if obituary.round >= 0 else None,
         incarnation=obituary.incarnation,
         message=cut(obituary.message, LEAVE_MESSAGE_BYTES),
     )

@@ -28,13 +28,12 @@ def closed() -> Iterator[Endpoint]:
         yield endpoint
 
 
-def obituary(*endpoints: Endpoint, round: int = 4, message: str = "killed", ttl_ms: int = 10_000) -> Obituary:
+def obituary(*endpoints: Endpoint, message: str = "killed", ttl_ms: int = 10_000) -> Obituary:
     return Obituary(
         endpoints=endpoints,
         job="job-1",
         job_uid="uid-1",
         lease_id=7,
-        round=round,
         incarnation="incarnation-1",
         message=message,
         ttl_ms=ttl_ms,
@@ -49,16 +48,15 @@ def test_tells_who_is_gone(coordinator: FakeCoordinator, closed: Endpoint) -> No
     done = deliver(obituary(closed, coordinator.endpoint, message="ü" * 1000))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     request = coordinator.obituaries.get_nowait()
-    assert (request.job, request.job_uid, request.lease_id, request.round) == ("job-1", "uid-1", 7, 4)
+    assert (request.job, request.job_uid, request.lease_id) == ("job-1", "uid-1", 7)
     assert (request.incarnation, request.message) == ("incarnation-1", "ü" * 512)
 
 
 @pytest.mark.parametrize("reason", [Reason.SHUTTING_DOWN, Reason.UNAUTHENTICATED])
 def test_tries_again_until_it_is_heard(reason: Reason, coordinator: FakeCoordinator) -> None:
     coordinator.obituary_refusals = [Refusal(reason=reason, message="wait")] * 2
-    assert deliver(obituary(coordinator.endpoint, round=-1)).returncode == 0
+    assert deliver(obituary(coordinator.endpoint)).returncode == 0
     assert coordinator.obituaries.qsize() == 3
-    assert not coordinator.obituaries.get_nowait().HasField("round")
 
 
 @pytest.mark.parametrize(("told_ms", "least_s", "most_s"), [(700, 0.7, 1.05), (3_600_000, 5.0, 7.5)])

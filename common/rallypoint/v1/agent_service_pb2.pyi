@@ -805,7 +805,7 @@ class ReportGoneRequest(_message.Message):
     lease_id: _builtins.int
     """REQUIRED. The lease that the agent held."""
     round: _builtins.int
-    """The highest round of which workers had been started, for people. Not set: none."""
+    """The highest round of which workers had been started, for people. Not set: none, or it is not told."""
     incarnation: _builtins.str
     """REQUIRED. The incarnation that is gone."""
     message: _builtins.str

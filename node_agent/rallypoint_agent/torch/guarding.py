@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rallypoint.model import KILL_PATIENCE_MS, NO_ROUND
+from rallypoint.model import KILL_PATIENCE_MS
 from rallypoint.security.client import NO_SECURITY, ClientSecurity
 from rallypoint_agent.core.effects import SetFence, SetIdentity
 from rallypoint_agent.obituary import Obituary, obituary_command
@@ -77,7 +77,6 @@ def obituary_of_torchrun(
         job=job,
         job_uid="",
         lease_id=0,
-        round=NO_ROUND,
         incarnation=incarnation,
         message="torchrun was killed; its guard ended the workers",
         ttl_ms=lease_ttl_ms,

@@ -22,7 +22,7 @@ from rallypoint_agent.predecessor import parse_record, record_of
 if TYPE_CHECKING:
     from rallypoint_agent.keeper.framing import Message
 
-_OBITUARY = Obituary((("head", 29400),), "train", "uid", 7, 2, "0" * 32, "gone", 5_000)
+_OBITUARY = Obituary((("head", 29400),), "train", "uid", 7, "0" * 32, "gone", 5_000)
 
 
 def _record(data: bytes) -> None:

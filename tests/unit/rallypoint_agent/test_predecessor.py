@@ -17,7 +17,7 @@ from rallypoint_agent.predecessor import LeftoversError, clear_predecessor, pars
 from rallypoint_agent.worker_env import INCARNATION_VARIABLE
 from support.processes import is_alive, wait_until
 
-OBITUARY = Obituary((("127.0.0.1", 1),), "job", "uid", 7, 3, "i", "m", 1000)
+OBITUARY = Obituary((("127.0.0.1", 1),), "job", "uid", 7, "i", "m", 1000)
 
 
 @pytest.fixture
