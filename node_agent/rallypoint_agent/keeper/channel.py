@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rallypoint_agent.keeper.framing import Message
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
+"""What the allocator gives without asking the system: each command is read into as much."""
 _ENOUGH_OUTGOING_BYTES = 1 << 20
 
 

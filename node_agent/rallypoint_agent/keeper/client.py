@@ -317,7 +317,7 @@ def _start_process(python: str, channel: socket.socket, hold_fds: Sequence[int])
     fd = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, 3)
     # -I drops PYTHONUTF8; file names must be coded there as they are here.
     flags = ["-S", "-I", f"-Xutf8={sys.flags.utf8_mode}"]
-    # It inherits the mask, so no signal can end it before it ignores them.
+    # It inherits the mask, so no signal can end it before it blocks them itself.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         return subprocess.Popen(

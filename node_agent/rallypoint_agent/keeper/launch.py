@@ -58,9 +58,8 @@ def _become(command: Message, keeper: int, sender: int) -> NoReturn:
 def _prepare(keeper: int) -> None:
     os.setsid()
     linux.die_with_parent(keeper)
+    # What the keeper blocks has its default (supervisor.py), and exec gives up its handlers.
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

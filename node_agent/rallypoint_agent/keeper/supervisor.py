@@ -337,7 +337,7 @@ def main(*, channel_fd: int, agent_pid: int, held_fds: tuple[int, ...] = ()) -> 
     _fill_standard_streams()
     for fd in held_fds:
         os.set_inheritable(fd, False)
-    _ignore_signals()
+    _block_signals()
     linux.become_subreaper()
     supervisor = Supervisor(Channel(channel_fd), Waker(), agent_pid)
     try:
@@ -367,14 +367,15 @@ def _fill_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def _ignore_signals() -> None:
+def _block_signals() -> None:
     """All but what tells of an error of our own: nothing may end the keeper before its workers.
 
-    Batch systems send signals to every process of a job, and not only those that mean an end.
+    Batch systems send signals to every process of a job, and not only those that mean an end. Blocked rather than
+    ignored, and with the default for each: a worker inherits dispositions, and would have to reset them one by one.
     """
-    for number in signal.valid_signals() - _KEPT_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - _KEPT_SIGNALS)
 
 
 def _open_parent(pid: int) -> int | None:
