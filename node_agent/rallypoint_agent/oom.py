@@ -8,6 +8,7 @@ counter rose is taken for its victim.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,18 +27,17 @@ class _Counter(NamedTuple):
 
 def watch_for_oom_kills(mount: Path = _CGROUP_MOUNT, own: Path = _OWN_CGROUPS) -> OomReason:
     """From now on. Without a cgroup that can be read, there is never a reason."""
-    counter = next((found for found in _candidates(mount, own) if _count(found.file) is not None), None)
-    if counter is None:
-        return lambda: ""
-    before = _count(counter.file)
+    for counter in _candidates(mount, own):
+        if (before := _count(counter.file)) is not None:
+            return partial(_reason, counter, before)
+    return lambda: ""
 
-    def reason() -> str:
-        now = _count(counter.file)
-        if before is None or now is None or now <= before:
-            return ""
-        return f"killed by the kernel's out-of-memory killer (cgroup {counter.cgroup}: {_FIELD} {before} -> {now})"
 
-    return reason
+def _reason(counter: _Counter, before: int) -> str:
+    now = _count(counter.file)
+    if now is None or now <= before:
+        return ""
+    return f"killed by the kernel's out-of-memory killer (cgroup {counter.cgroup}: {_FIELD} {before} -> {now})"
 
 
 def _candidates(mount: Path, own: Path) -> Iterator[_Counter]:

@@ -40,9 +40,9 @@ class Channel:
         return writing | reading
 
     def send(self, message: Message) -> None:
+        """With the next ``flush``: what is told together wakes the agent once."""
         if not self.ended:
             self._outgoing += framing.encode(message)
-            self.flush()
 
     def flush(self) -> None:
         """Write what the socket takes."""

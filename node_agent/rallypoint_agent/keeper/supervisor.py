@@ -77,6 +77,7 @@ class Supervisor:
             self._waker.watch(self._agent_pidfd)
         while not (self._advance() and self._ending):
             self._await()
+        self._channel.flush()
 
     def run_obituary(self) -> None:
         """Run the obituary command, if there is one to run. Bounded in time."""
@@ -232,6 +233,7 @@ class Supervisor:
     # What happens.
 
     def _await(self) -> None:
+        self._channel.flush()
         if not self._parted:
             self._waker.watch(self._channel.fd, self._channel.interest())
         ready = self._waker.wait(self._deadline())
@@ -253,8 +255,6 @@ class Supervisor:
             self._round.read_start(pipe)
 
     def _converse(self, events: int) -> None:
-        if events & select.POLLOUT:
-            self._channel.flush()
         if events & select.POLLIN:
             for message in self._channel.receive():
                 self._obey(message)
