@@ -137,7 +137,7 @@ def test_is_more_patient_with_a_coordinator_that_has_its_hello(
 ) -> None:
     """Else one that needs longer for all who come at once is slowed down by those who gave up and come again."""
     agent = attach(coordinator.endpoint, welcome_timeout_ms=50, longest_welcome_timeout_ms=150)
-    for timeout_s in (0.05, 0.1, 0.15):
+    for timeout_s in (0.1, 0.2, 0.3):
         coordinator.accept()
         wait_until(partial(_has_said, caplog, f"no Welcome within {timeout_s:g} s"))
     coordinator.accept().welcome()

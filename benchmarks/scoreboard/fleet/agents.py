@@ -163,8 +163,11 @@ class Agent:
         self._has_news = False
         self._hello.clock.CopyFrom(wire.clock_to_proto(ClockReading(_clock_ms())))
         self._stream.send(self._hello.SerializeToString())
+        patience_s = self._welcome_timeout_ms / 1000
+        if not hello.lease_id:
+            patience_s = delays.with_hello_said_s(patience_s)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._ended), self._welcome_timeout_ms / 1000)
+            await asyncio.wait_for(asyncio.shield(self._ended), patience_s)
         welcomed = self._acked[0] > 0
         if welcomed:
             self._welcome_timeout_ms = self._link.welcome_timeout_ms

@@ -103,8 +103,8 @@ class AgentServiceServicer(object):
         Every status carries a google.rpc.ErrorInfo with that reason, domain "rallypoint", and where docs/errors.md says so a
         google.rpc.RetryInfo: its delay is the least that the backoff waits then, up to a heartbeat interval. One that carries
         no ErrorInfo, whatever its code, is not the coordinator's word (the transport's, a proxy's): retry with backoff. An
-        attach that is not answered within 10 s has failed as well. While there is a lease, come back several times before it
-        is over.
+        attach that is not answered within 10 s has failed as well, without a lease within 20 s. While there is a lease, come
+        back several times before it is over.
 
         The end of the stream proves nothing to the coordinator: it waits for the agent to attach again, for a ReportGone,
         or for the lease to run out. An agent that leaves on purpose says Goodbye first. The coordinator itself ends a stream

@@ -27,7 +27,10 @@ class LinkConfig:
     security: ClientSecurity = NO_SECURITY
     use_proxy: bool = False
     welcome_timeout_ms: int = 10_000
-    """How long a coordinator may take from the start of the connect to its Welcome."""
+    """How long a coordinator may take from the start of the connect to its Welcome.
+
+    Without a lease, from when it has the Hello, twice as long.
+    """
     longest_welcome_timeout_ms: int = 60_000
     """It doubles up to this while a coordinator has our Hello and does not answer: that one is there, and busy."""
     probe_timeout_ms: int = 1_000

@@ -37,6 +37,11 @@ def longer_welcome_timeout_ms(config: LinkConfig, timeout_ms: int) -> int:
     return min(2 * timeout_ms, max(config.longest_welcome_timeout_ms, timeout_ms))
 
 
+def with_hello_said_s(timeout_s: float) -> float:
+    """How long an agent without a lease waits for its Welcome from when its Hello is out."""
+    return 2 * timeout_s
+
+
 def to_first_beat_s(interval_s: float) -> float:
     """From the Welcome on; random, so that who were welcomed together do not beat together for ever."""
     return interval_s * random.uniform(*_FIRST_BEAT)

@@ -108,6 +108,9 @@ class Stream:
         self._said = News()
         self._goodbye_seq: int | None = None
         self._next_beat_s = 0.0
+        self._patience_s = 0.0
+        self._deadline: asyncio.Timeout | None = None
+        """Of the Welcome."""
         self.welcome: Welcome | None = None
         self.highest_version = NO_VERSION
 
@@ -125,7 +128,8 @@ class Stream:
 
             # In grpc.aio a write that fails puts INTERNAL in the place of the status that has ended the call.
             self._call.add_done_callback(stop_writing)
-            end = await self._read_all(welcome_timeout_s)
+            self._patience_s = welcome_timeout_s
+            end = await self._read_all()
             self._call.cancel()
             # A write that is cancelled makes all later ones on the call fail: there will be none.
             writer.cancel()
@@ -141,9 +145,9 @@ class Stream:
         self._own_end = end
         self._call.cancel()
 
-    async def _read_all(self, welcome_timeout_s: float) -> End:
+    async def _read_all(self) -> End:
         try:
-            async with asyncio.timeout(welcome_timeout_s) as deadline:
+            async with asyncio.timeout(self._patience_s) as self._deadline:
                 while True:
                     response = await self._call.read()
                     # Not isinstance: EOF has no type of its own at run time.
@@ -154,9 +158,9 @@ class Stream:
                     if end is not None:
                         return end
                     if self.welcome is not None:
-                        deadline.reschedule(None)
+                        self._deadline.reschedule(None)
         except TimeoutError:
-            return Broken(f"no Welcome within {welcome_timeout_s:g} s")
+            return Broken(f"no Welcome within {self._patience_s:g} s")
         except grpc.aio.AioRpcError as error:
             return self._end_of(error)
         except asyncio.CancelledError:
@@ -223,11 +227,19 @@ class Stream:
             if hello is None:
                 return
             await self._call.write(hello)
+            if not hello.hello.lease_id:
+                self._be_patient()
             await self._welcomed.wait()
             assert self.welcome is not None
             while True:
                 message = await self._next_message(self.welcome)
                 await self._call.write(self._request(message, self.welcome.lease_id))
+
+    def _be_patient(self) -> None:
+        """Who has no lease to lose may as well wait, now that the Hello is out: to say it again makes more work."""
+        if self.welcome is None and self._deadline is not None and not self._deadline.expired():
+            self._patience_s = delays.with_hello_said_s(self._patience_s)
+            self._deadline.reschedule(_now_s() + self._patience_s)
 
     def _first_request(self) -> pb.AttachRequest | None:
         """The Hello. None if it cannot be encoded: it never can, so that is the end."""
