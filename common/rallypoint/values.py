@@ -54,6 +54,7 @@ def _with_methods(cls: Any, frozen: bool) -> Any:
         return f"{self.__class__.__qualname__}({', '.join(shown)})"
 
     cls.__init__ = _first_init(cls)
+    cls.__signature__ = _Signature(cls)
     cls.__eq__, cls.__hash__, cls.__repr__ = __eq__, __hash__ if frozen else None, __repr__
     return cls
 
@@ -83,6 +84,21 @@ def _first_init(cls: Any) -> Any:
             self.__post_init__()
 
     return __init__
+
+
+class _Signature:
+    """What ``inspect`` and ``help`` say that a class takes: that of the compiled ``__init__``, made when they ask."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+
+    def __get__(self, instance: object, owner: Any) -> Any:
+        if owner is not self._cls:
+            raise AttributeError("__signature__")  # of a subclass, with an __init__ of its own perhaps
+        from inspect import signature
+
+        found = signature(_compiled_init(owner))
+        return found.replace(parameters=list(found.parameters.values())[1:])
 
 
 def _default_of(field: dataclasses.Field[Any]) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import pickle
 import re
 from dataclasses import field
@@ -152,3 +153,21 @@ def test_field_that_is_not_like_the_others_is_refused(options: dict[str, Any]) -
 
     with pytest.raises(TypeError, match=r"Odd\.a"):
         values.dataclass(frozen=True)(Odd)
+
+
+@pytest.mark.parametrize("kw_only", [False, True])
+@pytest.mark.parametrize("slots", [False, True])
+def test_signature_is_shown_as_by_dataclasses(slots: bool, kw_only: bool) -> None:
+    theirs, ours = both(slots=slots, kw_only=kw_only)
+    assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
+
+
+def test_subclass_has_its_own_signature() -> None:
+    _, ours = both()
+
+    class Named(ours):  # type: ignore[misc, valid-type]
+        def __init__(self, name: str) -> None:
+            super().__init__(1, names=[name])
+
+    assert list(inspect.signature(Named).parameters) == ["name"]
+    assert Named("a").names == ["a"]
