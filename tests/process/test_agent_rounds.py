@@ -187,6 +187,8 @@ def test_two_hundred_restarts_leak_nothing(mark: str, tmp_path: Path, monkeypatc
         number = observed.round + 1
         if number in (WARM_UP, WARM_UP + ROUNDS):
             wait_until(lambda: not open_below(logs), message="the logs of the last round are being shown")
+            if WARM_UP in usages:
+                wait_until(lambda: has_no_more_files(usages[WARM_UP]), message="no more files are open than at first")
             usages[number] = Usage(agent, strangers)
         del link.reports[:-1]  # The test's own notes are no leak of the agent's.
         if number < WARM_UP + ROUNDS:
@@ -194,11 +196,15 @@ def test_two_hundred_restarts_leak_nothing(mark: str, tmp_path: Path, monkeypatc
         else:
             link.decide(JobState.FAILED)
 
+    def has_no_more_files(then: Usage) -> bool:
+        """What the end of a round has open for an instant may be seen at either look; a leak is there 200 times."""
+        return all(now <= before for now, before in zip(Usage(agent, strangers).fds, then.fds, strict=True))
+
     specs = DefaultLogsSpecs(str(logs), tee=Std.ALL)
     agent = agent_of(FakeLink(answer), mark, WORKERS, "exit 1", logs_specs=specs)
     agent.run()
     first, last = usages[WARM_UP], usages[WARM_UP + ROUNDS]
-    assert (last.fds, last.threads, last.children) == (first.fds, first.threads, first.children)
+    assert (last.threads, last.children) == (first.threads, first.children)
     assert last.files == first.files
     assert len(last.children) == 1, "the keeper alone"
     for before, after in zip(first.memory, last.memory, strict=True):
