@@ -12,12 +12,14 @@ from rallypoint.model import (
     Capability,
     ClockReading,
     Directive,
+    Endpoint,
     Hello,
     JobSpec,
     NodeSpec,
     Observed,
     Welcome,
 )
+from rallypoint_agent.backoff import Backoff
 from rallypoint_agent.core.effects import Leave
 from rallypoint_agent.core.events import (
     Attached,
@@ -29,18 +31,13 @@ from rallypoint_agent.core.events import (
     LeaseStaleReceived,
 )
 from rallypoint_agent.core.events import Event as MainEvent
+from rallypoint_agent.link import delays
+from rallypoint_agent.link.config import LinkConfig
 from rallypoint_coordinator.core.events import AgentAttached, AgentHeartbeat, AgentLeft, AgentObserved
 from simulation.network import Ack, Attempt, Closing, Down, LeaseStale, Network, Path, Stream
 from simulation.world import Action, Clock, World
 
-WELCOME_TIMEOUT_MS = 10_000
-BACKOFF_FIRST_MS = 100
-BACKOFF_LONGEST_MS = 5_000
-KNOCK_FIRST_MS = 100
-KNOCK_GROWTH = 1.1
-KNOCKS_PER_HEARTBEAT = 10
 STEADY_MS = 5_000
-FIRST_BEAT = (0.5, 1.0)
 
 
 class Owner(Protocol):
@@ -61,6 +58,10 @@ class Owner(Protocol):
     def contacted(self, sent_ms: int) -> None: ...
     def heard(self, message: Down) -> None: ...
     def held(self, asked_ms: int) -> None: ...
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class LinkStream:
@@ -108,9 +109,21 @@ class Link:
         self._closed = False
         self._attach_seq = 0
         self._highest_version = NO_VERSION
-        self._backoff_ms = BACKOFF_FIRST_MS
-        self._knock_ms = float(KNOCK_FIRST_MS)
+        self._config = LinkConfig(
+            endpoints=(Endpoint("coordinator", 1),),
+            job=owner.job,
+            node=owner.node,
+            incarnation=owner.incarnation,
+            job_spec=owner.job_spec,
+            node_spec=owner.node_spec,
+            agent_version="",
+            capabilities=frozenset(Capability),
+        )
+        self._backoff = delays.between_attaches(self._config, self._chance)
         self._heartbeat_interval_ms = owner.job_spec.heartbeat_interval_ms
+        self._knocks = self._new_knocks()
+        self._welcome_timeout_ms = self._config.welcome_timeout_ms
+        self._patient_until_ms = 0
         self._attempt: Attempt | None = None
         self._current: LinkStream | None = None
         self._wait = 0
@@ -174,10 +187,10 @@ class Link:
             lambda: self._owner.guard(partial(self._gave_up, attempt)),
         )
         self._attempt = attempt
-        self._owner.after(WELCOME_TIMEOUT_MS, partial(self._no_welcome, attempt))
+        self._wait_for_welcome(attempt, self._welcome_timeout_ms)
 
     def _established(self, attempt: Attempt | None, stream: Stream) -> None:
-        if attempt is not self._attempt:
+        if attempt is None or attempt is not self._attempt:
             stream.close_client()
             return
         self._current = LinkStream(stream, self._world.now_ms)
@@ -196,27 +209,37 @@ class Link:
                 clock=self._reading(self._current),
             )
         )
+        if not hello.lease_id:
+            self._wait_for_welcome(attempt, _ms(delays.with_hello_said_s(self._welcome_timeout_ms / 1000)))
 
     def _hello(self) -> Hello:
         cluster_id, job_uid, lease_id = self.identity
-        owner = self._owner
+        config = self._config
         return Hello(
-            job=owner.job,
-            node=owner.node,
-            incarnation=owner.incarnation,
+            job=config.job,
+            node=config.node,
+            incarnation=config.incarnation,
             attach_seq=self._attach_seq,
-            job_spec=owner.job_spec,
-            node_spec=owner.node_spec,
+            job_spec=config.job_spec,
+            node_spec=config.node_spec,
             observed=self.observed,
-            capabilities=frozenset(Capability),
+            capabilities=config.capabilities,
             cluster_id=cluster_id,
             job_uid=job_uid,
             lease_id=lease_id,
             highest_version=self._highest_version,
         )
 
+    def _wait_for_welcome(self, attempt: Attempt, patience_ms: int) -> None:
+        self._patient_until_ms = self._world.now_ms + patience_ms
+        self._owner.after(patience_ms, partial(self._no_welcome, attempt))
+
     def _no_welcome(self, attempt: Attempt) -> None:
-        if attempt is self._attempt and (self._current is None or self._current.welcome is None):
+        if attempt is not self._attempt or self._world.now_ms < self._patient_until_ms:
+            return
+        if self._current is None or self._current.welcome is None:
+            if self._current is not None:
+                self._welcome_timeout_ms = delays.longer_welcome_timeout_ms(self._config, self._welcome_timeout_ms)
             self._drop()
             self._back_off()
 
@@ -236,7 +259,7 @@ class Link:
         current.stream.close_client()
         if current.welcome is not None:
             if self._world.now_ms - current.began_ms >= STEADY_MS:
-                self._backoff_ms = BACKOFF_FIRST_MS
+                self._backoff.reset()
             self._owner.post(Detached())
 
     def _end_for_good(self) -> None:
@@ -249,23 +272,11 @@ class Link:
         self._wait += 1
         if self._leave is not None:
             self._end_for_good()
-        self._knock_ms = KNOCK_FIRST_MS
+        self._knocks = self._new_knocks()
         self._probe(self._wait, was_gone=False)
 
-    def _next_backoff_ms(self) -> int:
-        delay_ms = self._jittered(self._backoff_ms)
-        longest_ms = min(BACKOFF_LONGEST_MS, self._owner.job_spec.heartbeat_interval_ms)
-        self._backoff_ms = min(self._backoff_ms * 2, longest_ms)
-        return delay_ms
-
-    def _next_knock_ms(self) -> int:
-        delay_ms = self._jittered(self._knock_ms)
-        longest_ms = max(KNOCK_FIRST_MS, self._heartbeat_interval_ms // KNOCKS_PER_HEARTBEAT)
-        self._knock_ms = min(self._knock_ms * KNOCK_GROWTH, longest_ms)
-        return delay_ms
-
-    def _jittered(self, delay_ms: float) -> int:
-        return int(delay_ms * (0.5 + self._chance.random() / 2))
+    def _new_knocks(self) -> Backoff:
+        return delays.between_knocks(self._config, self._heartbeat_interval_ms, self._chance)
 
     def _probe(self, wait: int, was_gone: bool) -> None:
         if wait == self._wait and not self._closed:
@@ -279,12 +290,12 @@ class Link:
         if refused:
             self._owner.held(world_ms)
             self._owner.post(ConnectionsRefused(began_ms))
-            self._backoff_ms = BACKOFF_FIRST_MS
-            self._owner.after(self._next_knock_ms(), partial(self._probe, wait, was_gone=True))
+            self._backoff.reset()
+            self._owner.after(_ms(self._knocks.next_s()), partial(self._probe, wait, was_gone=True))
         elif was_gone:
             self._attach()
         else:
-            self._owner.after(self._next_backoff_ms(), partial(self._retry, wait))
+            self._owner.after(_ms(self._backoff.next_s()), partial(self._retry, wait))
 
     def _retry(self, wait: int) -> None:
         if wait == self._wait:
@@ -315,6 +326,7 @@ class Link:
 
     def _welcomed(self, current: LinkStream, welcome: Welcome) -> None:
         current.welcome = welcome
+        self._welcome_timeout_ms = self._config.welcome_timeout_ms
         self._heartbeat_interval_ms = welcome.heartbeat_interval_ms
         current.acked = (1, self._owner.clock.now_ms())
         self.identity = (welcome.cluster_id, welcome.job_uid, welcome.lease_id)
@@ -324,8 +336,8 @@ class Link:
         self._owner.contacted(world_ms)
         self._owner.post(Attached(welcome, clock_ms))
         self._directed(welcome.directive)
-        first_ms = int(welcome.heartbeat_interval_ms * self._beat_chance.uniform(*FIRST_BEAT))
-        self._owner.after(first_ms, partial(self._beat, current))
+        first_s = delays.to_first_beat_s(welcome.heartbeat_interval_ms / 1000, self._beat_chance)
+        self._owner.after(_ms(first_s), partial(self._beat, current))
         self._send_news()
 
     def _directed(self, directive: Directive) -> None:
@@ -360,7 +372,7 @@ class Link:
         if self._leave is not None:
             self._end_for_good()
         elif not refusal.final:
-            self._owner.after(self._next_backoff_ms(), partial(self._retry, self._wait))
+            self._owner.after(_ms(self._backoff.next_s()), partial(self._retry, self._wait))
 
     # --- what goes out
 
