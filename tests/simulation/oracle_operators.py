@@ -13,10 +13,12 @@ from rallypoint_coordinator.core.events import OperatorAsked, Request
 from rallypoint_coordinator.core.records import (
     Entry,
     JobCancelled,
+    JobCreated,
     JobDecided,
     JobHeld,
     JobReleased,
     JobUpdated,
+    LifeForgotten,
     NodeDrained,
     Record,
     RestartAsked,
@@ -56,6 +58,8 @@ class OperatorOracle:
         self._cancelled: set[str] = set()
         self._drained: set[int] = set()
         self._held: dict[str, JobHeld] = {}
+        self._handed: dict[str, JobHeld] = {}
+        """By job: what a life that gave way was held by, until the one that comes in its place says that it is."""
         self._etags: dict[str, tuple[dict[str, Content], dict[Content, str]]] = {}
         """By life: what each etag stood for, and the other way round."""
 
@@ -83,6 +87,7 @@ class OperatorOracle:
         self._cancelled.clear()
         self._drained.clear()
         self._held.clear()
+        self._handed.clear()
         for _, entry in left:
             self.durable(entry)
         self._recorded |= recorded
@@ -92,6 +97,12 @@ class OperatorOracle:
         match record:
             case JobReleased() if not record.by:
                 self._hold_ran_out(entry)
+            case LifeForgotten() if uid in self._held:
+                self._handed[entry.job] = self._held.pop(uid)
+            case JobCreated() if entry.job in self._handed:
+                self._held[uid] = self._handed[entry.job]
+            case JobHeld() if self._handed.get(entry.job) == record:
+                del self._handed[entry.job]
             case JobCancelled() | RestartAsked() | NodeDrained() | JobUpdated() | JobHeld() | JobReleased():
                 self._request_recorded(entry, record)
             case RoundFormed():

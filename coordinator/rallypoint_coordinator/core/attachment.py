@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint_coordinator.core import lineage
+from rallypoint_coordinator.core import holding, lineage
 from rallypoint_coordinator.core.directory import LIVES_MAX, Directory
 from rallypoint_coordinator.core.effects import Output, RefuseStream
 from rallypoint_coordinator.core.events import AgentAttached, Stamp
@@ -28,15 +28,20 @@ def enter(directory: Directory, event: AgentAttached, known: Known | Lost, stamp
 
 
 def _begin(directory: Directory, event: AgentAttached, verdict: Begin | Revive, stamp: Stamp, out: Output) -> Life:
-    hello, uid = event.hello, event.fresh_uid
+    hello, uid, hold = event.hello, event.fresh_uid, None
     if isinstance(verdict, Revive):
         uid = hello.job_uid
         if verdict.instead_of is not None:
+            hold = verdict.instead_of.facts.hold
             _give_way(directory, verdict.instead_of, stamp, out)
     directory.make_room(stamp, out)
     directory.record(stamp, out, JobCreated(spec=hello.job_spec), hello.job, uid)
     created = directory.lives[uid]
     created.watch.gathering_since_ms = stamp.at_ms
+    if hold is not None:
+        # Who holds a job names it, and knows nothing of its lives.
+        directory.record(stamp, out, hold, hello.job, uid)
+        holding.rearm(created, stamp)
     return created
 
 

@@ -250,6 +250,20 @@ class TestLost:
         assert script.life.facts.uid == "uid0"
         assert set(script.life.facts.members) == {"a", "c"}
 
+    def test_the_hold_of_a_life_that_gives_way_stays_the_jobs(self, script: Script) -> None:
+        a, b = lost_pair(script)
+        script.agent("c", PAIR).attach()
+        script.hold(100_000)
+        held = script.life.facts.hold
+        assert kinds(a.attach())[-4:] == ["JobCreated", "JobHeld", "RecoveryBegan", "MemberJoined"]
+        assert script.life.facts.hold == held
+        b.attach()
+        assert script.life.facts.state is JobState.RUNNING
+        script.advance(99_999)
+        assert script.life.facts.hold is not None
+        script.advance(1)
+        assert script.life.facts.hold is None
+
     def test_a_life_with_a_round_does_not(self, script: Script) -> None:
         a, _ = lost_pair(script)
         script.running("cd", PAIR)
