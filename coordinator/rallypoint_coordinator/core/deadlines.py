@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", int, str)
 
+SPARE_ENTRIES = 64
+"""So many entries more than twice as many as keys the heap may have before it is made anew."""
+
 LOOK_AHEAD_MS = 1_000
 """Of leases that are renewed all the time at most one look a second is in vain, however many there are."""
 
@@ -16,6 +19,9 @@ class Deadlines(Generic[K]):
 
     Setting a later deadline costs O(1): the heap keeps the earlier one, and whoever pops it puts it back. So renewing a
     lease, which happens ten thousand times for each time one expires, does not touch the heap.
+
+    What a deadline leaves in the heap as it moves earlier, or is cleared, stays for as long as it was to last: of a job
+    that is held for a week, a week. So the heap is made anew once most of it is that, which costs O(1) for each move.
     """
 
     def __init__(self) -> None:
@@ -29,10 +35,12 @@ class Deadlines(Generic[K]):
         queued = self._queued.get(key)
         if queued is None or at_ms < queued:
             self._push(key, at_ms)
+            self._shed()
 
     def clear(self, key: K) -> None:
         """Forget the key; nothing happens if it has no deadline."""
         self._due.pop(key, None)
+        self._shed()
 
     def of(self, key: K) -> int:
         """The key's deadline; KeyError if it has none."""
@@ -74,6 +82,13 @@ class Deadlines(Generic[K]):
             self._push(key, moved)
             return None
         return key
+
+    def _shed(self) -> None:
+        """Leave out what no deadline goes by any more, if that is most of the heap."""
+        if len(self._heap) > 2 * len(self._due) + SPARE_ENTRIES:
+            self._queued = dict(self._due)
+            self._heap = [(at_ms, key) for key, at_ms in self._due.items()]
+            heapq.heapify(self._heap)
 
     def _push(self, key: K, at_ms: int) -> None:
         self._queued[key] = at_ms
