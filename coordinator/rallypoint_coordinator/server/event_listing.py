@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Callable
 from itertools import islice
 
+from rallypoint.errors import Reason, Refusal, RefusedError
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint_coordinator.server.pages import PAGE_BYTES_MAX, fill, next_page_token
 from rallypoint_coordinator.server.watch_log import Feed
 
 AT_ONCE = 16
 """So many events are looked at before others run."""
+
+_LET_GO = Refusal(
+    reason=Reason.RECOVERING,
+    message="the job was forgotten, or the journal read again, while its events were listed; try again",
+)
 
 
 class EventListing:
@@ -35,7 +41,10 @@ class EventListing:
         self._resume_token = str(feed.log.token(feed.job_uid, until))
 
     async def page(self) -> pb.ListJobEventsResponse:
+        """Raises RefusedError if what is listed was let go of meanwhile: the rest of it would be missing."""
         page, more = fill(await self._found(), self._size)
+        if self._feed.is_forgotten:
+            raise RefusedError(_LET_GO)
         return pb.ListJobEventsResponse(
             events=page,
             next_page_token=next_page_token(self._name, str(page[-1].revision)) if more else "",

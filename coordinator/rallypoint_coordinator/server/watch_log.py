@@ -16,6 +16,7 @@ from rallypoint.values import dataclass
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import CoordinatorStarted, Entry, JobDecided, LifeForgotten
 from rallypoint_coordinator.server.job_events import is_event, job_event
+from rallypoint_coordinator.server.options import KEEP_EVENTS_MIB_DEFAULT
 from rallypoint_coordinator.server.watch_tokens import WatchToken, mark_of
 from rallypoint_coordinator.store.codec import decode
 
@@ -23,29 +24,38 @@ if TYPE_CHECKING:
     from rallypoint_coordinator.server.watches import Watch
 
 EVENT_COST_BYTES = 512
-"""What an event takes beside its record."""
+"""What an event takes beside its record, with what the message to watchers is longer than that."""
+
+LARGE_RECORD_BYTES = 4 << 10
+"""What is larger is not kept, but the event made at once: 100 bytes for 200 KB of a round of ten thousand nodes."""
+
+_BYTES_DEFAULT = KEEP_EVENTS_MIB_DEFAULT << 20
+_BYTES_PER_RECORD = 1 << 10
+_LIFE_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogBounds:
     """``records``: of all together, events or not; ``bytes``: of all events; ``life_*``: of the events of one life.
 
+    Of a record that is no event, or whose event is not kept any more, some 60 bytes are left: its mark.
+
     A watcher that lags by more than half of what is kept of its life is too slow: so its token is worth something when
     it is cut off. ``message_bytes``: more than this is told in several messages; and so is what would take more than
     ``message_encodings`` to be encoded first, since everything else waits meanwhile.
     """
 
-    records: int = 65_536
-    bytes: int = 64 << 20
+    records: int = _BYTES_DEFAULT // _BYTES_PER_RECORD
+    bytes: int = _BYTES_DEFAULT
     life_events: int = 16_384
-    life_bytes: int = 8 << 20
+    life_bytes: int = _BYTES_DEFAULT // _LIFE_SHARE
     message_bytes: int = 256 << 10
     message_encodings: int = 16
 
 
 def log_bounds(most_bytes: int) -> LogBounds:
-    """For so much memory; one life gets an eighth of it, as by default."""
-    return LogBounds(bytes=most_bytes, life_bytes=most_bytes // 8)
+    """For so much memory, in the shares of the default: an eighth of it for one life, and a record for each KiB."""
+    return LogBounds(records=most_bytes // _BYTES_PER_RECORD, bytes=most_bytes, life_bytes=most_bytes // _LIFE_SHARE)
 
 
 class _Event:
@@ -53,13 +63,13 @@ class _Event:
 
     __slots__ = ("_data", "_is_encoded", "bytes_before", "count", "revision", "size")
 
-    def __init__(self, revision: int, record: bytes, count: int, bytes_before: int) -> None:
+    def __init__(self, entry: Entry, revision: int, record: bytes, count: int, bytes_before: int) -> None:
         self.revision = revision
-        self.size = len(record) + EVENT_COST_BYTES
         self.count = count
         self.bytes_before = bytes_before
-        self._data = record
-        self._is_encoded = False
+        self._is_encoded = len(record) > LARGE_RECORD_BYTES
+        self._data = _message(entry, revision) if self._is_encoded else record
+        self.size = len(self._data) + EVENT_COST_BYTES
 
     @property
     def is_encoded(self) -> bool:
@@ -68,10 +78,13 @@ class _Event:
     def encoded(self) -> bytes:
         """As a WatchJobResponse that has nothing else. Made when it is asked for first, and once for all watchers."""
         if not self._is_encoded:
-            event = job_event(decode(self._data), self.revision)
-            self._data = pb.WatchJobResponse(events=[event]).SerializeToString()
+            self._data = _message(decode(self._data), self.revision)
             self._is_encoded = True
         return self._data
+
+
+def _message(entry: Entry, revision: int) -> bytes:
+    return pb.WatchJobResponse(events=[job_event(entry, revision)]).SerializeToString()
 
 
 class Message(NamedTuple):
@@ -105,7 +118,7 @@ class Feed:
         return self._bytes - self._bytes_dropped
 
     def add(self, entry: Entry, revision: int, data: bytes) -> None:
-        event = _Event(revision, data, self._count, self._bytes)
+        event = _Event(entry, revision, data, self._count, self._bytes)
         self._events.append(event)
         self._count += 1
         self._bytes += event.size
@@ -120,6 +133,12 @@ class Feed:
         event = self._events.popleft()
         self.dropped_revision = event.revision
         self._bytes_dropped += event.size
+
+    def forget(self) -> None:
+        """The life is not kept any more. Readers may still hold on to this, and are told so."""
+        self.is_forgotten = True
+        while self._events:
+            self.drop_first()
 
     def begins_at(self, revision: int) -> bool:
         """Whether the oldest event that is kept has this revision."""
@@ -198,8 +217,9 @@ class WatchLog:
         self.bounds = bounds
         self.last_revision = 0
         self._cluster_id = ""
-        self._records: deque[tuple[int, Feed | None]] = deque()
-        """For each record its mark, and the life that it is an event of."""
+        self._marks: deque[int] = deque()
+        self._told: deque[str] = deque()
+        """For each record that has a mark the life that it is an event of, by its uid; "" for none."""
         self._feeds: dict[str, Feed] = {}
         self._bytes = 0
 
@@ -210,12 +230,21 @@ class WatchLog:
         feed = self._feed_of(entry)
         is_told = feed is not None and is_event(entry.record)
         self.last_revision = revision
-        self._records.append((mark_of(data), feed if is_told else None))
+        self._marks.append(mark_of(data))
+        self._told.append(feed.job_uid if feed is not None and is_told else "")
         if feed is not None and is_told:
             self._grow(feed, entry, revision, data)
-        while len(self._records) > self.bounds.records or self._bytes > self.bounds.bytes:
+        while len(self._marks) > self.bounds.records or self._bytes > self.bounds.bytes:
             self._drop_record()
         return feed
+
+    def let_go(self) -> None:
+        """Of all that is kept, as another log takes its place: log and feeds know each other, so neither was freed."""
+        for feed in self._feeds.values():
+            feed.forget()
+        self._feeds.clear()
+        self._marks.clear()
+        self._told.clear()
 
     def _feed_of(self, entry: Entry) -> Feed | None:
         if not entry.job_uid:
@@ -227,8 +256,8 @@ class WatchLog:
     def _forget(self, job_uid: str) -> Feed | None:
         feed = self._feeds.pop(job_uid, None)
         if feed is not None:
-            feed.is_forgotten = True
             self._bytes -= feed.kept_bytes
+            feed.forget()
         return feed
 
     def _grow(self, feed: Feed, entry: Entry, revision: int, data: bytes) -> None:
@@ -240,15 +269,16 @@ class WatchLog:
 
     def _drop_record(self) -> None:
         revision = self._first_revision
-        _, feed = self._records.popleft()
-        if feed is not None and not feed.is_forgotten and feed.begins_at(revision):
+        self._marks.popleft()
+        feed = self._feeds.get(self._told.popleft())
+        if feed is not None and feed.begins_at(revision):
             self._bytes -= feed.kept_bytes
             feed.drop_first()
             self._bytes += feed.kept_bytes
 
     @property
     def _first_revision(self) -> int:
-        return self.last_revision - len(self._records) + 1
+        return self.last_revision - len(self._marks) + 1
 
     def feed(self, job_uid: str) -> Feed:
         """Of a life that is known, whether or not anything of it is kept."""
@@ -263,7 +293,7 @@ class WatchLog:
         """None: that record is not kept."""
         if not self._first_revision <= revision <= self.last_revision:
             return None
-        return self._records[revision - self._first_revision][0]
+        return self._marks[revision - self._first_revision]
 
     def why_expired(self, token: WatchToken, cluster: Cluster) -> str:
         """Why what follows the token cannot all be told; "" if it can."""

@@ -124,6 +124,7 @@ class Watches:
 
     def begin_anew(self) -> None:
         """The journal is about to be read again. Who watched has been refused."""
+        self.log.let_go()
         self.log = WatchLog(self._options.log)
         self._refusal = None
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from rallypoint.model import JobSpec, JobState, Outcome
+from rallypoint.limits import TRACEBACK_BYTES
+from rallypoint.model import Endpoint, JobSpec, JobState, Outcome, WorkerFailure
 from rallypoint.v1 import job_service_pb2 as pb
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.records import (
@@ -16,8 +19,19 @@ from rallypoint_coordinator.core.records import (
     NodeSucceeded,
     Record,
     RestartAsked,
+    RoundEnded,
+    RoundFormed,
+    Seat,
 )
-from rallypoint_coordinator.server.watch_log import EVENT_COST_BYTES, Feed, LogBounds, WatchLog
+from rallypoint_coordinator.server.job_events import job_event
+from rallypoint_coordinator.server.watch_log import (
+    EVENT_COST_BYTES,
+    LARGE_RECORD_BYTES,
+    Feed,
+    LogBounds,
+    WatchLog,
+    log_bounds,
+)
 from rallypoint_coordinator.server.watch_tokens import parse_watch_token
 from rallypoint_coordinator.store.codec import encode
 
@@ -132,6 +146,71 @@ def test_a_forgotten_life_takes_no_room() -> None:
     assert feed.is_forgotten
     written.events(3, uid="other", size=1_000)
     assert len(list(written.log.feed("other").events_after(0))) == 3
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """What is freed is freed by its count: the coordinator's collector does not look at what is old."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_forgotten_life_leaves_nothing() -> None:
+    written = Written()
+    written.events(3)
+    feed = weakref.ref(written.feed)
+    written.write(LifeForgotten())
+    assert feed() is None
+
+
+def test_who_holds_on_to_a_forgotten_life_holds_no_events() -> None:
+    written = Written()
+    written.events(3)
+    feed = written.feed
+    written.write(LifeForgotten())
+    assert (list(feed.events_after(0)), feed.kept_bytes) == ([], 0)
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_log_that_is_let_go_leaves_nothing() -> None:
+    written = Written()
+    written.events(3)
+    log, feed = weakref.ref(written.log), written.feed
+    written.log.let_go()
+    written.log = feed.log = WatchLog(LogBounds())
+    assert log() is None
+    assert feed.is_forgotten
+
+
+def test_the_default_is_what_so_much_memory_gets() -> None:
+    assert log_bounds(LogBounds().bytes) == LogBounds()
+    assert log_bounds(1 << 20) == LogBounds(records=1_024, bytes=1 << 20, life_bytes=128 << 10)
+
+
+FAILURE = WorkerFailure(
+    node="n", local_rank=0, rank=0, pid=1, exit_code=1, message="m", traceback="t" * TRACEBACK_BYTES
+)
+SEATS = tuple(Seat(node=f"node-{number:06}", lease_id=number, local_world_size=8, role="") for number in range(20_000))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RoundFormed(round=0, seats=SEATS, endpoint=Endpoint("node-000000", 29500), offer_id=1),
+        RoundEnded(round=0, charged=True, message="it failed", culprit=FAILURE, others=(FAILURE,)),
+    ],
+)
+def test_of_a_large_record_the_event_is_kept(record: Record) -> None:
+    written = Written(log_bounds(1 << 20))
+    revision = written.write(record)
+    size = written.feed.kept_bytes
+    assert len(encode(written.records[-1])) > LARGE_RECORD_BYTES
+    assert size < 3 * EVENT_COST_BYTES
+    ((event,),) = (message.events for message in written.told_after(revision - 1))
+    assert event == job_event(written.records[-1], revision)
+    assert written.feed.is_whole
 
 
 def test_a_watcher_lags_when_half_of_what_may_be_kept_follows() -> None:
