@@ -1,8 +1,11 @@
 """Agents and one coordinator, all real processes, under random faults for an hour: ``make soak MINUTES=60 AGENTS=200``.
 
+Beside them made-up agents, which are no more than the protocol, come and go some ten times a second, so that what each
+leaves in the coordinator adds up, and so that what fills up is full early.
+
 What it fails on: a restart, or the end of a round, that no fault explains, or one that a fault did not lead to; memory
 or open files of the coordinator, or of an agent that no fault struck, that grow over the second half. The coordinator
-is killed in the first half only, since memory that a process should have let go of shows in one that lives.
+is killed in the first third only, since memory that a process should have let go of shows in one that lives.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from soak.job import Setting, SoakJob, Turnover
-from soak.samples import Samples, cpu_seconds, grown
+from soak.made_up import Turmoil
+from soak.samples import Samples, cpu_seconds, grown, resident_mib
 from soak.view import View
 from support.cluster import Process, ProcessCluster
 
@@ -31,11 +35,11 @@ COORDINATOR_GAP_S = 60.0
 """Between two SIGKILLs of the coordinator, on average; less in a run that would otherwise see fewer than ten or so."""
 SAMPLE_EVERY_S = 1.0
 TELL_EVERY_S = 60
-LAST_KILL = 0.45
-"""Of the run; what a fresh coordinator has to take in is then over by the second half."""
+LAST_KILL = 1 / 3
+"""Of the run; what a fresh coordinator fills up with is full by the second half then, in a run of ten minutes."""
 DATA = "data"
-COORDINATOR_FLAGS = ("--retain-jobs", "20", "--snapshot-every", "1000", "--keep-events", "4")
-"""What is kept is small, so that all of it is full, and something falls off, before the second half."""
+COORDINATOR_FLAGS = ("--retain-jobs", "20", "--snapshot-every", "1000", "--keep-events", "1")
+"""What is kept is small, so that all of it is full, and something falls off, long before the second half."""
 
 
 def sizes_for(agents: int) -> list[int]:
@@ -63,6 +67,7 @@ class Soak:
             for number, size in enumerate(sizes_for(options.agents))
         ]
         self._turnover = Turnover(self._setting)
+        self._turmoil = Turmoil(self._setting, Random(f"{options.seed} made up"))
         self._samples = Samples()
         self._killed = 0
 
@@ -72,7 +77,7 @@ class Soak:
             job.start_all()
             job.wait_rest()
             _tell(f"{job.name}: {job.size} nodes at rest")
-        runs = [job.run for job in self._jobs] + [self._turnover.run]
+        runs = [job.run for job in self._jobs] + [self._turnover.run, self._turmoil.run]
         threads = [threading.Thread(target=run, daemon=True) for run in runs]
         for thread in threads:
             thread.start()
@@ -120,13 +125,15 @@ class Soak:
 
     def _progress(self, elapsed_s: float) -> str:
         faults, wrong = sum(self._struck().values()), len(self._wrong())
-        return f"{elapsed_s / 60:.0f} min: {faults} faults, {self._killed} coordinators killed, {wrong} wrong"
+        changes = self._turmoil.changes.total()
+        seen = f"{faults} faults, {changes} changes made up, {self._killed} coordinators killed, {wrong} wrong"
+        return f"{elapsed_s / 60:.0f} min: {seen}; the coordinator has {resident_mib(self._coordinator.pid):.1f} MiB"
 
     def _struck(self) -> Counter[str]:
         return sum((job.struck for job in self._jobs), Counter())
 
     def _wrong(self) -> list[str]:
-        return [wrong for job in self._jobs for wrong in job.wrong] + self._turnover.wrong
+        return [wrong for job in self._jobs for wrong in job.wrong] + self._turnover.wrong + self._turmoil.wrong
 
     def _at_the_end(self) -> list[str]:
         """Print what was seen; end all jobs. What is wrong now."""
@@ -137,6 +144,8 @@ class Soak:
         for name, count in sorted(self._struck().items()):
             print(f"{count:6}  {name}")
         print(f"{self._killed:6}  coordinator SIGKILL\n{self._turnover.ended:6}  short jobs")
+        for name, count in sorted(self._turmoil.changes.items()):
+            print(f"{count:6}  {name}, made up")
         print(f"restarts spent: {spent}, by what struck: {charged}; CPU of the last coordinator: {cpu:.0f} s")
         for (whose, kind), line in lines.items():
             print(f"{whose}: {kind} {line.middle:.1f}, {line.rise:+.2f} over the second half")

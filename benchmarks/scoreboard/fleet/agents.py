@@ -337,8 +337,9 @@ class Agent:
         self._beat = None
 
     def _report(self) -> None:
-        """While it is not attached the next Hello says it."""
+        """While it is not attached the next Hello says it; or a heartbeat, if that Hello has gone out already."""
         if self._stream is None or not self._acked[0]:
+            self._has_news = True
             return
         self._has_news = False
         request = self._request()

@@ -101,6 +101,42 @@ def test_what_a_line_may_rise_by(rise: float, bound: Bound, allowed: bool) -> No
     assert bound.allows(Line(100.0, rise)) is allowed
 
 
+HALF_S = 1_800
+CHANGES = 2_000
+"""Of each kind that are made up in the second half of an hour, at least."""
+
+
+def rss(*, leak_kib: float = 0.0, fills_mib: float = 0.0, full_at_s: float = 1.0) -> list[Sample]:
+    """An hour of a coordinator: what fills up, what each change of one kind leaves, and up and down by 0.3 MiB."""
+    return [
+        Sample(
+            at_s,
+            50.0
+            + fills_mib * min(at_s / full_at_s, 1.0)
+            + leak_kib / 1_024 * at_s * CHANGES / HALF_S
+            + 0.3 * (at_s % 60 < 30),
+        )
+        for at_s in range(2 * HALF_S)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("samples_of_an_hour", "is_growth"),
+    [
+        (rss(), False),
+        (rss(fills_mib=20.0, full_at_s=0.9 * HALF_S), False),
+        (rss(leak_kib=1.0), True),
+        (rss(leak_kib=1.0, fills_mib=20.0, full_at_s=0.9 * HALF_S), True),
+        (rss(leak_kib=0.1), False),
+    ],
+)
+def test_a_kib_for_each_change_of_a_kind_is_growth_and_what_is_full_is_not(
+    samples_of_an_hour: list[Sample], is_growth: bool
+) -> None:
+    line = line_through(second_half(samples_of_an_hour))
+    assert bool(grown({("coordinator", "RSS, MiB"): line})) is is_growth
+
+
 def test_what_grows_is_named() -> None:
     lines = {("coordinator", kind): Line(50.0, 0.0) for kind in BOUNDS} | {("coordinator", "fds"): Line(50.0, 9.0)}
     assert grown(lines) == ["coordinator: fds rose by 9.00 from about 50.0"]
