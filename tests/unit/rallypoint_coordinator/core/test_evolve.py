@@ -10,7 +10,7 @@ import pytest
 
 from rallypoint.model import AgentPhase, Endpoint, JobSpec, JobState, NodeSpec, Observed, Outcome, Version
 from rallypoint_coordinator.core.events import Request
-from rallypoint_coordinator.core.evolve import TRANSITIONS, IllegalTransition, evolve
+from rallypoint_coordinator.core.evolve import GONE_NODES_MAX, TRANSITIONS, IllegalTransition, evolve
 from rallypoint_coordinator.core.places import places_of
 from rallypoint_coordinator.core.records import (
     GoneReason,
@@ -242,3 +242,17 @@ def test_ranks_follow_from_the_order_of_the_seats() -> None:
         (1, 2, 0, 3),
         (2, 5, 2, 3),
     ]
+
+
+def test_so_many_gone_nodes_are_remembered() -> None:
+    """Those that went last; a job may see any number of names."""
+    facts = Facts(job="train", uid="uid", spec=SPEC, created_wall_ms=0)
+    for number in range(GONE_NODES_MAX + 10):
+        joined = MemberJoined(
+            node=f"n{number}", incarnation="i", spec=NodeSpec(), capabilities=frozenset(), agent_version=""
+        )
+        gone = MemberGone(node=f"n{number}", lease_id=2 * number, reason=GoneReason.LEFT, message="")
+        evolve(facts, joined, revision=2 * number, wall_ms=0)
+        evolve(facts, gone, revision=2 * number + 1, wall_ms=0)
+    assert list(facts.members) == list(facts.gone_nodes) == [f"n{10 + number}" for number in range(GONE_NODES_MAX)]
+    assert not facts.unavailable
