@@ -78,15 +78,20 @@ class MadeUp(Agent):
         self.observed.workers[0].state = types_pb2.WORKER_STATE_SUCCEEDED
         self._report()
 
-    def say_goodbye(self) -> None:
-        if self._stream is not None and self.is_welcome:
+    async def leave(self) -> None:
+        """With a goodbye, if it is attached, on which the coordinator ends the stream."""
+        if self._stream is not None and self._ended is not None and self.is_welcome:
             request = self._request()
             request.goodbye.reason = "MADE_UP"
             self._stream.send(request.SerializeToString())
+            await asyncio.wait({self._ended}, timeout=ONCE_S)
+        await self.die()
 
     async def die(self) -> None:
-        self._life.cancel()
-        await asyncio.gather(self._life, return_exceptions=True)
+        """Asked again until it is over: ``wait_for`` before Python 3.12 drops a cancellation as its stream ends."""
+        while not self._life.done():
+            self._life.cancel()
+            await asyncio.wait({self._life}, timeout=LOOK_EVERY_S)
 
     def _take_directive(self, directive: pb.Directive) -> None:
         self.is_told_to_exit |= directive.WhichOneof("action") == "exit"
@@ -156,8 +161,7 @@ class Turmoil:
             agent.succeed()
         await wait(lambda: all(agent.is_told_to_exit for agent in agents), f"the agents of {name} are told to exit")
         for agent in agents:
-            agent.say_goodbye()
-            await agent.die()
+            await agent.leave()
 
 
 class ChangingJob:
@@ -224,7 +228,7 @@ class ChangingJob:
 
     async def _leave(self, agent: MadeUp) -> None:
         """What it says may not be heard by a coordinator that ends; an obituary is."""
-        agent.say_goodbye()
+        await agent.leave()
         await self._come_back(agent)
 
     def _put(self, old: MadeUp, new: MadeUp) -> None:
