@@ -98,6 +98,8 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
         self._core = AgentCore(config or _one_node(spec, exit_barrier_timeout, shutdown_timeout))
         self._signals = SignalWatch(signals_to_handle() if signals is None else signals)
         self._effects: deque[Effect] = deque()
+        self._lines: deque[Say] = deque()
+        """For people, who can wait until all that others wait for is done."""
         self._deadline_ms: int | None = None
         self._endpoint = RoundEndpoint(spec, port_range, self._link.local_address)
         self._return_values: dict[int, Any] = {}
@@ -145,6 +147,7 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
         try:
             finish = self._run()
         finally:
+            self._say_all()
             self._total_execution_time = int(time.monotonic() - began)
         result = run_result(finish, self.failures, self._return_values, self._worker_group)
         if finish.kind in (FinishKind.DECIDED, FinishKind.BARRIER_TIMEOUT):
@@ -191,6 +194,7 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
 
     def _wait(self, longest_s: float) -> None:
         """Until something happens or is due, at most ``longest_s`` seconds."""
+        self._say_all()
         self._turned_at = time.time()
         now_ms = boot_ms()
         self._link.alive_until(now_ms + PULSE_MS)
@@ -298,11 +302,15 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
             case Leave():
                 self._leave(effect)
             case Say():
-                logger.info("%s", " ".join(effect.message.split()))
+                self._lines.append(effect)
             case Finish():
                 self.finish = effect
             case _:
                 assert_never(effect)
+
+    def _say_all(self) -> None:
+        while self._lines:
+            logger.info("%s", " ".join(self._lines.popleft().message.split()))
 
     def _take_identity(self, effect: SetIdentity) -> None:
         self._job_uid = effect.job_uid

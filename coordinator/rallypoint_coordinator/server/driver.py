@@ -248,6 +248,7 @@ class Driver:
         try:
             await self._serve()
         finally:
+            self._outlets.log_all()
             self._is_settled = False  # and nobody is to settle it any more
             self._alarm.cancel()
             await self._snapshots.settle()
@@ -325,6 +326,7 @@ class Driver:
 
     async def _suspend(self, lost: StateLost, delay_s: float) -> None:
         """Stop acting for so long: whatever the cluster in memory says may be wrong."""
+        self._outlets.log_all()
         log.error("%s; serving nobody until the journal has been read again and written to", lost)
         message = f"the coordinator is recovering: {lost}; try again in a moment"
         retry_after_ms = round(delay_s * 1000)
@@ -365,6 +367,7 @@ class Driver:
         self._settle()
         # The journal may never make us wait, and others want to run.
         await asyncio.sleep(STORM_PAUSE_S if len(events) >= STORM_EVENTS else 0)
+        self._outlets.log_all()
 
     def _settle(self) -> None:
         """All that was decided is out: the next event may be stepped as soon as it comes."""
@@ -385,6 +388,7 @@ class Driver:
             self._inbox.wake()
             return
         self._outlets.perform_all(output.effects)
+        self._outlets.log_all()
         self._alarm.set(self._stepper.deadline_ms)
 
     def _answer(self, reads: list[_Read]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable
 from itertools import count
 from typing import assert_never
@@ -32,6 +33,7 @@ class Outlets:
         self._numbers = count(1)
         self._outboxes: dict[int, Outbox] = {}
         self._calls: dict[int, asyncio.Future[bool]] = {}
+        self._explained: deque[Explain] = deque()
         self._no_streams = asyncio.Event()
         self._no_streams.set()
 
@@ -76,15 +78,21 @@ class Outlets:
             self.perform(effect)
 
     def perform(self, effect: Effect) -> None:
-        """Do what the core asks for; never waits."""
+        """Do what the core asks for, but for the log, which :meth:`log_all` writes; never waits."""
         if isinstance(effect, Explain):
-            log.info("job %s (%s): %s: %s", effect.job, effect.job_uid, effect.reason, one_line(effect.message))
+            self._explained.append(effect)
         elif isinstance(effect, Answer):
             self._answer(effect.call, effect.answer)
         else:
             outbox = self._outboxes.get(effect.stream)
             if outbox is not None:
                 _deliver(outbox, effect)
+
+    def log_all(self) -> None:
+        """What was decided, for people: who waits to be told by a stream should not have to wait for that as well."""
+        while self._explained:
+            told = self._explained.popleft()
+            log.info("job %s (%s): %s: %s", told.job, told.job_uid, told.reason, one_line(told.message))
 
     def _answer(self, call: int, answer: bool | Refusal) -> None:
         future = self._calls.pop(call, None)

@@ -57,6 +57,26 @@ def test_a_failure_is_reported_before_the_local_workers_are_stopped() -> None:
     assert result == RunResult(WorkerState.FAILED, failures={1: failed(1), 0: failed(0, after_stop=True)})
 
 
+def test_what_is_said_waits_until_the_agent_does(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    said: list[list[str]] = []
+
+    def start(group: WorkerGroup) -> None:
+        said.append(caplog.messages[:])
+        agent.pump(0)
+        said.append(caplog.messages[:])
+
+    agent = agent_with(one_failed)
+    agent.on_start = start
+    agent.while_stopping = lambda: said.append(caplog.messages[:])
+    agent.run()
+    before, while_starting, while_stopping = said
+    assert "why" not in before
+    assert "why" in while_starting, "the round's reason"
+    assert while_stopping == while_starting
+    assert "round 0: rank 1 failed, stopping the local workers" in caplog.messages
+
+
 def test_a_start_that_raises_is_the_groups_failure() -> None:
     def raise_(group: WorkerGroup) -> None:
         raise RuntimeError("no such thing")
