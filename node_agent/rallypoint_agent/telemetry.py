@@ -81,7 +81,7 @@ class Telemetry:
         self._harmless_expiries = ThrottledLog(
             logger.warning, "timers that kill nobody have expired", most=_HARMLESS_EXPIRIES
         )
-        self._hostname = FullHostname() if worker_group.spec.event_log_handler != NULL else None
+        self._hostname = FullHostname() if self._has_listener else None
 
     # --- events
 
@@ -109,7 +109,14 @@ class Telemetry:
         finally:
             self._record_duration(state, began)
 
+    @property
+    def _has_listener(self) -> bool:
+        """Whether events go anywhere: a round has several, and each is some work to put together."""
+        return self._worker_group.spec.event_log_handler != NULL
+
     def _record_duration(self, state: str, began: float) -> None:
+        if not self._has_listener:
+            return
         duration_ms = (time.perf_counter() - began) * 1000
         self._record(self._construct_event(state, EventSource.AGENT, duration_ms=duration_ms))
 
@@ -215,7 +222,7 @@ class Telemetry:
         _put_call("_rendezvous", True, self._round_timer.waiting_since)
 
     def _note_start(self, succeeded: bool) -> None:
-        if succeeded:
+        if succeeded and self._has_listener:
             for worker in self._worker_group.workers:
                 self._record(self._construct_event("START", EventSource.WORKER, worker))
         _put_call("_initialize_workers", succeeded, self._round_timer.waiting_since)

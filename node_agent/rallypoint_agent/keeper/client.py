@@ -91,6 +91,8 @@ class Keeper:
         self._decoder = framing.Decoder()
         self._queue: deque[KeeperEvent] = deque()
         self._live_round: int | None = None
+        self._fence: Message | None = None
+        """The newest."""
         self._died = False
         self._closed = False
         # Rings for events that were read while sending: the socket is not readable for them.
@@ -128,7 +130,8 @@ class Keeper:
         sense, and if all of it is too large (framing.MAX_FRAME_BYTES).
         """
         self._check_spawn(round_number, workers)
-        self._send({"do": "spawn", "round": round_number, "workers": [worker.as_message() for worker in workers]})
+        spawn = {"do": "spawn", "round": round_number, "workers": [worker.as_message() for worker in workers]}
+        self._send(*[self._fence] if self._fence else [], spawn)
         self._live_round = round_number
 
     def stop(self, *, death_signal: int, grace: float) -> None:
@@ -149,9 +152,12 @@ class Keeper:
         """Unless fed again: SIGTERM to the workers, later SIGKILL to all, whatever the agent does.
 
         Both times are CLOCK_BOOTTIME. The newest call counts. A fence that struck is not taken
-        back for its round, and until it is moved no other round is started.
+        back for its round, and until it is moved no other round is started. While there is no
+        round it has nothing to strike, and goes out with the next one.
         """
-        self._send({"do": "fence", "term_at_ns": term_at_ns, "kill_at_ns": kill_at_ns})
+        self._fence = {"do": "fence", "term_at_ns": term_at_ns, "kill_at_ns": kill_at_ns}
+        if self._live_round is not None:
+            self._send(self._fence)
 
     def ask(self) -> None:
         """Have it answer, with Answered, as soon as it gets to it."""
@@ -230,11 +236,11 @@ class Keeper:
         if len({worker.local_rank for worker in workers}) < len(workers):
             raise KeeperMisuseError("two workers of the same local rank")
 
-    def _send(self, message: Message) -> None:
-        """Give a command to the keeper; one that takes none for 5 s is killed, as no use."""
+    def _send(self, *messages: Message) -> None:
+        """Give commands to the keeper, at once; one that takes none for 5 s is killed, as no use."""
         if self._closed:
             raise KeeperMisuseError("the keeper is closed")
-        left = memoryview(_encode(message))
+        left = memoryview(b"".join(map(_encode, messages)))
         deadline = time.monotonic() + _SEND_TIMEOUT_SECONDS
         while left and not self._died:
             try:
