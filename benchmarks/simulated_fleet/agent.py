@@ -93,6 +93,8 @@ class Agent:
         self.finished = False
         self.welcome: Welcome | None = None
         self._effects: deque[Effect] = deque()
+        self._deadline_ms: int | None = None
+        self._alarm_ms: int | None = None
         self._identity = SetIdentity("", "", 0)
         self._highest_version = NO_VERSION
         self._observed = self._reported = Observed()
@@ -209,7 +211,8 @@ class Agent:
 
     def _beat(self, stream: int) -> None:
         if stream == self.stream and not self.finished and self.welcome is not None:
-            if not self._send_observed(is_beat=True):
+            # What would be told in a moment, beat or no beat, is no part of what the beats cost.
+            if not self._send_observed(is_beat=self.core.state.tell_at_ms is None):
                 self._send(Heartbeat(self._reported.version), is_beat=True)
             self._timeline.after(self.welcome.heartbeat_interval_ms, partial(self._beat, stream))
 
@@ -236,9 +239,28 @@ class Agent:
     # --- its core
 
     def _step(self, event: Event) -> None:
-        self._effects.extend(self.core.step(event, self._timeline.now_ms).effects)
+        output = self.core.step(event, self._timeline.now_ms)
+        self._deadline_ms = output.next_deadline_ms
+        self._set_alarm()
+        self._effects.extend(output.effects)
         while self._effects:
             self._perform(self._effects.popleft())
+
+    def _set_alarm(self) -> None:
+        """One, at the core's deadline or before it: a deadline that moves on is no reason for another."""
+        at_ms = self._deadline_ms
+        if at_ms is not None and (self._alarm_ms is None or at_ms < self._alarm_ms):
+            self._alarm_ms = at_ms
+            self._timeline.at(at_ms, partial(self._alarmed, at_ms))
+
+    def _alarmed(self, at_ms: int) -> None:
+        if at_ms != self._alarm_ms or self.finished:
+            return
+        self._alarm_ms = None
+        if self._deadline_ms is not None and self._deadline_ms <= self._timeline.now_ms:
+            self._step(TimeAdvanced())
+        else:
+            self._set_alarm()
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -102,6 +102,7 @@ class AgentClient:
             )
         )
         self._placed = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
         self._loop.add_reader(self._mailbox.fileno(), self._take)
         self._step(TimeAdvanced())
 
@@ -124,6 +125,7 @@ class AgentClient:
         await asyncio.sleep(SETTLED_S)
 
     async def part(self) -> None:
+        self._set_alarm(None)
         self._served.cancel()
         await asyncio.wait([self._served])
         self._loop.remove_reader(self._mailbox.fileno())
@@ -161,7 +163,16 @@ class AgentClient:
             self._step(event)
 
     def _step(self, event: Event) -> None:
-        self._perform(self._core.step(event, boot_ms()).effects)
+        output = self._core.step(event, boot_ms())
+        self._set_alarm(output.next_deadline_ms)
+        self._perform(output.effects)
+
+    def _set_alarm(self, at_ms: int | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        if at_ms is not None:
+            self._alarm = self._loop.call_later(max(at_ms - boot_ms(), 0) / 1000, self._step, TimeAdvanced())
 
     def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -81,22 +81,29 @@ def _accept(step: Step, directive: Directive) -> None:
 
 
 def _note(step: Step, directive: Directive) -> None:
-    """Nothing to do but to show that it was seen.
+    """Nothing to do but to show that it was seen."""
+    _show(step, directive, step.state.has_told_all())
 
-    A Stop is waited for to be seen by those who never began its round: only then it is known that they never will.
-    """
+
+def _show(step: Step, directive: Directive, has_told_all: bool) -> None:
     _accept(step, directive)
     if isinstance(directive.action, Hold | Stop):
         close_store(step)
     step.say(directive.message)
-    offer_and_report(step, can_wait=step.state.has_told_all() and not isinstance(directive.action, Stop))
+    offer_and_report(step, can_wait=has_told_all and not _is_awaited(step, directive.action))
+
+
+def _is_awaited(step: Step, action: Action | None) -> bool:
+    """Whether others wait until this was seen: a Stop, by who never began its round, and so only then never will."""
+    return isinstance(action, Stop) and action.round > step.state.round
 
 
 def _note_void(step: Step, directive: Directive) -> None:
-    """The round is ended for everyone, so how it ended here counts no more."""
+    """The round is ended for everyone, so how it ended here counts no more; who waited for our end has heard of it."""
+    has_told_all = step.state.has_told_all()
     step.state.phase = AgentPhase.READY
     step.state.all_exited_with_0 = False
-    _note(step, directive)
+    _show(step, directive, has_told_all)
 
 
 def _start(step: Step, directive: Directive) -> None:

@@ -60,6 +60,7 @@ class AgentCore:
 def _time_advanced(step: Step, event: TimeAdvanced) -> None:
     fence.check(step)
     workers.check_start(step)
+    workers.check_told(step)
     contact.check(step)
     port.check(step)
 
@@ -70,7 +71,7 @@ def _next_deadline_ms(step: Step) -> int | None:
         return None
     deadlines = [contact.gives_up_at_ms(s, step.config), contact.explain_at_ms(step), port.hold_again_ms(s)]
     if s.phase is AgentPhase.RUNNING:
-        deadlines += [fence.strikes_at_ms(step), s.start_ends_ms]
+        deadlines += [fence.strikes_at_ms(step), s.start_ends_ms, s.tell_at_ms]
     return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 

@@ -79,6 +79,8 @@ class AgentState:
     """The lease ran out while the round's workers were alive."""
     start_ends_ms: int | None = None
     """RUNNING: until when the workers may take to start; None once they have."""
+    tell_at_ms: int | None = None
+    """RUNNING: when it is told that they have, unless anything else is before; None if it was."""
     unkillable_pids: tuple[int, ...] = ()
     """STOPPING: processes that SIGKILL did not end."""
     hosts_store: bool = False

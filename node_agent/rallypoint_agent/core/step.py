@@ -24,6 +24,8 @@ class Step:
     def report(self, *, can_wait: bool = False) -> None:
         """``can_wait``: nobody decides anything by what has changed since the last report."""
         self.state.told = self.state.observed()
+        if not can_wait:
+            self.state.tell_at_ms = None
         self.effect(Report(self.state.told, can_wait))
 
     def say(self, message: str) -> None:

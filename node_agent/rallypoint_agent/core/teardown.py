@@ -15,7 +15,8 @@ def stop_workers(step: Step, stop_signal: int | None, grace_ms: int, *, can_wait
 
 
 def begin_stopping(step: Step) -> None:
-    step.state.phase, step.state.start_ends_ms = AgentPhase.STOPPING, None
+    s = step.state
+    s.phase, s.start_ends_ms, s.tell_at_ms = AgentPhase.STOPPING, None, None
 
 
 def close_store(step: Step) -> None:

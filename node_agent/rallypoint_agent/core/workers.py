@@ -22,6 +22,10 @@ from rallypoint_agent.core.step import Step
 from rallypoint_agent.core.stuck import never_started, still_there
 from rallypoint_agent.core.teardown import begin_stopping, close_store, stop_workers
 
+TELL_DELAY_MS = 100
+"""Before it is told that a round's workers run. By then they have begun: for that they need the cores, and to tell it
+takes an agent and the coordinator as much of them as a small program takes to start."""
+
 # --- while they run
 
 
@@ -35,7 +39,9 @@ def workers_started(step: Step, event: WorkersStarted) -> None:
     s.start_ends_ms = None
     for local_rank, pid in event.pids.items():
         s.workers[local_rank] = replace(s.workers[local_rank], pid=pid, state=WorkerState.HEALTHY)
-    step.report()
+    # Whatever is said in between says it too, a Hello above all.
+    step.report(can_wait=True)
+    s.tell_at_ms = step.now_ms + TELL_DELAY_MS
 
 
 def check_start(step: Step) -> None:
@@ -43,6 +49,13 @@ def check_start(step: Step) -> None:
     s = step.state
     if s.phase is AgentPhase.RUNNING and s.start_ends_ms is not None and step.now_ms >= s.start_ends_ms:
         _own_failure(step, (never_started(s, step.config, step.now_ms),))
+
+
+def check_told(step: Step) -> None:
+    """That the workers run has waited for long enough."""
+    s = step.state
+    if s.phase is AgentPhase.RUNNING and s.tell_at_ms is not None and step.now_ms >= s.tell_at_ms:
+        step.report()
 
 
 def group_monitored(step: Step, event: GroupMonitored) -> None:
