@@ -18,6 +18,10 @@ _FORCED = {
 _DEFAULTS = {
     # Else gRPC itself may write to stderr that a coordinator said goodbye.
     "GRPC_VERBOSITY": "ERROR",
+    # What comes in is read by the thread that hands it to asyncio, and not by another one that wakes a third: an eighth
+    # of an agent's CPU time in a restart. The coordinator has it so for its listener (cli.py), which is named here for
+    # one that inherits this.
+    "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
 }
 
 _before: dict[str, str | None] = {}

@@ -14,6 +14,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grpc_setup, "_before", {})
     monkeypatch.setenv(NAME, "to be undone")
     monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
 
 
 def test_what_we_set_does_not_reach_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,10 +29,11 @@ def test_what_we_set_does_not_reach_workers(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_the_user_set_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "1")
     monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "")
     grpc_setup.prepare_environment()
     scrubbed = grpc_setup.scrubbed_environ()
-    assert os.environ["GRPC_VERBOSITY"] == "DEBUG"
-    assert (scrubbed[NAME], scrubbed["GRPC_VERBOSITY"]) == ("1", "DEBUG")
+    assert (os.environ["GRPC_VERBOSITY"], os.environ["GRPC_EXPERIMENTS"]) == ("DEBUG", "")
+    assert (scrubbed[NAME], scrubbed["GRPC_VERBOSITY"], scrubbed["GRPC_EXPERIMENTS"]) == ("1", "DEBUG", "")
 
 
 def test_without_setting_anything_nothing_is_scrubbed() -> None:
