@@ -63,6 +63,9 @@ def channel_options(*, use_proxy: bool) -> Sequence[tuple[str, int]]:
         ("grpc.enable_http_proxy", int(use_proxy)),
         # Else channels of one process share connections, and what one did to them.
         ("grpc.use_local_subchannel_pool", 1),
+        # Else the answer to a Hello sets off a PING, to find out how much could be under way at once: more work than to
+        # read the answer. Nothing is so large.
+        ("grpc.http2.bdp_probe", 0),
         # A frozen peer is noticed within 15 s. Without the third one it takes a minute.
         ("grpc.keepalive_time_ms", _KEEPALIVE_TIME_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),

@@ -54,6 +54,10 @@ OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    # Else the first message of each stream sets off a PING, to find out how much could be under way at once: a write,
+    # a read, and a wake-up at the other end, for who says a few hundred bytes at a time. What is larger than the window
+    # (64 KiB) takes a round trip more.
+    ("grpc.http2.bdp_probe", 0),
     # Else two coordinators share a port without a word.
     ("grpc.so_reuseport", 0),
     # Who connects and says nothing, or has no more to say, is not kept. Whoever has a stream open has.
