@@ -3,7 +3,8 @@
     python benchmarks/scoreboard/clients/agents.py N REPEATS
 
 Each client is an agent but for its workers: the agent's own core decides, the agent's own stream speaks, and a port is
-held for each round. A worker is started and gone as soon as that is asked for.
+held for each round. A worker is gone as soon as that is asked for. It is started, and that told, once all have their
+place: to start it is no part of a rendezvous, and the peer's agents would do so, and more, behind ``next_rendezvous``.
 
 Timed is, begun by all at one instant: the first time, from opening the Attach stream for the Hello until the last one
 has its place in the round. As the peer's clients are connected to their store by then, these have a connection, and
@@ -50,7 +51,7 @@ from rallypoint_agent.link.mailbox import Mailbox
 from rallypoint_agent.link.stream import Stream
 from rallypoint_agent.link.wishes import Identity, Wishes
 from rallypoint_agent.rendezvous_port import HeldPort, hold_port
-from scoreboard.clients.crowd import crowd
+from scoreboard.clients.crowd import REHEARSALS, crowd
 from support.cluster import ProcessCluster
 
 HOST = "127.0.0.1"
@@ -81,11 +82,13 @@ class AgentClient:
 
     # --- Orders
 
-    async def rehearse(self, address: str) -> None:
+    async def rehearse(self, address: str, rehearsal: int) -> None:
         """Do it all once, in a job of its own."""
-        await self.connect(address, f"alone-{self._number}", 1)
+        await self.connect(address, f"alone-{self._number}-{rehearsal}", 1)
         await self.meet()
+        await self.settle()
         await self._meet_again(fails=True)
+        await self.settle()
         await self.part()
 
     async def connect(self, address: str, job: str, count: int) -> None:
@@ -94,8 +97,10 @@ class AgentClient:
         self._spec = JobSpec(min_nodes=count, max_nodes=count, max_restarts=1_000, lease_ttl_ms=LONG_MS)
         self._channel = open_aio_channel(address, NO_SECURITY, grpc_setup.channel_options(use_proxy=False))
         await self._channel.channel_ready()
+        self._attach = AgentServiceStub(self._channel).Attach
         self._wishes, self._mailbox = Wishes(), Mailbox()
         self._port: HeldPort | None = None
+        self._to_start: int | None = None
         self._core = AgentCore(
             AgentConfig(
                 node=self._node, local_world_size=1, job_spec=self._spec, connect_timeout_ms=LONG_MS, start_ms=boot_ms()
@@ -107,8 +112,7 @@ class AgentClient:
         self._step(TimeAdvanced())
 
     async def meet(self) -> None:
-        call = AgentServiceStub(self._channel).Attach()
-        stream = Stream(call, self._hello, self._wishes, self._mailbox)
+        stream = Stream(self._attach(), self._hello, self._wishes, self._mailbox)
         self._wishes.listen(stream.wish_changed)
         self._served = asyncio.create_task(stream.run(TIMEOUT_S))
         await self._place()
@@ -122,6 +126,10 @@ class AgentClient:
         await self._place()
 
     async def settle(self) -> None:
+        """Start the worker, if that was asked for, and say so."""
+        if self._to_start is not None:
+            started, self._to_start = self._to_start, None
+            self._step(WorkersStarted(started, {0: 1}))
         await asyncio.sleep(SETTLED_S)
 
     async def part(self) -> None:
@@ -184,8 +192,8 @@ class AgentClient:
                 case SetIdentity(cluster_id, job_uid, lease_id):
                     self._wishes.identity = Identity(cluster_id, job_uid, lease_id)
                 case StartWorkers(assignment):
+                    self._to_start = assignment.round
                     self._placed.set()
-                    self._step(WorkersStarted(assignment.round, {0: 1}))
                 case StopWorkers(number):
                     self._step(WorkersGone(number))
                 case SetFence() | Say():
@@ -208,7 +216,8 @@ def measure(count: int, repeats: int) -> Result:
         ProcessCluster(Path(folder)) as cluster,
     ):
         cluster.coordinator("--data-dir", f"{folder}/data", "--log-level", "warning")
-        clients.all_do("rehearse", cluster.address, timeout_s=TIMEOUT_S)
+        for rehearsal in range(REHEARSALS):
+            clients.all_do("rehearse", cluster.address, rehearsal, timeout_s=TIMEOUT_S)
         for repeat in range(repeats):
             clients.all_do("connect", cluster.address, f"job-{repeat}", count, timeout_s=TIMEOUT_S)
             first.append(max(clients.time("meet", timeout_s=TIMEOUT_S)))

@@ -31,7 +31,7 @@ from torch.distributed import TCPStore
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
-from scoreboard.clients.crowd import CrowdLate, crowd
+from scoreboard.clients.crowd import REHEARSALS, CrowdLate, crowd
 
 HOST = "127.0.0.1"
 CONNECTS_S = 120.0
@@ -71,9 +71,9 @@ class C10dClient:
     def act(self, order: str, *details: Any) -> object:
         return getattr(self, order)(*details)
 
-    def rehearse(self, port: int) -> None:
+    def rehearse(self, port: int, rehearsal: int) -> None:
         """Do it all once, in a rendezvous of its own."""
-        self.connect(port, f"alone-{self._number}", 1)
+        self.connect(port, f"alone-{self._number}-{rehearsal}", 1)
         self.meet()
         self.meet()
         self.part()
@@ -99,7 +99,8 @@ class C10dClient:
 def measure(count: int, patience_s: float) -> Result:
     with crowd(count, C10dClient) as clients:
         store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
-        clients.all_do("rehearse", store.port, timeout_s=CONNECTS_S)
+        for rehearsal in range(REHEARSALS):
+            clients.all_do("rehearse", store.port, rehearsal, timeout_s=CONNECTS_S)
         clients.all_do("connect", store.port, "job", count, timeout_s=CONNECTS_S)
         result = Result([patience_s], [patience_s])
         try:
