@@ -70,6 +70,8 @@ from rallypoint_coordinator.core.records import (
 )
 
 STOP_MARGIN_MS = 20_000
+HEARD_AGAIN_MS = 1_000
+"""So soon after an acknowledgement a heartbeat may do without one."""
 
 RECORDED: Mapping[Request, type[JobCancelled | RestartAsked | NodeDrained | JobUpdated | JobHeld | JobReleased]] = {
     Request.CANCEL: JobCancelled,
@@ -92,6 +94,8 @@ class Truth:
         """Whether the coordinator's clock never went back since it started."""
         self._acked_ms: dict[int, int] = {}
         """Stream -> when a message of it was acknowledged last."""
+        self._intervals_ms: dict[int, int] = {}
+        """Stream -> the heartbeat interval that it was issued."""
         self._attach: AgentAttached | None = None
         """The Hello of this step, if it was welcomed."""
         self._lost: Hello | None = None
@@ -185,6 +189,7 @@ class Truth:
         demand(not objection, "C2", f"{objection}, yet {welcome}")
         self._attach = event
         self._acked_ms[event.stream] = stamp.at_ms
+        self._intervals_ms[event.stream] = welcome.heartbeat_interval_ms
         self.leases.hello(welcome.job_uid, hello, lost=self._lost is not None)
         life = self.lives.get(welcome.job_uid)
         if life is not None:
@@ -241,13 +246,22 @@ class Truth:
         self.leases.heard(lease, event, stamp.at_ms)
         expected = [SendAck(event.stream, event.seq)]
         acked_ms = self._acked_ms.get(event.stream, stamp.at_ms)
-        just_now = stamp.at_ms - acked_ms < self.lives[lease.uid].spec.lease_ttl_ms // HEARTBEATS_PER_LEASE
-        may_wait = just_now and not isinstance(event, AgentLeft)
+        may_wait = stamp.at_ms - acked_ms < self._may_wait_ms(event)
         demand(acks == expected or (may_wait and not acks), "C2", f"{event} is acknowledged with {acks}")
         if acks:
             self._acked_ms[event.stream] = stamp.at_ms
         if isinstance(event, AgentObserved):
             self._reported(lease, event, out)
+
+    def _may_wait_ms(self, event: FromHolder) -> int:
+        """For how long after an acknowledgement such a message may do without."""
+        match event:
+            case AgentLeft():
+                return 0
+            case AgentHeartbeat():
+                return HEARD_AGAIN_MS
+            case AgentObserved():
+                return self._intervals_ms[event.stream]
 
     def _reported(self, lease: LeaseTruth, event: AgentObserved, out: Output) -> None:
         """C2: an old round's facts lead to nothing that concerns the round."""

@@ -51,6 +51,7 @@ def attach(step: Step, event: AgentAttached, *, lost: bool = False) -> int | Non
     _heard(step, member, presence, event.clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
     presence.acked_at_ms = step.stamp.at_ms
+    presence.beat_due_ms = step.stamp.at_ms + presence.heartbeat_interval_ms // 2 - ACK_SPACING_MS
     _observe(step, member, presence, hello.observed)
     return member.lease_id
 
@@ -77,7 +78,8 @@ def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: Clock
     """A member's whole observed state."""
     member, presence = _member(step.life, lease_id)
     _heard(step, member, presence, clock)
-    _ack_in_time(step, presence, seq)
+    if step.stamp.at_ms >= presence.beat_due_ms:
+        _beat(step, presence, seq)
     _observe(step, member, presence, report)
     _repeat_if_behind(step, member, presence, report.version)
 
@@ -88,7 +90,7 @@ def heartbeat(step: Step, event: AgentHeartbeat) -> None:
     _heard(step, member, presence, event.clock)
     if event.watchdog is not None:
         presence.observed = replace(presence.observed, watchdog=event.watchdog)
-    _ack_in_time(step, presence, event.seq)
+    _beat(step, presence, event.seq)
     _repeat_if_behind(step, member, presence, event.version)
 
 
@@ -207,14 +209,16 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
     step.life.watch.leases.set(member.lease_id, expires_at_ms)
 
 
-def _ack_in_time(step: Step, presence: Presence, seq: int) -> None:
-    """Acknowledge, unless something was acknowledged just now: then the next heartbeat is soon enough.
+def _beat(step: Step, presence: Presence, seq: int) -> None:
+    """A heartbeat, or a report in its place: acknowledge it, unless something was just now.
 
     When a round begins or ends all agents say several things in a row, and what they do waits for directives, not for
-    this.
+    acknowledgements: those of reports that come in between are left to the heartbeat that follows.
     """
+    now_ms = step.stamp.at_ms
+    presence.beat_due_ms = now_ms + presence.heartbeat_interval_ms - ACK_SPACING_MS
     just_now_ms = min(step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE), ACK_SPACING_MS)
-    if step.stamp.at_ms - presence.acked_at_ms >= just_now_ms:
+    if now_ms - presence.acked_at_ms >= just_now_ms:
         _ack(step, presence, seq)
 
 

@@ -175,6 +175,8 @@ class Presence:
     """Without its failures: they are kept in the Watch. While the life is recovered they are here, in short."""
     clock: AgentClock = field(default_factory=AgentClock)
     acked_at_ms: int = 0
+    beat_due_ms: int = 0
+    """Before that a report comes between two heartbeats; after it, in the place of one."""
     sent_at_ms: int = 0
     """When it was last told what it should do."""
 

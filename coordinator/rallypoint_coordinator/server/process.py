@@ -23,6 +23,7 @@ from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.security.token_file import TokenFile
 from rallypoint_coordinator.security.tokens import TokenFileError
 from rallypoint_coordinator.server.driver import DriverOptions
+from rallypoint_coordinator.server.event_loop import ServerLoop
 from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.listen import ListenError
 from rallypoint_coordinator.server.options import ServerOptions
@@ -69,8 +70,8 @@ def run(options: ServerOptions) -> int:
     try:
         # First: what cannot be used should leave no trace in the data directory.
         door = door_of(options)
-        with opened(options) as store:
-            return asyncio.run(serve(options, store, door))
+        with opened(options) as store, asyncio.Runner(loop_factory=ServerLoop) as runner:
+            return runner.run(serve(options, store, door))
     except (JournalError, TlsFilesError, TokenFileError) as error:
         return failed(error)
 

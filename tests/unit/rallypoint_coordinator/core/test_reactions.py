@@ -8,7 +8,6 @@ import pytest
 
 from rallypoint.model import AgentPhase, JobSpec
 from rallypoint_coordinator.core.effects import SendAck
-from rallypoint_coordinator.core.handlers import ACK_SPACING_MS
 from rallypoint_coordinator.core.records import RoundStopping, StopCause
 from support.coordinator_script import Script, effects_of, failure, kinds, the_record
 
@@ -25,7 +24,7 @@ class TestReports:
         a, b = script.running("ab", PAIR)
         a.fail()
         b.clear()
-        script.advance(ACK_SPACING_MS)
+        script.advance(PAIR.heartbeat_interval_ms)
         out = a.report(AgentPhase.FAILED, failure("a"), round=0)
         assert kinds(out) == []
         assert effects_of(out, SendAck)
