@@ -46,7 +46,8 @@ from rallypoint.model import (
 )
 from rallypoint.v1 import agent_service_pb2 as pb
 from rallypoint_coordinator.server.agent_servicer import AgentService
-from rallypoint_coordinator.server.driver import STORM_PAUSE_S, Driver
+from rallypoint_coordinator.server.driver import Driver
+from rallypoint_coordinator.server.storm import PAUSE_MAX_S
 from rallypoint_coordinator.store.memory import MemoryJournal
 
 BEATS = 3
@@ -286,7 +287,7 @@ class Bench:
         loop: Any = asyncio.get_running_loop()
         idle = 0
         while idle < 3:
-            await asyncio.sleep(2 * STORM_PAUSE_S)
+            await asyncio.sleep(2 * PAUSE_MAX_S)
             idle = idle + 1 if not loop._ready and self.driver._inbox.is_empty else 0
 
     async def all_told(self, agents: list[Agent], action: type) -> None:

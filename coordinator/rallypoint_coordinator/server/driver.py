@@ -37,6 +37,7 @@ from rallypoint_coordinator.server.outlets import Outlets
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.server.snapshots import Snapshots
 from rallypoint_coordinator.server.stepper import Arrival, Stepper
+from rallypoint_coordinator.server.storm import Storm
 from rallypoint_coordinator.server.watches import Watches, WatchOptions
 from rallypoint_coordinator.store.journal import Journal
 
@@ -93,10 +94,6 @@ def _refuse(reads: list[_Read], refusal: Refusal) -> None:
             read.answer.set_exception(RefusedError(refusal))
 
 
-STORM_EVENTS = 4
-STORM_PAUSE_S = 0.002
-"""After a turn that took so many events the next one waits so long: more share its commit and its wake-ups then."""
-
 READ_RETRY_MS = 100
 """So long a reader is asked to wait when too many do: a turn takes a few milliseconds."""
 
@@ -144,6 +141,7 @@ class Driver:
         self._stepper = Stepper(self._clock, new_cluster)
         self._stepped: list[Output] = []
         """At once, of events whose records are for the next turn to commit."""
+        self._storm = Storm()
         self._alarm = Alarm(self._clock, self._inbox.wake)
         self._is_settled = False
         """All that was decided is durable, and its effects are out."""
@@ -366,7 +364,7 @@ class Driver:
             self._snapshots.begin(self._commits.revision, stepper.cluster.snapshot())
         self._settle()
         # The journal may never make us wait, and others want to run.
-        await asyncio.sleep(STORM_PAUSE_S if len(events) >= STORM_EVENTS else 0)
+        await asyncio.sleep(self._storm.pause_s(len(events)))
         self._outlets.log_all()
 
     def _settle(self) -> None:
