@@ -15,7 +15,7 @@ from property.lease_truth import FromHolder, Leases, LeaseTruth
 from property.recovery_truth import History
 from property.round_truth import LifeTruth
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, Directive, Hello, JobSpec, Version
+from rallypoint.model import HEARTBEATS_PER_LEASE, NO_ROUND, ClockReading, Directive, Hello, JobSpec, Version
 from rallypoint_coordinator.core.effects import (
     Answer,
     EndStream,
@@ -70,8 +70,6 @@ from rallypoint_coordinator.core.records import (
 )
 
 STOP_MARGIN_MS = 20_000
-HEARD_AGAIN_MS = 1_000
-"""So soon after an acknowledgement a heartbeat may do without one."""
 
 RECORDED: Mapping[Request, type[JobCancelled | RestartAsked | NodeDrained | JobUpdated | JobHeld | JobReleased]] = {
     Request.CANCEL: JobCancelled,
@@ -92,8 +90,8 @@ class Truth:
         self.history = History()
         self.clock_is_steady = True
         """Whether the coordinator's clock never went back since it started."""
-        self._acked_ms: dict[int, int] = {}
-        """Stream -> when a message of it was acknowledged last."""
+        self._acked: dict[int, ClockReading | None] = {}
+        """Stream -> what the newest message that was acknowledged says of when it was sent."""
         self._intervals_ms: dict[int, int] = {}
         """Stream -> the heartbeat interval that it was issued."""
         self._attach: AgentAttached | None = None
@@ -188,7 +186,7 @@ class Truth:
             return
         demand(not objection, "C2", f"{objection}, yet {welcome}")
         self._attach = event
-        self._acked_ms[event.stream] = stamp.at_ms
+        self._acked[event.stream] = event.clock
         self._intervals_ms[event.stream] = welcome.heartbeat_interval_ms
         self.leases.hello(welcome.job_uid, hello, lost=self._lost is not None)
         life = self.lives.get(welcome.job_uid)
@@ -245,23 +243,19 @@ class Truth:
             return
         self.leases.heard(lease, event, stamp.at_ms)
         expected = [SendAck(event.stream, event.seq)]
-        acked_ms = self._acked_ms.get(event.stream, stamp.at_ms)
-        may_wait = stamp.at_ms - acked_ms < self._may_wait_ms(event)
-        demand(acks == expected or (may_wait and not acks), "C2", f"{event} is acknowledged with {acks}")
-        if acks:
-            self._acked_ms[event.stream] = stamp.at_ms
+        may_wait = isinstance(event, AgentObserved) and self._is_between_heartbeats(event)
+        demand(acks == expected or (may_wait and not acks), "A3", f"{event} is acknowledged with {acks}")
+        if acks and not isinstance(event, AgentLeft):
+            self._acked[event.stream] = event.clock
         if isinstance(event, AgentObserved):
             self._reported(lease, event, out)
 
-    def _may_wait_ms(self, event: FromHolder) -> int:
-        """For how long after an acknowledgement such a message may do without."""
-        match event:
-            case AgentLeft():
-                return 0
-            case AgentHeartbeat():
-                return HEARD_AGAIN_MS
-            case AgentObserved():
-                return self._intervals_ms[event.stream]
+    def _is_between_heartbeats(self, event: AgentObserved) -> bool:
+        """A3: an agent's fence goes by when it sent what is acknowledged; one that comes late counts from then too."""
+        acked = self._acked.get(event.stream)
+        if event.clock is None or acked is None:
+            return False
+        return event.clock.sent_ms - acked.sent_ms < self._intervals_ms[event.stream]
 
     def _reported(self, lease: LeaseTruth, event: AgentObserved, out: Output) -> None:
         """C2: an old round's facts lead to nothing that concerns the round."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint.model import HEARTBEATS_PER_LEASE, ClockReading, Hello, JobState, Observed, Version, Welcome
+from rallypoint.model import ClockReading, Hello, JobState, Observed, Version, Welcome
 from rallypoint_coordinator.core import quarantine, recovery
 from rallypoint_coordinator.core.directives import describe_quarantine, version_for
 from rallypoint_coordinator.core.effects import EndStream, RefuseStream, SendAck, SendLeaseStale, SendWelcome
@@ -21,8 +21,8 @@ from rallypoint_coordinator.core.records import GoneReason, MemberGone, MemberJo
 from rallypoint_coordinator.core.state import Life, Member, Presence
 from rallypoint_coordinator.core.step import Step
 
-ACK_SPACING_MS = 1_000
-"""An agent's messages are acknowledged no more often than this."""
+BEAT_EARLY_MS = 1_000
+"""A report that was sent so shortly before a heartbeat would have been is in the place of that."""
 
 
 def attach(step: Step, event: AgentAttached, *, lost: bool = False) -> int | None:
@@ -50,8 +50,7 @@ def attach(step: Step, event: AgentAttached, *, lost: bool = False) -> int | Non
     presence.clock.acked_seq = 0
     _heard(step, member, presence, event.clock)
     presence.clock.acknowledged(1, step.stamp.at_ms)
-    presence.acked_at_ms = step.stamp.at_ms
-    presence.beat_due_ms = step.stamp.at_ms + presence.heartbeat_interval_ms // 2 - ACK_SPACING_MS
+    _expect_beat(presence, event.clock, presence.heartbeat_interval_ms // 2)
     _observe(step, member, presence, hello.observed)
     return member.lease_id
 
@@ -78,8 +77,8 @@ def observed(step: Step, lease_id: int, seq: int, report: Observed, clock: Clock
     """A member's whole observed state."""
     member, presence = _member(step.life, lease_id)
     _heard(step, member, presence, clock)
-    if step.stamp.at_ms >= presence.beat_due_ms:
-        _beat(step, presence, seq)
+    if clock is None or clock.sent_ms >= presence.beat_due_ms:
+        _beat(step, presence, seq, clock)
     _observe(step, member, presence, report)
     _repeat_if_behind(step, member, presence, report.version)
 
@@ -90,7 +89,7 @@ def heartbeat(step: Step, event: AgentHeartbeat) -> None:
     _heard(step, member, presence, event.clock)
     if event.watchdog is not None:
         presence.observed = replace(presence.observed, watchdog=event.watchdog)
-    _beat(step, presence, event.seq)
+    _beat(step, presence, event.seq, event.clock)
     _repeat_if_behind(step, member, presence, event.version)
 
 
@@ -209,22 +208,24 @@ def _heard(step: Step, member: Member, presence: Presence, clock: ClockReading |
     step.life.watch.leases.set(member.lease_id, expires_at_ms)
 
 
-def _beat(step: Step, presence: Presence, seq: int) -> None:
-    """A heartbeat, or a report in its place: acknowledge it, unless something was just now.
+def _beat(step: Step, presence: Presence, seq: int, clock: ClockReading | None) -> None:
+    """A heartbeat, or a report in its place, is acknowledged, as the agent counts its lease from when it sent it.
 
     When a round begins or ends all agents say several things in a row, and what they do waits for directives, not for
-    acknowledgements: those of reports that come in between are left to the heartbeat that follows.
+    acknowledgements: those of reports that come in between are left to the heartbeat that follows. Which these are goes
+    by when they were sent: what was held up comes all at once, and the newest of it counts most.
     """
-    now_ms = step.stamp.at_ms
-    presence.beat_due_ms = now_ms + presence.heartbeat_interval_ms - ACK_SPACING_MS
-    just_now_ms = min(step.life.facts.spec.lease_ttl_ms // (2 * HEARTBEATS_PER_LEASE), ACK_SPACING_MS)
-    if now_ms - presence.acked_at_ms >= just_now_ms:
-        _ack(step, presence, seq)
+    _expect_beat(presence, clock, presence.heartbeat_interval_ms)
+    _ack(step, presence, seq)
+
+
+def _expect_beat(presence: Presence, clock: ClockReading | None, in_ms: int) -> None:
+    """So long after a message of which ``clock`` says when it was sent."""
+    presence.beat_due_ms = clock.sent_ms + in_ms - BEAT_EARLY_MS if clock is not None else 0
 
 
 def _ack(step: Step, presence: Presence, seq: int) -> None:
     if presence.stream is not None:
-        presence.acked_at_ms = step.stamp.at_ms
         presence.clock.acknowledged(seq, step.stamp.at_ms)
         step.effect(SendAck(presence.stream, seq))
 

@@ -174,9 +174,8 @@ class Presence:
     observed: Observed = field(default_factory=Observed)
     """Without its failures: they are kept in the Watch. While the life is recovered they are here, in short."""
     clock: AgentClock = field(default_factory=AgentClock)
-    acked_at_ms: int = 0
     beat_due_ms: int = 0
-    """Before that a report comes between two heartbeats; after it, in the place of one."""
+    """By the agent's clock: a report that was sent before that is between two heartbeats, else in the place of one."""
     sent_at_ms: int = 0
     """When it was last told what it should do."""
 
