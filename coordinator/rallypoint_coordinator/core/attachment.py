@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rallypoint.errors import Reason, Refusal
-from rallypoint_coordinator.core import holding, lineage
+from rallypoint_coordinator.core import lineage
 from rallypoint_coordinator.core.directory import LIVES_MAX, Directory
 from rallypoint_coordinator.core.effects import Output, RefuseStream
 from rallypoint_coordinator.core.events import AgentAttached, Stamp
@@ -28,20 +28,19 @@ def enter(directory: Directory, event: AgentAttached, known: Known | Lost, stamp
 
 
 def _begin(directory: Directory, event: AgentAttached, verdict: Begin | Revive, stamp: Stamp, out: Output) -> Life:
-    hello, uid, hold = event.hello, event.fresh_uid, None
+    hello, uid, before = event.hello, event.fresh_uid, None
     if isinstance(verdict, Revive):
-        uid = hello.job_uid
-        if verdict.instead_of is not None:
-            hold = verdict.instead_of.facts.hold
-            _give_way(directory, verdict.instead_of, stamp, out)
+        uid, before = hello.job_uid, verdict.instead_of
+        if before is not None:
+            _give_way(directory, before, stamp, out)
     directory.make_room(stamp, out)
     directory.record(stamp, out, JobCreated(spec=hello.job_spec), hello.job, uid)
     created = directory.lives[uid]
     created.watch.gathering_since_ms = stamp.at_ms
-    if hold is not None:
+    if before is not None and before.facts.hold is not None:
         # Who holds a job names it, and knows nothing of its lives.
-        directory.record(stamp, out, hold, hello.job, uid)
-        holding.rearm(created, stamp)
+        directory.record(stamp, out, before.facts.hold, hello.job, uid)
+        created.watch.hold_ends_ms = before.watch.hold_ends_ms
     return created
 
 

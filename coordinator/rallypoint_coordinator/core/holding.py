@@ -63,7 +63,7 @@ def release_if_due(step: Step) -> None:
 
 
 def rearm(life: Life, stamp: Stamp) -> None:
-    """What is left of a hold by another life or coordinator: by the wall clock, at most all of it."""
+    """After a restart of the coordinator: what is left of the hold by the wall clock, at most all of it."""
     held = life.facts.hold
     if held is not None:
         left_ms = min(held.until_wall_ms - stamp.wall_ms, held.until_wall_ms - held.since_wall_ms)

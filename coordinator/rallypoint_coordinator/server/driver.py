@@ -317,6 +317,7 @@ class Driver:
         self._doubt = ""
         await self._commits.commit(cluster, [self._stepper.start(revision, self._new_id())])
         log.info("cluster %s, epoch %d, revision %d", cluster.cluster_id, cluster.epoch, self._stepper.revision)
+        self._outlets.log_all()
         self._settle()
         self._meanwhile = STARTING
         self._serving.set()
@@ -364,7 +365,7 @@ class Driver:
             self._snapshots.begin(self._commits.revision, stepper.cluster.snapshot())
         self._settle()
         # The journal may never make us wait, and others want to run.
-        await asyncio.sleep(self._storm.pause_s(len(events)))
+        await asyncio.sleep(self._storm.pause_s(sum(bool(output.records) for output in outputs)))
         self._outlets.log_all()
 
     def _settle(self) -> None:

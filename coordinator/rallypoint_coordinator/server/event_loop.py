@@ -9,6 +9,7 @@ completion until the loop has come round. With ten thousand agents that was a tu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -41,6 +42,10 @@ def _takes_completions(callback: Callable[..., Any]) -> bool:
 
 
 def _for_each_wake(wakes: socket.socket, handle: Callable[[], object]) -> None:
-    """As often as the loop would have called it, for what is there by now. It never waits: there is a byte for each."""
-    for _ in wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK):
-        handle()
+    """As often as the loop would have called it, for what is there by now. It never waits: there is a byte for each.
+
+    With several loops in a process grpc.aio has one socket for all of them, and another loop may have been quicker.
+    """
+    with contextlib.suppress(BlockingIOError):
+        for _ in wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK):
+            handle()
