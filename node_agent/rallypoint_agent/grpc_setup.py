@@ -42,6 +42,16 @@ def prepare_environment() -> None:
         os.environ[name] = value
 
 
+def restore_environment() -> None:
+    """Take back what :func:`prepare_environment` set. Call it once gRPC has read it, with its first channel."""
+    while _before:
+        name, value = _before.popitem()
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
 def scrubbed_environ() -> dict[str, str]:
     """``os.environ`` as it was without :func:`prepare_environment`: what a worker should inherit."""
     environ = dict(os.environ)

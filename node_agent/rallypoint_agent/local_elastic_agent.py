@@ -183,6 +183,8 @@ class LocalElasticAgent(SimpleElasticAgent):
         round_ = LocalRound(self._core.config.node, assignment, error_files, full_disk=partial(full_disk, dest))
         round_.fence_ns = self._post.fence_ns
         self._output.follow(dest, worker_group)
+        if dest.log_dir:
+            self._say(f"the output of the workers is in {dest.log_dir}")
         if self._watchdog is not None:
             self._watchdog.await_workers()
         self._post.need().spawn(assignment.round, commands)

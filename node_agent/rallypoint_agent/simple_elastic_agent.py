@@ -308,6 +308,10 @@ class SimpleElasticAgent(Telemetry, WorkerHooks):
             case _:
                 assert_never(effect)
 
+    def _say(self, message: str) -> None:
+        """For people: behind what others wait for, and in order."""
+        self._lines.append(Say(message))
+
     def _say_all(self) -> None:
         while self._lines:
             logger.info("%s", " ".join(self._lines.popleft().message.split()))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 
 from rallypoint_agent.api import WorkerGroup
 from rallypoint_agent.logs import LogsDest, line_prefix
 from rallypoint_agent.tail_log import MAX_BEHIND_BYTES, FilteredFile, StreamOutput, TailLogs, console
-
-logger = logging.getLogger(__name__)
 
 
 class WorkerOutput:
@@ -27,8 +24,6 @@ class WorkerOutput:
 
     def follow(self, dest: LogsDest, group: WorkerGroup) -> None:
         """From the files of a round that begins, until ``finish``."""
-        if dest.log_dir:
-            logger.info("the output of the workers is in %s", dest.log_dir)
         self.log_dir = dest.log_dir
         spec, (out, err) = group.spec, self._console
         self._follow_stream(group, dest.tee_stdouts, out, dest.filtered_stdout, spec.duplicate_stdout_filters)

@@ -104,6 +104,16 @@ def test_an_unknown_setting_is_refused_by_its_name(fleet: Fleet) -> None:
     assert "lease_tll is not known to the rallypoint backend" in torchrun.output
 
 
+def test_workers_inherit_nothing_of_how_our_grpc_is_set_up(fleet: Fleet) -> None:
+    """A training script may have a gRPC of its own."""
+    torchrun = fleet.torchrun("a", "1")
+    (up,) = wait_up([torchrun], world_size=1)
+    theirs = [name for name in Path(f"/proc/{up[3]}/environ").read_bytes().split(b"\0") if name.startswith(b"GRPC_")]
+    ours = [name for name in os.environ if name.startswith("GRPC_")]
+    assert sorted(name.partition(b"=")[0].decode() for name in theirs) == sorted(ours)
+    fleet.succeed([torchrun])
+
+
 def test_over_mutual_tls_with_a_token_that_the_workers_do_not_get(tmp_path: Path) -> None:
     """The rendezvous, the guard's obituary and the closing of the job each show who they are."""
     ca = Authority(tmp_path / "ca")

@@ -50,7 +50,7 @@ class AttachRequest(_message.Message):
         """The whole observed state: when it changes. Two changes that nothing is decided by may be left for the next message of
         either kind, if all before them was reported: that a directive was seen (any but the Stop of a round that the agent
         has not run), and that the workers of a directed Run, Stop or Hold are being started or ended, as long as nobody
-        knows how that ends. That they run may wait for a tenth of a second, but for a Hello.
+        knows how that ends. That they run is told within a tenth of a second; a Hello says it at once.
         """
 
     @_builtins.property

@@ -432,8 +432,8 @@ class RoundChange(_message.Message):
 
     @_builtins.property
     def spawn(self) -> _duration_pb2.Duration:
-        """Soft. From then until the last participant of the next round reported that all its workers run, which agents leave
-        for a tenth of a second.
+        """Soft. From then until the last participant of the next round reported that all its workers run, which agents tell
+        a tenth of a second late.
         """
 
     def __init__(

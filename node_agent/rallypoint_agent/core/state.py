@@ -28,7 +28,9 @@ from rallypoint_agent.core.effects import Finish
 class AgentConfig:
     """``connect_timeout_ms``: how long to look for a coordinator from ``start_ms`` before giving up.
 
-    ``coordinator``: where it is looked for, for messages.
+    ``coordinator``: where it is looked for, for messages. ``tell_delay_ms``: how long it is left untold that a round's
+    workers run. By then they have begun: for that they need the cores, and to tell it takes an agent and the
+    coordinator as much of them as a small program takes to start. 0 where nobody steps the core at its deadlines.
     """
 
     node: str
@@ -37,6 +39,7 @@ class AgentConfig:
     connect_timeout_ms: int
     start_ms: int = 0
     coordinator: str = ""
+    tell_delay_ms: int = 100
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,10 +22,6 @@ from rallypoint_agent.core.step import Step
 from rallypoint_agent.core.stuck import never_started, still_there
 from rallypoint_agent.core.teardown import begin_stopping, close_store, stop_workers
 
-TELL_DELAY_MS = 100
-"""Before it is told that a round's workers run. By then they have begun: for that they need the cores, and to tell it
-takes an agent and the coordinator as much of them as a small program takes to start."""
-
 # --- while they run
 
 
@@ -40,8 +36,8 @@ def workers_started(step: Step, event: WorkersStarted) -> None:
     for local_rank, pid in event.pids.items():
         s.workers[local_rank] = replace(s.workers[local_rank], pid=pid, state=WorkerState.HEALTHY)
     # Whatever is said in between says it too, a Hello above all.
-    step.report(can_wait=True)
-    s.tell_at_ms = step.now_ms + TELL_DELAY_MS
+    step.report(can_wait=step.config.tell_delay_ms > 0)
+    s.tell_at_ms = step.now_ms + step.config.tell_delay_ms if step.config.tell_delay_ms else None
 
 
 def check_start(step: Step) -> None:
@@ -71,6 +67,8 @@ def group_monitored(step: Step, event: GroupMonitored) -> None:
 
 def _all_exited_with_0(step: Step) -> None:
     """What the workers left behind ends with them; not reported before that: the round has not ended yet."""
+    if step.state.tell_at_ms is not None:
+        step.report()  # That they ran is all that is said until then.
     step.state.all_exited_with_0 = True
     begin_stopping(step)
     step.effect(StopWorkers(step.state.round, None, step.config.job_spec.shutdown_timeout_ms))

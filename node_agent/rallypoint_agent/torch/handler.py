@@ -26,6 +26,7 @@ from torch.distributed.elastic.rendezvous.api import (
 from rallypoint import __version__
 from rallypoint.model import Assignment, Capability, JobState, NodeSpec, WorkerFailure
 from rallypoint.security.client import hide_token
+from rallypoint_agent import grpc_setup
 from rallypoint_agent.core.effects import Finish, FinishKind
 from rallypoint_agent.core.state import AgentConfig
 from rallypoint_agent.link import Link, LinkConfig
@@ -82,6 +83,7 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
             job_spec=spec,
             connect_timeout_ms=conf.connect_timeout_ms(params.config),
             start_ms=boot_ms(),
+            tell_delay_ms=0,
         )
         obituary = obituary_of_torchrun(self._endpoints, params.run_id, incarnation, spec.lease_ttl_ms, self._security)
         self._member = Member(link, config, WorkersGuard(incarnation, obituary), params.local_addr)
@@ -112,6 +114,8 @@ class CoordinatorRendezvousHandler(RendezvousHandler):  # type: ignore[misc]
                 assignment = self._member.next_round()
             except JobOverError as over:
                 raise _ending(over.finish) from over
+            # gRPC has begun, and looks at none of it again; torchrun's workers would inherit it.
+            grpc_setup.restore_environment()
             store = self._store_of(assignment)
             if store is not None:
                 self._store = store

@@ -26,6 +26,15 @@ def test_what_we_set_does_not_reach_workers(monkeypatch: pytest.MonkeyPatch) -> 
     assert grpc_setup.scrubbed_environ() == before
 
 
+def test_it_is_as_it_was_once_that_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")
+    before = dict(os.environ)
+    grpc_setup.prepare_environment()
+    grpc_setup.restore_environment()
+    grpc_setup.restore_environment()
+    assert dict(os.environ) == before == grpc_setup.scrubbed_environ()
+
+
 def test_what_the_user_set_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "1")
     monkeypatch.setenv("GRPC_VERBOSITY", "DEBUG")

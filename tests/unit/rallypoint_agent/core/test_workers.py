@@ -53,9 +53,19 @@ def test_failures_are_bounded(agent: AgentScript) -> None:
 
 def test_success_ends_what_the_workers_left_behind_and_is_reported_then(agent: AgentScript) -> None:
     agent.run()
+    agent.advance(agent.core.config.tell_delay_ms)
     assert names(agent.succeed()) == ["StopWorkers"]
     assert names(agent.gone()) == ["Report"]
     assert agent.reported.phase is AgentPhase.SUCCEEDED
+
+
+def test_that_workers_ran_which_succeed_at_once_is_told_before_what_they_left_behind_is_ended(
+    agent: AgentScript,
+) -> None:
+    """That may take long, and until it has been told the coordinator waits for their start."""
+    agent.run()
+    assert names(agent.succeed()) == ["Report", "StopWorkers"]
+    assert agent.reported.phase is AgentPhase.RUNNING
 
 
 def test_until_what_they_left_behind_is_gone_the_round_runs(agent: AgentScript) -> None:
