@@ -45,12 +45,13 @@ HELLO_TIMEOUT_S = 10.0
 
 
 class AgentService(AgentServiceServicer):
-    """Streams are handled by two tasks: gRPC's own writes, a second one reads. Neither ever cancels a write."""
+    """Streams are handled by two tasks: gRPC's own writes, a second one reads. No write or read is ever cancelled."""
 
     def __init__(self, driver: Driver, hello_timeout_s: float = HELLO_TIMEOUT_S) -> None:
         self._driver = driver
         self._encoder = Encoder()
         self._hello_timeout_s = hello_timeout_s
+        self._readers: set[asyncio.Task[None]] = set()
 
     async def Attach(  # type: ignore[override]  # the stubs know generators only, and those cannot clean up reliably
         self, request_iterator: object, context: Context
@@ -60,16 +61,20 @@ class AgentService(AgentServiceServicer):
             stream, outbox = self._driver.open_stream()
         except RefusedError as error:
             await abort(context, error.refusal)
-        reader: asyncio.Task[None] | None = None
         try:
             await self._driver.submit(_attached(first, stream, peer_address(context.peer()), self._driver.stream_count))
             del first  # what a stream holds while it waits is held ten thousand times
-            reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
+            self._start_reader(context, stream, outbox)
             await _write(context, outbox, self._encoder)
         finally:
-            if reader is not None:
-                reader.cancel()
+            outbox.end()
             self._driver.close_stream(stream)
+
+    def _start_reader(self, context: Context, stream: int, outbox: Outbox) -> None:
+        """It ends with the stream and is never cancelled: gRPC does not free a read whose reader is (grpc#43360)."""
+        reader = asyncio.create_task(_read(self._driver, context, stream, outbox))
+        self._readers.add(reader)  # the loop itself keeps no task
+        reader.add_done_callback(self._readers.discard)
 
     async def ReportGone(self, request: pb.ReportGoneRequest, context: Any) -> pb.ReportGoneResponse:
         refusal = validate_report_gone(request)
@@ -128,6 +133,8 @@ async def _read(driver: Driver, context: Context, stream: int, outbox: Outbox) -
             if not isinstance(request, pb.AttachRequest):
                 await outbox.answered()  # who has no more to say than a Hello is still told what it leads to
                 return
+            if outbox.is_closing:
+                return  # what comes after the end was never said
             seq += 1
             event = to_event(request, stream, seq)
             if isinstance(event, Refusal):

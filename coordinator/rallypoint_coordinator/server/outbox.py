@@ -41,6 +41,10 @@ class Outbox:
         self._hello_waits: asyncio.Future[None] | None = None
         """Of the reader, for the answer to the Hello."""
 
+    @property
+    def is_closing(self) -> bool:
+        return self._closing is not None
+
     async def answered(self) -> None:
         """Wait until the Hello is: by a Welcome, or by the stream's end. For one task."""
         if not self._is_answered:
