@@ -136,23 +136,23 @@ class StoreServer:
                 return
             if events & selectors.EVENT_WRITE:
                 connection.send()
-            while self._carry_out(connection):
-                self._flush(connection)
-            self._flush(connection)
+            while not connection.is_owed_too_much() and self._carry_out(connection):
+                connection.send()
+            self._listen(connection)
         except OSError:
             self._drop(connection)
         except (NotTheProtocol, Unacceptable) as error:
             self._drop(connection, str(error))
 
     def _carry_out(self, connection: Connection) -> bool:
-        """Every complete command, while the client reads what it is owed; True if some may be left."""
-        if connection.is_owed_too_much():
-            return False
+        """The complete commands, until the client is owed too much; False if there is none."""
+        some = False
         for command in connection.parser.commands():
+            some = True
             self._answer(connection, self._table.apply(connection.number, command))
             if connection.is_owed_too_much():
-                return True
-        return False
+                break
+        return some
 
     def _answer(self, speaker: Connection, replies: list[Reply]) -> None:
         for client, parts in replies:
@@ -162,17 +162,14 @@ class StoreServer:
                 self._ended_wait.append(receiver)
 
     def _tell_waiters(self) -> None:
-        """Others' commands ended their waits."""
+        """Others' commands ended their waits; what they asked for meanwhile may end further ones."""
         for connection in self._ended_wait:
             if connection.number in self._connections:
-                try:
-                    self._flush(connection)
-                except OSError:
-                    self._drop(connection)
+                self._attend(connection, selectors.EVENT_WRITE)
         self._ended_wait.clear()
 
-    def _flush(self, connection: Connection) -> None:
-        connection.send()
+    def _listen(self, connection: Connection) -> None:
+        """Called once no command is left that could be carried out: nothing but the client's reading calls it up."""
         interest = 0 if connection.is_owed_too_much() else selectors.EVENT_READ
         if connection.has_unsent:
             interest |= selectors.EVENT_WRITE

@@ -10,7 +10,7 @@ import pytest
 
 from rallypoint_agent.torch_store import StoreServer
 from rallypoint_agent.torch_store.commands import Add, Barrier, Get, MultiGet, Ping, Set, Wait
-from rallypoint_agent.torch_store.connection import UNREAD_BYTES
+from rallypoint_agent.torch_store.connection import UNREAD_BYTES, Connection
 from rallypoint_agent.torch_store.table import ENTRY_BYTES, Table
 from support.processes import wait_until
 from support.torch_store_words import VALIDATE, RawClient, i64, said, text
@@ -99,6 +99,40 @@ def test_who_does_not_read_is_not_listened_to_and_loses_nothing(clients: list[Ra
     for _ in range(asked + 2):
         assert a.hear(8 + len(value)) == text(value)
     assert a.hear(4) == b"last"
+
+
+@pytest.fixture
+def reads_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients take nothing the first time that they are sent something, everything the next time, and so on."""
+    send = Connection.send
+    refused: set[int] = set()
+
+    def send_every_other_time(connection: Connection) -> None:
+        refused.symmetric_difference_update({connection.number})
+        if connection.number not in refused:
+            connection.sock.setblocking(True)
+            send(connection)
+            connection.sock.setblocking(False)
+
+    monkeypatch.setattr(Connection, "send", send_every_other_time)
+
+
+@pytest.mark.usefixtures("reads_late")
+def test_who_reads_late_is_answered_everything(clients: list[RawClient]) -> None:
+    a, _, _ = clients
+    value = b"v" * UNREAD_BYTES
+    a.say(Set(b"k", value), *[Get(b"k")] * 5, Ping(b"last"))
+    assert a.hear(5 * (8 + len(value)) + 4) == text(value) * 5 + b"last"
+
+
+@pytest.mark.usefixtures("reads_late")
+def test_a_waiter_that_reads_late_is_answered_everything(clients: list[RawClient]) -> None:
+    a, b, _ = clients
+    value = b"v" * UNREAD_BYTES
+    a.say(Set(b"k", value))
+    a.say(Wait((b"w",)), *[Get(b"k")] * 5, Ping(b"last"))
+    b.say(Set(b"w", b""))
+    assert len(a.hear(5 * (8 + len(value)) + 1 + 4)) == 5 * (8 + len(value)) + 1 + 4
 
 
 def test_a_full_store_sends_away_who_fills_it(clients: list[RawClient]) -> None:
