@@ -16,13 +16,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rallypoint.texts import counted
-from scoreboard.bench import PAIRS, Bench
+from scoreboard.bench import Bench
 from scoreboard.figures import SECONDS, AtMost, Faster, Row, WithinFloor
 
 FEW, SOME, MANY = 64, 192, 4096
@@ -42,43 +43,52 @@ Samples = dict[str, Any]
 
 @dataclass
 class Seen:
-    """Seconds by phase, and all that was told each time."""
+    """What one side's measurements printed: seconds by name, and all that was told each time."""
 
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase, _ in PHASES})
+    seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     told: list[Samples] = field(default_factory=list)
 
     def add(self, samples: Samples) -> float:
-        for phase, seconds in self.seconds.items():
-            seconds += samples[phase]
+        for name, seconds in samples.items():
+            if isinstance(seconds, list):
+                self.seconds[name] += seconds
         self.told.append(samples)
         return float(samples["first"][-1])
 
 
 def rows(bench: Bench) -> Iterator[Row]:
     if bench.quick:
-        yield from _beside_c10d(bench, QUICK, bench.pairs(), 3, _measure("many", QUICK, PAIRS))
+        yield from Contest(bench, QUICK, bench.pairs()).rows(3)
         return
-    few = _measure("many", FEW, PAIRS)
-    yield from _beside_c10d(bench, FEW, bench.pairs(), 20, few)
-    yield from _alone(few, _measure("many", MANY, FEW_REPEATS))
+    few = Contest(bench, FEW, bench.pairs())
+    yield from few.rows(20)
+    yield from _alone(few.cheap, _measure("many", MANY, FEW_REPEATS))
     # The peer takes a minute a time, and is too far away for chance to decide.
-    yield from _beside_c10d(bench, SOME, 1, 100, _measure("many", SOME, FEW_REPEATS))
+    yield from Contest(bench, SOME, 1).rows(100)
 
 
-def _beside_c10d(bench: Bench, count: int, pairs: int, times: float, cheap: Samples) -> Iterator[Row]:
-    ours, torch = Seen(), Seen()
-    bench.in_turns(
-        lambda: ours.add(_measure("agents", count, FEW_REPEATS if pairs == 1 else 1)),
-        lambda: torch.add(_measure("c10d", count, bench.pick(PATIENCE_S, QUICK_PATIENCE_S))),
-        pairs,
-    )
-    note = _of_torch(torch.told)
-    for phase, words in PHASES:
-        peer = torch.seconds[phase]
-        for how, seconds in (("a process each", ours.seconds[phase]), ("ours in one process", cheap[phase])):
-            what = f"rendezvous of {count} clients, {how}: {words}"
-            yield Row(what, SECONDS, seconds, (Faster(times),), peer, note=note)
-            note = ""
+class Contest:
+    """So many clients of torch's and of ours, of these in one process too, in turns; of one pair ours three times."""
+
+    def __init__(self, bench: Bench, count: int, pairs: int) -> None:
+        self._count = count
+        self._repeats = FEW_REPEATS if pairs == 1 else 1
+        self.each, self.cheap, self.torch = Seen(), Seen(), Seen()
+        patience_s = bench.pick(PATIENCE_S, QUICK_PATIENCE_S)
+        bench.in_turns(self._measure_ours, lambda: self.torch.add(_measure("c10d", count, patience_s)), pairs)
+
+    def _measure_ours(self) -> float:
+        self.cheap.add(_measure("many", self._count, self._repeats))
+        return self.each.add(_measure("agents", self._count, self._repeats))
+
+    def rows(self, times: float) -> Iterator[Row]:
+        note = _of_torch(self.torch.told)
+        for phase, words in PHASES:
+            peer = self.torch.seconds[phase]
+            for how, ours in (("a process each", self.each), ("ours in one process", self.cheap)):
+                what = f"rendezvous of {self._count} clients, {how}: {words}"
+                yield Row(what, SECONDS, ours.seconds[phase], (Faster(times),), peer, note=note)
+                note = ""
 
 
 def _of_torch(told: list[Samples]) -> str:
@@ -91,7 +101,7 @@ def _of_torch(told: list[Samples]) -> str:
     return f"{many}; its clients wrote {calls:,.0f} compare-and-sets, {sent / 1e6:,.0f} MB, in both rounds"
 
 
-def _alone(few: Samples, many: Samples) -> Iterator[Row]:
+def _alone(few: Seen, many: Samples) -> Iterator[Row]:
     for phase, words in PHASES:
         what = f"rendezvous of {MANY} clients, in one process: {words}"
         yield Row(what, SECONDS, many[phase], (AtMost(2),), "never: 256 time out")
@@ -101,7 +111,7 @@ def _alone(few: Samples, many: Samples) -> Iterator[Row]:
             [cpu / MANY for cpu in many[f"{phase}_cpu"]],
             (WithinFloor(1.5),),
             "no such thing",
-            [cpu / FEW for cpu in few[f"{phase}_cpu"]],
+            [cpu / FEW for cpu in few.seconds[f"{phase}_cpu"]],
             f"the floor is what it takes for each of {FEW}",
         )
 
