@@ -19,6 +19,7 @@ from rallypoint_coordinator.server.options import (
     KEEP_EVENTS_MIB_DEFAULT,
     RETAIN_DAYS_DEFAULT,
     RETAIN_JOBS_DEFAULT,
+    RETAIN_NODES_DEFAULT,
     SNAPSHOT_EVERY_DEFAULT,
     Address,
     ServerOptions,
@@ -30,6 +31,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _LIMITS = (
     ("--retain-jobs", "COUNT", RETAIN_JOBS_DEFAULT, 0, "so many decided jobs are remembered"),
+    ("--retain-nodes", "COUNT", RETAIN_NODES_DEFAULT, 0, "decided jobs of so many nodes in all are remembered"),
     ("--retain-days", "DAYS", RETAIN_DAYS_DEFAULT, 0, "so long a decided job is remembered"),
     ("--snapshot-every", "RECORDS", SNAPSHOT_EVERY_DEFAULT, 1, "a snapshot takes the place of so many records"),
     (
@@ -73,6 +75,7 @@ def _options(arguments: argparse.Namespace) -> ServerOptions:
         listen=arguments.listen,
         data_dir=arguments.data_dir,
         retain_jobs=arguments.retain_jobs,
+        retain_nodes=arguments.retain_nodes,
         retain_days=arguments.retain_days,
         snapshot_every=arguments.snapshot_every,
         keep_events_mib=arguments.keep_events,

@@ -342,9 +342,9 @@ class CoordinatorMachine(RuleBasedStateMachine):
     def the_next_step_is_its_last(self, crash: Crash) -> None:
         self.world.crash = crash
 
-    @rule(lives=st.integers(0, 2), age_ms=st.sampled_from((0, 10**12)))
-    def retain(self, lives: int, age_ms: int) -> None:
-        self.world.retain(Retention(lives_max=lives, age_max_ms=age_ms))
+    @rule(lives=st.integers(0, 2), nodes=st.sampled_from((0, 3, 100)), age_ms=st.sampled_from((0, 10**12)))
+    def retain(self, lives: int, nodes: int, age_ms: int) -> None:
+        self.world.retain(Retention(lives_max=lives, nodes_max=nodes, age_max_ms=age_ms))
 
 
 TestCoordinator = CoordinatorMachine.TestCase

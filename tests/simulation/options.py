@@ -209,7 +209,10 @@ def _draw_driver(draw: _Draw) -> DriverOptions:
         turn_events_max=draw["turn events"].choice((1, 64, 512)),
         snapshot_records=draw["snapshot records"].choice((3, 20, 60, 10_000)),
         keep_records=draw["keep records"].choice((0, 5, 1_000)),
-        retention=Retention(lives_max=draw["lives"].choice((0, 1, 1_000, 1_000))),
+        retention=Retention(
+            lives_max=draw["lives"].choice((0, 1, 1_000, 1_000)),
+            nodes_max=draw["nodes of lives"].choice((5, 100_000, 100_000, 100_000)),
+        ),
         watches=WatchOptions(
             at_once=draw["watches at once"].choice((1, 16)),
             log=draw["watch log"].choice((LogBounds(), LogBounds(), LogBounds(records=40), LogBounds(life_events=8))),

@@ -70,11 +70,13 @@ async def test_what_it_holds() -> None:
 
 
 async def test_the_limits_are_those_in_force() -> None:
-    options = DriverOptions(streams_max=11, retention=Retention(lives_max=12, age_max_ms=2 * limits.DAY_MS))
+    retention = Retention(lives_max=12, nodes_max=14, age_max_ms=2 * limits.DAY_MS)
+    options = DriverOptions(streams_max=11, retention=retention)
     server = Server(MemoryJournal(), options, guard=Guard(calls_per_peer=13))
     async with running_coordinator(server=server) as coordinator:
         told = (await get_cluster(coordinator)).limits
         assert (told.agent_streams, told.retained_jobs, told.calls_per_peer) == (11, 12, 13)
+        assert told.retained_nodes == 14
         assert told.retained_time.ToSeconds() == 2 * 86_400
         fields = pb.ClusterLimits.DESCRIPTOR.fields
         numbers = {

@@ -27,27 +27,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rallypoint.v1 import types_pb2 as rallypoint_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rallypoint/v1/cluster_service.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\x84\x03\n\x07\x43luster\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.rallypoint.v1.ClusterState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x1b\n\x13\x63oordinator_version\x18\x06 \x01(\t\x12\x19\n\x11protocol_versions\x18\x07 \x03(\x05\x12\x11\n\taddresses\x18\x08 \x03(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06limits\x18\n \x01(\x0b\x32\x1c.rallypoint.v1.ClusterLimits\x12,\n\x06\x63ounts\x18\x0b \x01(\x0b\x32\x1c.rallypoint.v1.ClusterCounts\x12\x30\n\x0cobserve_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc3\x03\n\rClusterLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cheader_bytes\x18\x02 \x01(\x03\x12\x16\n\x0e\x63\x61lls_per_peer\x18\x03 \x01(\x03\x12 \n\x18\x61nonymous_calls_per_peer\x18\x04 \x01(\x03\x12\x15\n\ragent_streams\x18\x05 \x01(\x03\x12\x0f\n\x07watches\x18\x06 \x01(\x03\x12\x16\n\x0eundecided_jobs\x18\x07 \x01(\x03\x12\x15\n\rretained_jobs\x18\x08 \x01(\x03\x12\x30\n\rretained_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rnodes_per_job\x18\n \x01(\x03\x12\x18\n\x10workers_per_node\x18\x0b \x01(\x03\x12\x17\n\x0fjob_name_length\x18\x0c \x01(\x03\x12\x18\n\x10node_name_length\x18\r \x01(\x03\x12\x17\n\x0flabels_per_node\x18\x0e \x01(\x03\x12\x17\n\x0flabel_key_bytes\x18\x0f \x01(\x03\x12\x19\n\x11label_value_bytes\x18\x10 \x01(\x03\x12\x11\n\tpage_size\x18\x11 \x01(\x03\"\x91\x01\n\rClusterCounts\x12*\n\x04jobs\x18\x01 \x03(\x0b\x32\x1c.rallypoint.v1.JobStateCount\x12\r\n\x05lives\x18\x02 \x01(\x03\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x03\x12\x15\n\ragent_streams\x18\x04 \x01(\x03\x12\x0f\n\x07watches\x18\x05 \x01(\x03\x12\r\n\x05\x63\x61lls\x18\x06 \x01(\x03\"F\n\rJobStateCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x13\n\x11GetClusterRequest\"=\n\x12GetClusterResponse\x12\'\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Cluster*\xa1\x01\n\x0c\x43lusterState\x12\x1d\n\x19\x43LUSTER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LUSTER_STATE_SERVING\x10\x01\x12\x1c\n\x18\x43LUSTER_STATE_RECOVERING\x10\x02\x12\x18\n\x14\x43LUSTER_STATE_FENCED\x10\x03\x12\x1f\n\x1b\x43LUSTER_STATE_SHUTTING_DOWN\x10\x04\x32\x63\n\x0e\x43lusterService\x12Q\n\nGetCluster\x12 .rallypoint.v1.GetClusterRequest\x1a!.rallypoint.v1.GetClusterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rallypoint/v1/cluster_service.proto\x12\rrallypoint.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rallypoint/v1/types.proto\"\x84\x03\n\x07\x43luster\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.rallypoint.v1.ClusterState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x1b\n\x13\x63oordinator_version\x18\x06 \x01(\t\x12\x19\n\x11protocol_versions\x18\x07 \x03(\x05\x12\x11\n\taddresses\x18\x08 \x03(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06limits\x18\n \x01(\x0b\x32\x1c.rallypoint.v1.ClusterLimits\x12,\n\x06\x63ounts\x18\x0b \x01(\x0b\x32\x1c.rallypoint.v1.ClusterCounts\x12\x30\n\x0cobserve_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x03\n\rClusterLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cheader_bytes\x18\x02 \x01(\x03\x12\x16\n\x0e\x63\x61lls_per_peer\x18\x03 \x01(\x03\x12 \n\x18\x61nonymous_calls_per_peer\x18\x04 \x01(\x03\x12\x15\n\ragent_streams\x18\x05 \x01(\x03\x12\x0f\n\x07watches\x18\x06 \x01(\x03\x12\x16\n\x0eundecided_jobs\x18\x07 \x01(\x03\x12\x15\n\rretained_jobs\x18\x08 \x01(\x03\x12\x30\n\rretained_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rnodes_per_job\x18\n \x01(\x03\x12\x18\n\x10workers_per_node\x18\x0b \x01(\x03\x12\x17\n\x0fjob_name_length\x18\x0c \x01(\x03\x12\x18\n\x10node_name_length\x18\r \x01(\x03\x12\x17\n\x0flabels_per_node\x18\x0e \x01(\x03\x12\x17\n\x0flabel_key_bytes\x18\x0f \x01(\x03\x12\x19\n\x11label_value_bytes\x18\x10 \x01(\x03\x12\x11\n\tpage_size\x18\x11 \x01(\x03\x12\x16\n\x0eretained_nodes\x18\x12 \x01(\x03\"\x91\x01\n\rClusterCounts\x12*\n\x04jobs\x18\x01 \x03(\x0b\x32\x1c.rallypoint.v1.JobStateCount\x12\r\n\x05lives\x18\x02 \x01(\x03\x12\x0e\n\x06\x61gents\x18\x03 \x01(\x03\x12\x15\n\ragent_streams\x18\x04 \x01(\x03\x12\x0f\n\x07watches\x18\x05 \x01(\x03\x12\r\n\x05\x63\x61lls\x18\x06 \x01(\x03\"F\n\rJobStateCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.rallypoint.v1.JobState\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x13\n\x11GetClusterRequest\"=\n\x12GetClusterResponse\x12\'\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x16.rallypoint.v1.Cluster*\xa1\x01\n\x0c\x43lusterState\x12\x1d\n\x19\x43LUSTER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LUSTER_STATE_SERVING\x10\x01\x12\x1c\n\x18\x43LUSTER_STATE_RECOVERING\x10\x02\x12\x18\n\x14\x43LUSTER_STATE_FENCED\x10\x03\x12\x1f\n\x1b\x43LUSTER_STATE_SHUTTING_DOWN\x10\x04\x32\x63\n\x0e\x43lusterService\x12Q\n\nGetCluster\x12 .rallypoint.v1.GetClusterRequest\x1a!.rallypoint.v1.GetClusterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rallypoint.v1.cluster_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLUSTERSTATE']._serialized_start=1296
-  _globals['_CLUSTERSTATE']._serialized_end=1457
+  _globals['_CLUSTERSTATE']._serialized_start=1320
+  _globals['_CLUSTERSTATE']._serialized_end=1481
   _globals['_CLUSTER']._serialized_start=147
   _globals['_CLUSTER']._serialized_end=535
   _globals['_CLUSTERLIMITS']._serialized_start=538
-  _globals['_CLUSTERLIMITS']._serialized_end=989
-  _globals['_CLUSTERCOUNTS']._serialized_start=992
-  _globals['_CLUSTERCOUNTS']._serialized_end=1137
-  _globals['_JOBSTATECOUNT']._serialized_start=1139
-  _globals['_JOBSTATECOUNT']._serialized_end=1209
-  _globals['_GETCLUSTERREQUEST']._serialized_start=1211
-  _globals['_GETCLUSTERREQUEST']._serialized_end=1230
-  _globals['_GETCLUSTERRESPONSE']._serialized_start=1232
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=1293
-  _globals['_CLUSTERSERVICE']._serialized_start=1459
-  _globals['_CLUSTERSERVICE']._serialized_end=1558
+  _globals['_CLUSTERLIMITS']._serialized_end=1013
+  _globals['_CLUSTERCOUNTS']._serialized_start=1016
+  _globals['_CLUSTERCOUNTS']._serialized_end=1161
+  _globals['_JOBSTATECOUNT']._serialized_start=1163
+  _globals['_JOBSTATECOUNT']._serialized_end=1233
+  _globals['_GETCLUSTERREQUEST']._serialized_start=1235
+  _globals['_GETCLUSTERREQUEST']._serialized_end=1254
+  _globals['_GETCLUSTERRESPONSE']._serialized_start=1256
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=1317
+  _globals['_CLUSTERSERVICE']._serialized_start=1483
+  _globals['_CLUSTERSERVICE']._serialized_end=1582
 # @@protoc_insertion_point(module_scope)

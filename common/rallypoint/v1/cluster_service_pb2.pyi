@@ -163,6 +163,7 @@ class ClusterLimits(_message.Message):
     LABEL_KEY_BYTES_FIELD_NUMBER: _builtins.int
     LABEL_VALUE_BYTES_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    RETAINED_NODES_FIELD_NUMBER: _builtins.int
     message_bytes: _builtins.int
     """Of one message, in either direction."""
     header_bytes: _builtins.int
@@ -195,6 +196,10 @@ class ClusterLimits(_message.Message):
     """Of a label's value."""
     page_size: _builtins.int
     """Items on a page of a list."""
+    retained_nodes: _builtins.int
+    """Nodes of decided lives that are remembered, in all; the life that was decided last is, whatever its size. See
+    retained_jobs.
+    """
     @_builtins.property
     def retained_time(self) -> _duration_pb2.Duration:
         """See retained_jobs."""
@@ -219,10 +224,11 @@ class ClusterLimits(_message.Message):
         label_key_bytes: _builtins.int = ...,
         label_value_bytes: _builtins.int = ...,
         page_size: _builtins.int = ...,
+        retained_nodes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retained_time", b"retained_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_streams", b"agent_streams", "anonymous_calls_per_peer", b"anonymous_calls_per_peer", "calls_per_peer", b"calls_per_peer", "header_bytes", b"header_bytes", "job_name_length", b"job_name_length", "label_key_bytes", b"label_key_bytes", "label_value_bytes", b"label_value_bytes", "labels_per_node", b"labels_per_node", "message_bytes", b"message_bytes", "node_name_length", b"node_name_length", "nodes_per_job", b"nodes_per_job", "page_size", b"page_size", "retained_jobs", b"retained_jobs", "retained_time", b"retained_time", "undecided_jobs", b"undecided_jobs", "watches", b"watches", "workers_per_node", b"workers_per_node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_streams", b"agent_streams", "anonymous_calls_per_peer", b"anonymous_calls_per_peer", "calls_per_peer", b"calls_per_peer", "header_bytes", b"header_bytes", "job_name_length", b"job_name_length", "label_key_bytes", b"label_key_bytes", "label_value_bytes", b"label_value_bytes", "labels_per_node", b"labels_per_node", "message_bytes", b"message_bytes", "node_name_length", b"node_name_length", "nodes_per_job", b"nodes_per_job", "page_size", b"page_size", "retained_jobs", b"retained_jobs", "retained_nodes", b"retained_nodes", "retained_time", b"retained_time", "undecided_jobs", b"undecided_jobs", "watches", b"watches", "workers_per_node", b"workers_per_node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

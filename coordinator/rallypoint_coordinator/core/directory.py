@@ -21,9 +21,11 @@ LIVES_MAX = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How many decided lives are kept, and for how long, if there is room for them."""
+    """How many decided lives are kept, of how many nodes in all, and for how long, if there is room for them."""
 
     lives_max: int = 1_000
+    nodes_max: int = 100_000
+    """The life that was decided last is kept however many it has."""
     age_max_ms: int = 30 * DAY_MS
 
 
@@ -149,10 +151,13 @@ class Directory:
         A life whose agents may still ask for its outcome, and all decided after it, wait for the next time: so the
         newest life of a name is always the last one forgotten.
         """
+        nodes = sum(self.lives[uid].facts.node_count for uid in self._decided)
         for uid in list(self._decided):
             life = self.lives[uid]
             age_ms = stamp.wall_ms - life.facts.state_wall_ms
-            kept = len(self._decided) <= retention.lives_max and age_ms <= retention.age_max_ms
+            fits = nodes <= retention.nodes_max or len(self._decided) == 1
+            kept = fits and len(self._decided) <= retention.lives_max and age_ms <= retention.age_max_ms
             if kept or life.presences:
                 break
+            nodes -= life.facts.node_count
             self.forget(uid, stamp, out)

@@ -153,6 +153,11 @@ class Facts:
         return self.round.number if self.round else NO_ROUND
 
     @property
+    def node_count(self) -> int:
+        """Of how many nodes something is kept: of members, gone ones included, or of the places of the last round."""
+        return max(len(self.members), len(self.round.places) if self.round else 0)
+
+    @property
     def live_count(self) -> int:
         return len(self.members) - len(self.gone_nodes)
 

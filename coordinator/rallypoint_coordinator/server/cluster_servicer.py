@@ -106,6 +106,7 @@ def limits_of(options: DriverOptions, calls_per_peer: int) -> pb.ClusterLimits:
         watches=options.watches.watches_max,
         undecided_jobs=LIVES_MAX,
         retained_jobs=options.retention.lives_max,
+        retained_nodes=options.retention.nodes_max,
         retained_time=duration_to_proto(options.retention.age_max_ms),
         nodes_per_job=MEMBERS_MAX,
         workers_per_node=limits.LOCAL_WORLD_SIZE_MAX,

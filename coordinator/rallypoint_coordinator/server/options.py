@@ -12,6 +12,7 @@ from rallypoint.values import dataclass
 
 HOST_DEFAULT = "127.0.0.1"
 RETAIN_JOBS_DEFAULT = 1_000
+RETAIN_NODES_DEFAULT = 100_000
 RETAIN_DAYS_DEFAULT = 30
 SNAPSHOT_EVERY_DEFAULT = 10_000
 CALLS_PER_PEER_DEFAULT = 4_096
@@ -57,9 +58,9 @@ class ServerOptions:
     """``data_dir`` None: decisions are kept in memory. ``embedded``: end when standard input does.
     ``exit_when_idle_s``: end when nobody has been here for so long; None: go on.
 
-    A snapshot is taken after every ``snapshot_every`` records; decided lives beyond ``retain_jobs`` or older than
-    ``retain_days`` are forgotten then. ``keep_events_mib``: of memory, for the events that watchers may still ask for.
-    ``tls`` None: nothing is encrypted. ``token_file`` None: who reaches the
+    A snapshot is taken after every ``snapshot_every`` records; decided lives beyond ``retain_jobs``, or of more than
+    ``retain_nodes`` nodes in all, or older than ``retain_days`` are forgotten then. ``keep_events_mib``: of memory, for
+    the events that watchers may still ask for. ``tls`` None: nothing is encrypted. ``token_file`` None: who reaches the
     port, with a certificate if ``tls`` names authorities for clients, may do everything. ``calls_per_peer``: so many
     calls, streams included, one address may have open at once.
     """
@@ -67,6 +68,7 @@ class ServerOptions:
     listen: Address
     data_dir: Path | None = None
     retain_jobs: int = RETAIN_JOBS_DEFAULT
+    retain_nodes: int = RETAIN_NODES_DEFAULT
     retain_days: int = RETAIN_DAYS_DEFAULT
     snapshot_every: int = SNAPSHOT_EVERY_DEFAULT
     keep_events_mib: int = KEEP_EVENTS_MIB_DEFAULT

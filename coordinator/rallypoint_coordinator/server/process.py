@@ -118,7 +118,11 @@ async def serve(options: ServerOptions, store: Store, door: Door) -> int:
 
 
 def driver_options(options: ServerOptions) -> DriverOptions:
-    retention = Retention(lives_max=options.retain_jobs, age_max_ms=options.retain_days * DAY_MS)
+    retention = Retention(
+        lives_max=options.retain_jobs,
+        nodes_max=options.retain_nodes,
+        age_max_ms=options.retain_days * DAY_MS,
+    )
     return DriverOptions(
         snapshot_records=options.snapshot_every,
         retention=retention,

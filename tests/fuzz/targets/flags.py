@@ -122,7 +122,7 @@ _LINES = (
     f"run --master-addr 10.0.0.1 --master-port 29500 --node-rank 0 --nnodes 2 {_SCRIPT}",
     f"run --port-range 2000-2010 --scale-up after=30s --no-restart-exit-codes 3,4 --no-python {_SCRIPT}",
     f"run PET_NNODES=2 PET_RDZV_ENDPOINT=a:1 PET_RDZV_ID=b PET_STANDALONE=1 PET_TEE=3 {_SCRIPT}",
-    "coordinator --listen 127.0.0.1:0 --data-dir d --retain-jobs 3 --retain-days 4 --snapshot-every 10",
+    "coordinator --listen [::1]:0 --data-dir d --retain-jobs 3 --retain-nodes 9 --retain-days 4 --snapshot-every 10",
     "coordinator --listen 0.0.0.0:1 --insecure --token-file t --exit-when-idle 60s --log-level info",
     "coordinator --tls-cert a --tls-key b --tls-client-ca c --max-calls-per-peer 10 --store memory",
     "token new --role read,operator --job train --name alice --out f",

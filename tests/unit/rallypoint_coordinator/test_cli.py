@@ -42,6 +42,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ServerOptions]:
             ["--retain-jobs=0", "--retain-days", "7", "--snapshot-every", "1"],
             ServerOptions(listen=Address("127.0.0.1", 29400), retain_jobs=0, retain_days=7, snapshot_every=1),
         ),
+        (["--retain-nodes", "0"], ServerOptions(listen=Address("127.0.0.1", 29400), retain_nodes=0)),
         (["--keep-events", "1"], ServerOptions(listen=Address("127.0.0.1", 29400), keep_events_mib=1)),
         (
             ["--max-calls-per-peer", "5"],
@@ -78,6 +79,7 @@ def test_an_open_door_is_refused_on_one_line(
         ["--token-file", ""],
         ["--max-calls-per-peer", "0"],
         ["--retain-jobs", "-1"],
+        ["--retain-nodes", "-1"],
         ["--retain-days", "1.5"],
         ["--snapshot-every", "0"],
         ["--exit-when-idle", "0"],

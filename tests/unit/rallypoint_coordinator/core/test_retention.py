@@ -8,6 +8,7 @@ from rallypoint.errors import Reason
 from rallypoint.limits import DAY_MS
 from rallypoint.model import AgentPhase, JobSpec
 from rallypoint_coordinator.core import directory
+from rallypoint_coordinator.core import evolve as evolve_module
 from rallypoint_coordinator.core.cluster import Cluster
 from rallypoint_coordinator.core.directory import Retention
 from rallypoint_coordinator.core.effects import Output, RefuseStream, SendLeaseStale, SendWelcome
@@ -17,6 +18,19 @@ from support.coordinator_script import JOB, Agent, Script, effects_of, kinds, re
 
 SPEC = JobSpec(min_nodes=1, max_nodes=1)
 EVER_MS = 10**15
+
+
+def life_of(script: Script, job: str, nodes: int) -> None:
+    """One life of a job with so many nodes, which succeeds."""
+    agents = [script.agent(f"n{number}", JobSpec(min_nodes=nodes, max_nodes=nodes)) for number in range(nodes)]
+    for agent in agents:
+        agent.attach(job=job)
+    for agent in agents:
+        agent.run()
+    for agent in agents:
+        agent.report(AgentPhase.SUCCEEDED)
+    for agent in agents:
+        agent.leave()
 
 
 def life(script: Script, job: str, *, leave: bool = True) -> Agent:
@@ -46,6 +60,30 @@ def test_the_earliest_decided_go_first() -> None:
     assert retain(script, lives_max=2) == ["uid0", "uid1"]
     assert script.cluster.job_names() == ["y", "z"]
     assert retain(script, lives_max=2) == []
+
+
+@pytest.mark.parametrize(
+    ("nodes_max", "forgotten"),
+    [(6, []), (5, ["uid0"]), (4, ["uid0"]), (3, ["uid0", "uid1"]), (0, ["uid0", "uid1"])],
+)
+def test_so_many_nodes_are_remembered_in_all_but_always_the_life_decided_last(
+    nodes_max: int, forgotten: list[str]
+) -> None:
+    script = Script()
+    for nodes, job in ((2, "x"), (1, "y"), (3, "z")):
+        life_of(script, job, nodes)
+    assert retain(script, lives_max=9, nodes_max=nodes_max) == forgotten
+    assert replayed(script.journal).snapshot() == script.cluster.snapshot()
+
+
+def test_participants_count_whose_departure_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve_module, "GONE_NODES_MAX", 1)
+    script = Script()
+    life_of(script, "x", 3)
+    life(script, "y")
+    assert len(script.cluster.lives["uid0"].facts.members) == 1
+    assert retain(script, lives_max=9, nodes_max=4) == []
+    assert retain(script, lives_max=9, nodes_max=3) == ["uid0"]
 
 
 def test_names_of_jobs_are_in_order_and_given_from_any_one_on() -> None:
