@@ -67,6 +67,10 @@ class Door:
 def run(options: ServerOptions) -> int:
     """Serve until a signal, or the end of standard input if embedded. Returns the exit status."""
     raise_open_files_limit()
+    if not options.embedded:  # an agent waits for one that is, and its job ends with it
+        from rallypoint_coordinator.server.allocator import keep_one_heap
+
+        keep_one_heap()
     try:
         # First: what cannot be used should leave no trace in the data directory.
         door = door_of(options)
