@@ -25,7 +25,7 @@ COMMANDS = {
     "nodes": f"{_ENTRY}:nodes",
     "release": f"{_ENTRY}:release",
     "restart": f"{_ENTRY}:restart",
-    "run": "rallypoint_agent.cli:command",
+    "run": "rallypoint_agent.run_command:command",
     "status": f"{_ENTRY}:status",
     "token": "rallypoint_coordinator.token_cli:command",
     "update": f"{_ENTRY}:update",

@@ -17,6 +17,7 @@ from rallypoint_agent.options import RunOptions, UsageError, parse
 # Imported where they are needed: a command line that makes no sense should not wait for them, and
 # the rest can be had while other processes start.
 if TYPE_CHECKING:
+    from rallypoint_agent.embedded_coordinator import EmbeddedCoordinator
     from rallypoint_agent.local_elastic_agent import LocalElasticAgent
     from rallypoint_agent.logs import LogsSpecs
     from rallypoint_agent.node_launch import NodeLaunch
@@ -35,19 +36,22 @@ ERROR_FILE_VARIABLE = "TORCHELASTIC_ERROR_FILE"
 logger = logging.getLogger(__name__)
 
 
-def command(argv: list[str]) -> int:
-    """Run the agent. Returns the exit status that says how it went."""
+def command(argv: list[str], coordinator: EmbeddedCoordinator | None = None) -> int:
+    """Run the agent. Returns the exit status that says how it went.
+
+    ``coordinator``: one that was started for it, since its flags ask for that; else they are what decides.
+    """
     # What is imported stays, so there is nothing to collect until the agent runs.
     gc.disable()
     try:
-        return _command(argv)
+        return _command(argv, coordinator)
     except KeyboardInterrupt:
         return INTERRUPTED  # Before there was anything to end.
     finally:
         gc.enable()  # Nothing may have run.
 
 
-def _command(argv: list[str]) -> int:
+def _command(argv: list[str], coordinator: EmbeddedCoordinator | None) -> int:
     try:
         options = parse(argv)
         logs_specs = _checked(options)
@@ -60,7 +64,7 @@ def _command(argv: list[str]) -> int:
         _complain(f"--rdzv-conf: no effect here: {', '.join(options.ignored_conf)}")
     if options.ignored_flags:
         _complain(f"no effect with this --rdzv-endpoint, as with torchrun: {', '.join(options.ignored_flags)}")
-    return _run(options, logs_specs)
+    return _run(options, logs_specs, coordinator)
 
 
 def _checked(options: RunOptions) -> LogsSpecs:
@@ -97,7 +101,7 @@ def _check_handlers(options: RunOptions) -> None:
             raise UsageError(f"{flag} {name}: {error}") from None
 
 
-def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
+def _run(options: RunOptions, logs_specs: LogsSpecs, coordinator: EmbeddedCoordinator | None) -> int:
     from rallypoint_agent.node_launch import NodeLauncher, telemetry
     from rallypoint_agent.signals import SIGNALS_VARIABLE, LastSignals
 
@@ -106,7 +110,7 @@ def _run(options: RunOptions, logs_specs: LogsSpecs) -> int:
     launch = _launch(options)
     with contextlib.ExitStack() as ending:
         last_signals = ending.enter_context(LastSignals())
-        launcher = ending.enter_context(NodeLauncher(launch))
+        launcher = ending.enter_context(NodeLauncher(launch, coordinator))
         if not _plugs_in(options):
             import_asyncio()
         ending.enter_context(_logging_to_stderr(launcher.node))

@@ -7,8 +7,11 @@ import re
 import select
 import subprocess
 import time
+from typing import TYPE_CHECKING
 
-from rallypoint.model import Endpoint
+# Imported where it is needed: the coordinator should start before that.
+if TYPE_CHECKING:
+    from rallypoint.model import Endpoint
 
 # -P: the working directory is the user's, and may hold a types.py.
 COMMAND = ("-P", "-m", "rallypoint_coordinator")
@@ -24,6 +27,8 @@ class CoordinatorStartError(Exception):
 
 def announced(process: subprocess.Popen[bytes]) -> Endpoint:
     """Where it listens, read off its standard output; waits until it does. Raises CoordinatorStartError."""
+    from rallypoint.model import Endpoint
+
     assert process.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT_S
     said = b""

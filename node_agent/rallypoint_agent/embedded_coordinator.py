@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-from rallypoint.model import Endpoint
 from rallypoint_agent.coordinator_process import COMMAND, CoordinatorStartError, announced
+
+if TYPE_CHECKING:
+    from rallypoint.model import Endpoint
 
 _ARGUMENTS = ("--embedded", "--listen", "127.0.0.1:0")
 _END_TIMEOUT_S = 5.0
@@ -36,8 +39,17 @@ class EmbeddedCoordinator:
         except CoordinatorStartError as error:
             raise CoordinatorStartError(f"the coordinator of this job's own did not start: {error}") from None
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def abandon(self) -> None:
+        """End it at once, if it is still there: nobody has come to use it."""
+        self._process.kill()
+        self.close()
+
     def close(self) -> None:
-        """End it, and wait until it has."""
+        """End it, and wait until it has. Again is harmless."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):

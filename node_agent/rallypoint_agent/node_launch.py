@@ -19,6 +19,7 @@ from rallypoint_agent.meeting import Hosting
 if TYPE_CHECKING:
     from rallypoint.errors import Refusal
     from rallypoint_agent.api import RunResult, WorkerSpec
+    from rallypoint_agent.embedded_coordinator import EmbeddedCoordinator
     from rallypoint_agent.health_check_server import HealthCheckServer
     from rallypoint_agent.keeper import Keeper
     from rallypoint_agent.link import LinkConfig
@@ -98,11 +99,13 @@ class NodeLauncher:
     """A context: what is around the agent is there while it is entered.
 
     That is the node's name, and a coordinator if the launch names none. A coordinator that is to be started for others
-    as well, at the address that the launch names, stays.
+    as well, at the address that the launch names, stays. ``coordinator``: one that was started before, should the
+    launch name none.
     """
 
-    def __init__(self, launch: NodeLaunch) -> None:
+    def __init__(self, launch: NodeLaunch, coordinator: EmbeddedCoordinator | None = None) -> None:
         self._launch = launch
+        self._started = coordinator
         self._ending = contextlib.ExitStack()
 
     def __enter__(self) -> NodeLauncher:
@@ -113,7 +116,8 @@ class NodeLauncher:
             if not self._launch.coordinators:
                 from rallypoint_agent.embedded_coordinator import EmbeddedCoordinator
 
-                self._coordinator = ending.enter_context(contextlib.closing(EmbeddedCoordinator()))
+                own = self._started or EmbeddedCoordinator()
+                self._coordinator = ending.enter_context(contextlib.closing(own))
             self._name = claim_node_name(self._launch.job, self._launch.node_name)
             ending.callback(self._name.close)
             self._ending = ending.pop_all()

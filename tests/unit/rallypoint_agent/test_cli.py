@@ -44,7 +44,7 @@ def test_what_the_wire_would_refuse_is_refused_by_the_flags_name(
 def test_keys_of_torchs_backends_are_told_to_have_no_effect(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rallypoint_agent.cli._run", lambda options, logs_specs: 0)
+    monkeypatch.setattr("rallypoint_agent.cli._run", lambda options, logs_specs, coordinator: 0)
     assert command(["--rdzv-conf", "is_host=1,store=agent,read_timeout=9", __file__]) == 0
     assert capsys.readouterr().err == "rallypoint run: --rdzv-conf: no effect here: read_timeout, is_host\n"
 
