@@ -37,7 +37,8 @@ def test_an_agent_that_does_not_read_holds_nothing_up(bench: Bench) -> None:
     wait_until(lambda: not pids_with_mark(bench.mark), message="it is fenced, though nobody reads")
     bench.expect(Gone, 15_001)
     assert bench.seen[:15_000] == [Gone(round=-1, fenced=False)] * 15_000
-    assert [type(event) for event in bench.seen[15_000:]] == [Spawned, WorkerExited, Gone]
+    # Alone, if the fence was there before the keeper had heard of the exec that is waited for above.
+    assert [type(event) for event in bench.seen[15_000:]] in ([Spawned, WorkerExited, Gone], [Gone])
 
 
 def test_more_commands_than_either_side_buffers(bench: Bench) -> None:
