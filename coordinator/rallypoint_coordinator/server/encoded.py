@@ -17,11 +17,12 @@ Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, bytes]]"
 
 
 def add_encoded(server: grpc.aio.Server, service: str, handlers: Handlers, rest: Callable[[], None]) -> None:
-    """Register methods that answer with bytes, by name, in place of those that ``rest`` registers with the others."""
-    # The first handler that is found counts, but for those that are registered by name: there the last one does.
+    """Serve methods that answer with bytes, in place of those of their names that ``rest`` adds with the others.
+
+    For a server of :func:`.looked_up.looked_up`: there the first handler that is found counts.
+    """
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     rest()
-    server.add_registered_method_handlers(service, handlers)
 
 
 class Encoder:

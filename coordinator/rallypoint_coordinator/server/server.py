@@ -11,6 +11,7 @@ import grpc.aio
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
 
 from rallypoint.errors import Reason, Refusal
 from rallypoint.v1 import agent_service_pb2, cluster_service_pb2, job_service_pb2
@@ -23,6 +24,7 @@ from rallypoint_coordinator.server.health import Health
 from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
 from rallypoint_coordinator.server.journal_watch import watch_journal
 from rallypoint_coordinator.server.listen import listen
+from rallypoint_coordinator.server.looked_up import looked_up
 from rallypoint_coordinator.server.options import MESSAGE_BYTES_MAX, METADATA_BYTES_MAX, Address
 from rallypoint_coordinator.store.journal import Journal
 
@@ -91,11 +93,14 @@ class Server:
         self._cluster_service = ClusterService(self._driver, self._guard)
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        add_agent_service(AgentService(self._driver), self._server)
-        add_ClusterServiceServicer_to_server(self._cluster_service, self._server)
-        add_job_service(JobService(self._driver), self._server)
-        add_HealthServicer_to_server(self._health.servicer, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        methods = looked_up(self._server)
+        add_agent_service(AgentService(self._driver), methods)
+        add_ClusterServiceServicer_to_server(self._cluster_service, methods)
+        add_job_service(JobService(self._driver), methods)
+        add_HealthServicer_to_server(self._health.servicer, methods)
+        # reflection.enable_server_reflection would not see that such a server is one of asyncio.
+        reflecting = reflection.aio.ReflectionServicer((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        add_ServerReflectionServicer_to_server(reflecting, methods)  # type: ignore[no-untyped-call]  # its stubs lack it
 
     async def start(self, address: Address) -> Address:
         """Serve on the address; returns it with the real port. Raises ListenError or JournalError.
