@@ -32,7 +32,7 @@ class ServerLoop(asyncio.SelectorEventLoop):
 
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*Args], Any], *args: *Args) -> None:
         if isinstance(fd, socket.socket) and _takes_completions(callback):
-            super().add_reader(fd, _for_each_wake, fd, partial(callback, *args))
+            super().add_reader(fd, _for_all_wakes, fd, partial(callback, *args))
         else:
             super().add_reader(fd, callback, *args)
 
@@ -41,11 +41,14 @@ def _takes_completions(callback: Callable[..., Any]) -> bool:
     return isinstance(callback, partial) and getattr(callback.func, "__name__", "") == COMPLETION_HANDLER
 
 
-def _for_each_wake(wakes: socket.socket, handle: Callable[[], object]) -> None:
-    """As often as the loop would have called it, for what is there by now. It never waits: there is a byte for each.
+def _for_all_wakes(wakes: socket.socket, handle: Callable[[], object]) -> None:
+    """Once for all that wait by now, with the last of their bytes still to be read. It never waits.
 
-    With several loops in a process grpc.aio has one socket for all of them, and another loop may have been quicker.
+    A completion is queued before its byte is written, so none is left behind. With several loops in a process grpc.aio
+    has one socket for all of them, and another loop may have been quicker: it hands on what is ours.
     """
     with contextlib.suppress(BlockingIOError):
-        for _ in wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK):
-            handle()
+        waiting = len(wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK))
+        if waiting > 1:
+            wakes.recv(waiting - 1)
+        handle()
