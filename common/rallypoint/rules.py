@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,6 +13,9 @@ from rallypoint.errors import Reason, Refusal
 from rallypoint.values import dataclass
 
 _SHOWN_MAX = 80
+
+_REMEMBERED_BYTES = 1024
+_REMEMBERED_MAX = 256
 
 
 class Fault(NamedTuple):
@@ -79,7 +83,28 @@ class Shape:
         return None
 
 
-Spec = Rule | Shape
+class Remembered:
+    """The shape of a message that many senders say alike: a small one is judged once for the same bytes."""
+
+    __slots__ = ("_judged", "_shape")
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+        @lru_cache(_REMEMBERED_MAX)
+        def judged(read: Callable[[bytes], Any], data: bytes) -> Fault | None:
+            return shape.fault(read(data))
+
+        self._judged = judged
+
+    def fault(self, message: Any) -> Fault | None:
+        data = message.SerializeToString()
+        if len(data) > _REMEMBERED_BYTES:
+            return self._shape.fault(message)
+        return self._judged(type(message).FromString, data)
+
+
+Spec = Rule | Shape | Remembered
 
 
 @dataclass(frozen=True, slots=True)

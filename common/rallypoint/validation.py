@@ -8,6 +8,7 @@ connects. A field is named by its path in the request: ``hello.job_spec.min_node
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -41,6 +42,7 @@ from rallypoint.rules import (
     Always,
     Each,
     Fault,
+    Remembered,
     Required,
     Rule,
     Shape,
@@ -207,7 +209,7 @@ _HELLO = Shape(
         "incarnation": Always(INCARNATION),
         "attach_seq": Always(ID),
         "lease_id": Always(COUNTER),
-        "job_spec": Required(_JOB_SPEC),
+        "job_spec": Required(Remembered(_JOB_SPEC)),
         "node_spec": Required(_NODE_SPEC),
         "observed": Required(_OBSERVED),
         "highest_version": WhenSet(_VERSION),
@@ -375,19 +377,24 @@ _JOB_SPEC_RULES = (
 
 def check_job_spec(spec: JobSpec, at: str = "job_spec") -> Refusal | None:
     """The first bound that the spec breaks. ``at`` is where the spec stands in the request."""
+    fault = _broken_bound(spec)
+    return refusal_of(fault.under(at)) if fault else None
+
+
+@lru_cache(maxsize=256)
+def _broken_bound(spec: JobSpec) -> Fault | None:
+    """All agents of a job say the same."""
     for rule in _JOB_SPEC_RULES:
         value, low = getattr(spec, rule.field), rule.low(spec)
         if not low <= value <= rule.high:
-            return refusal_of(_out_of_bounds(rule, at, value, low))
-    fault = fault_in(spec.no_restart_exit_codes, EXIT_CODES, f"{at}.no_restart_exit_codes")
-    return refusal_of(fault) if fault else None
+            return _out_of_bounds(rule, value, low)
+    return fault_in(spec.no_restart_exit_codes, EXIT_CODES, "no_restart_exit_codes")
 
 
-def _out_of_bounds(rule: _SpecRule, at: str, value: int, low: int) -> Fault:
+def _out_of_bounds(rule: _SpecRule, value: int, low: int) -> Fault:
     unit = _seconds if rule.field.endswith("_ms") else "{:,}".format
-    path = f"{at}.{rule.field.removesuffix('_ms')}"
     must = f"be {unit(low)} to {unit(rule.high)}"
-    return Fault(path, f"{must} ({rule.why})" if rule.why else must, unit(value))
+    return Fault(rule.field.removesuffix("_ms"), f"{must} ({rule.why})" if rule.why else must, unit(value))
 
 
 def _seconds(ms: int) -> str:

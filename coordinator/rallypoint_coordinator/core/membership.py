@@ -172,6 +172,8 @@ class Difference(NamedTuple):
 
 def differences(facts: Facts, theirs: JobSpec) -> Iterator[Difference]:
     """The fields in which an agent's JobSpec is not what a job's agents agreed on, in their order."""
+    if theirs == facts.agreed_spec:  # as nearly always
+        return
     for spec_field in fields(JobSpec):
         name = spec_field.name
         job_value, agent_value = getattr(facts.agreed_spec, name), getattr(theirs, name)

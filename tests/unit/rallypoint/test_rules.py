@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue
 
-from rallypoint.rules import Always, Each, Fault, Required, Shape, WhenSet, between, fault_in, text_of
+from rallypoint.rules import Always, Each, Fault, Remembered, Required, Rule, Shape, WhenSet, between, fault_in, text_of
 
 _LEAF = Shape({"port": Always(between(1, 65535))})
 _TREE = Shape(
@@ -67,3 +68,18 @@ def test_first_fault_in_the_order_of_the_shape() -> None:
     fault = fault_in(_tree(leaf=_leaf(0), words=["abcd"], name="abcde"), _TREE, "tree")
     assert fault is not None
     assert fault.path == "tree.name"
+
+
+def test_what_many_say_alike_is_judged_once_if_it_is_small() -> None:
+    judged: list[str] = []
+
+    def is_short(text: str) -> bool:
+        judged.append(text)
+        return len(text) < 10
+
+    shape = Remembered(Shape({"value": Always(Rule("be short", is_short))}))
+    said = ("short", "not so short", "long" * 1000)
+    seen = [[fault_in(StringValue(value=text), shape, "at") for text in said] for _ in range(2)]
+    assert seen[0] == seen[1]
+    assert [fault is None for fault in seen[0]] == [True, False, False]
+    assert [judged.count(text) for text in said] == [1, 2, 4]  # a fault is judged again, to be told
