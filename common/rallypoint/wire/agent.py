@@ -59,6 +59,7 @@ from rallypoint.wire.types import (
     watchdog_to_proto,
     worker_status_from_proto,
     worker_status_to_proto,
+    write_assignment,
 )
 
 
@@ -293,20 +294,25 @@ def welcome_from_proto(message: pb.Welcome) -> Welcome:
 
 def directive_to_proto(directive: Directive) -> pb.Directive:
     """A directive without an action stays without one."""
-    message = pb.Directive(
-        version=version_to_proto(directive.version),
-        job_uid=directive.job_uid,
-        reason=directive.reason,
-        message=directive.message,
-        consumed_offer_id=directive.consumed_offer_id,
-    )
+    message = pb.Directive()
+    _write_directive(directive, message)
+    return message
+
+
+def _write_directive(directive: Directive, message: pb.Directive) -> None:
+    """Into an empty message: what is made apart is copied, and all agents of a job have a directive of their own."""
+    message.version.epoch, message.version.revision = directive.version
+    message.job_uid = directive.job_uid
+    message.reason = directive.reason
+    message.message = directive.message
+    message.consumed_offer_id = directive.consumed_offer_id
     match directive.action:
+        case Run(assignment):
+            write_assignment(assignment, message.run.assignment)
         case Hold():
             message.hold.SetInParent()
         case Keep():
             message.keep.SetInParent()
-        case Run(assignment):
-            message.run.assignment.CopyFrom(assignment_to_proto(assignment))
         case Stop(number, grace_ms):
             message.stop.CopyFrom(
                 pb.Stop(round=number, grace_period=duration_to_proto(grace_ms)),
@@ -317,7 +323,6 @@ def directive_to_proto(directive: Directive) -> pb.Directive:
             message.exit.outcome.CopyFrom(outcome_to_proto(outcome))
         case None:
             pass
-    return message
 
 
 def directive_from_proto(message: pb.Directive) -> Directive:
@@ -372,7 +377,9 @@ def attach_response_to_proto(message: CoordinatorMessage) -> pb.AttachResponse:
         case Welcome():
             return pb.AttachResponse(welcome=welcome_to_proto(message))
         case Directive():
-            return pb.AttachResponse(directive=directive_to_proto(message))
+            response = pb.AttachResponse()
+            _write_directive(message, response.directive)
+            return response
         case Ack():
             return pb.AttachResponse(ack=ack_to_proto(message))
         case LeaseStale():

@@ -255,18 +255,24 @@ def offer_from_proto(message: pb.EndpointOffer) -> EndpointOffer:
 
 
 def assignment_to_proto(assignment: Assignment) -> pb.Assignment:
-    return pb.Assignment(
-        round=assignment.round,
-        restart_count=assignment.restart_count,
-        group_rank=assignment.group_rank,
-        group_world_size=assignment.group_world_size,
-        first_rank=assignment.first_rank,
-        world_size=assignment.world_size,
-        first_role_rank=assignment.first_role_rank,
-        role_world_size=assignment.role_world_size,
-        endpoint=endpoint_to_proto(assignment.endpoint),
-        offer_id=assignment.offer_id,
-    )
+    message = pb.Assignment()
+    write_assignment(assignment, message)
+    return message
+
+
+def write_assignment(assignment: Assignment, message: pb.Assignment) -> None:
+    """Into an empty message, which may be a part of another one."""
+    message.round = assignment.round
+    message.restart_count = assignment.restart_count
+    message.group_rank = assignment.group_rank
+    message.group_world_size = assignment.group_world_size
+    message.first_rank = assignment.first_rank
+    message.world_size = assignment.world_size
+    message.first_role_rank = assignment.first_role_rank
+    message.role_world_size = assignment.role_world_size
+    message.endpoint.host = assignment.endpoint.host
+    message.endpoint.port = assignment.endpoint.port
+    message.offer_id = assignment.offer_id
 
 
 def assignment_from_proto(message: pb.Assignment) -> Assignment:
