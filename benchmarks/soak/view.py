@@ -13,7 +13,11 @@ from rallypoint.v1 import types_pb2
 from rallypoint.v1.job_service_pb2_grpc import JobServiceStub
 from soak.ledger import Ended, Rest
 
-CHANNEL = [("grpc.enable_http_proxy", 0), ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
+CHANNEL = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
 ONCE_S = 10.0
 """For one question; it is asked again."""
 PATIENCE_S = 300.0

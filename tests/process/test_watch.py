@@ -26,7 +26,11 @@ WATCHERS = 1_000
 CONNECTIONS = 20
 KILLS = 3
 NODES = ("node-a", "node-b")
-LOCAL = [("grpc.enable_http_proxy", 0), ("grpc.min_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
+LOCAL = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
 
 
 @pytest.fixture

@@ -11,10 +11,14 @@ CHUNK = 65_536
 
 
 class TcpProxy:
-    """A context. What connects to ``address`` is relayed to ``target``, both HOST:PORT, until either end closes."""
+    """A context. What connects to ``address`` is relayed to ``target``, both HOST:PORT, until either end closes.
 
-    def __init__(self, target: str) -> None:
+    ``latency_s``: so long nothing is relayed at first.
+    """
+
+    def __init__(self, target: str, latency_s: float = 0.0) -> None:
         self._host, _, self._port = target.rpartition(":")
+        self._latency_s = latency_s
         self._writers: set[asyncio.StreamWriter] = set()
         self._relays: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
@@ -56,6 +60,7 @@ class TcpProxy:
         relay.add_done_callback(self._relays.discard)
 
     async def _relay(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(self._latency_s)
         try:
             far_reader, far = await asyncio.open_connection(self._host, self._port)
         except OSError:
