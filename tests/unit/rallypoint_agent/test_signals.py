@@ -117,15 +117,17 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_signal_leaves_a_decided_status_and_a_while_to_end(exits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "LAST_WAIT_S", 0.05)
+    monkeypatch.setattr(signals, "LAST_WAIT_S", 60)
     with LastSignals() as last:
         last.guard([signal.SIGUSR1], lambda: 7)
         signal.raise_signal(signal.SIGUSR1)
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60
         with pytest.raises(Exited, match="7"):
-            select.select([], [], [], 20)
+            signal.raise_signal(signal.SIGALRM)
 
 
-def test_a_second_signal_leaves_no_while(exits: None) -> None:
+def test_a_second_signal_leaves_no_while(exits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "LAST_WAIT_S", 60)
     with LastSignals() as last:
         last.guard([signal.SIGUSR1], lambda: 0)
         signal.raise_signal(signal.SIGUSR1)
