@@ -6,6 +6,7 @@ import pytest
 
 from rallypoint_agent import background
 from rallypoint_agent.background import Background
+from support.threads import watch_threads
 
 
 def test_calls_are_made_in_order_by_another_thread() -> None:
@@ -19,9 +20,9 @@ def test_calls_are_made_in_order_by_another_thread() -> None:
 
 
 def test_no_thread_without_a_call() -> None:
-    before = threading.active_count()
+    begun = watch_threads()
     background = Background("work")
-    assert threading.active_count() == before
+    assert begun() == []
     background.close()
 
 

@@ -8,7 +8,6 @@ import select
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from rallypoint_agent.file_timer import FileTimerServer, WatchdogError
 from rallypoint_agent.file_timer_requests import TimerRequest
 from support.processes import wait_until
+from support.threads import watch_threads
 
 ME = os.getpid()
 
@@ -60,15 +60,15 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_pass_does_not_wait_for_a_first_client(tmp_path: Path) -> None:
-    before = threading.enumerate()
+    begun = watch_threads()
     bench = Bench(tmp_path / "timer")
     bench.server.set_workers({0: ME}, 4)
     assert not bench.is_due()
     assert bench.look() == []
     assert not bench.is_due()
-    assert threading.enumerate() == before
+    assert begun() == []
     bench.server.close()
-    assert threading.enumerate() == before, "no thread is left"
+    assert begun() == [], "no thread is left"
 
 
 def test_a_pipe_that_was_removed_is_there_again_for_the_next_workers(bench: Bench) -> None:

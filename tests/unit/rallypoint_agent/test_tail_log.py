@@ -23,6 +23,7 @@ from rallypoint_agent.tail_log import (
     console,
 )
 from support.processes import wait_until
+from support.threads import watch_threads
 
 
 class Screen(io.RawIOBase):
@@ -142,19 +143,19 @@ def test_a_closed_console_is_nowhere(tmp_path: Path) -> None:
 
 
 def test_one_thread_follows_all(tails: TailLogs, out: Screen, tmp_path: Path) -> None:
-    before = threading.active_count()
+    begun = watch_threads()
     for number in range(20):
         (tmp_path / str(number)).write_text("line\n")
         tails.follow(str(tmp_path / str(number)), "", StreamOutput(out))
     wait_until(lambda: out.text == "line\n" * 20)
-    assert threading.active_count() == before + 1
+    assert begun() == ["tail-logs"]
 
 
 def test_no_thread_without_a_file() -> None:
-    before = threading.active_count()
+    begun = watch_threads()
     tails = TailLogs()
     tails.finish()
-    assert threading.active_count() == before
+    assert begun() == []
     tails.close()
 
 
