@@ -36,7 +36,10 @@ _IDLE = "60s"
 _STARTS = 3
 _LOOK_AGAIN_S = 0.05
 _PATIENCE_S = {Answer.STRANGER: 0.0, Answer.HANGS_UP: 5.0, Answer.SILENT: 30.0}
-"""How long it may seem to be something else, since it may be a coordinator that starts or ends."""
+"""How long it may go on to seem something else, since it may be a coordinator that starts or ends."""
+
+_LONGEST_PATIENCE_S = max(_PATIENCE_S.values())
+"""With one that answers now this, now that."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +72,10 @@ def ensure_coordinator(endpoint: Endpoint, environ: Mapping[str, str] = os.envir
     listen = listen_address(endpoint)
     places = [endpoint] if is_loopback_name(endpoint.host) else [endpoint, Endpoint("127.0.0.1", endpoint.port)]
     name, idle = grpc_setup.target(endpoint), environ.get(IDLE_VARIABLE) or _IDLE
-    failures, taken_since = 0, None
+    failures, patience = 0, _Patience()
     while (answer := who_answers(places)) is not Answer.COORDINATOR:
         if answer is Answer.NOBODY:
-            taken_since = None
+            patience = _Patience()
             try:
                 started = _start(listen, idle)
             except CoordinatorStartError as error:
@@ -82,13 +85,26 @@ def ensure_coordinator(endpoint: Endpoint, environ: Mapping[str, str] = os.envir
             else:
                 _tell(started, listen, idle)
                 return started
-        else:
-            taken_since = taken_since or time.monotonic()
-            if time.monotonic() - taken_since >= _PATIENCE_S[answer]:
-                raise CoordinatorStartError(_stranger(name))
+        elif patience.is_over(answer):
+            raise CoordinatorStartError(_stranger(name))
         time.sleep(_LOOK_AGAIN_S)
     logger.info("the coordinator at %s was there already", name)
     return None
+
+
+class _Patience:
+    """With what takes connections and is no coordinator, or not yet."""
+
+    def __init__(self) -> None:
+        self._began_s = self._since_s = time.monotonic()
+        self._last: Answer | None = None
+
+    def is_over(self, answer: Answer) -> bool:
+        """It was this just now."""
+        now_s = time.monotonic()
+        if answer is not self._last:
+            self._last, self._since_s = answer, now_s
+        return now_s - self._since_s >= _PATIENCE_S[answer] or now_s - self._began_s >= _LONGEST_PATIENCE_S
 
 
 def _tell(started: Started, listen: Endpoint, idle: str) -> None:

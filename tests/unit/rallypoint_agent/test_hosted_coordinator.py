@@ -87,6 +87,19 @@ def test_one_that_ends_meanwhile_is_replaced(monkeypatch: pytest.MonkeyPatch) ->
     assert Host(monkeypatch, [Answer.HANGS_UP, Answer.NOBODY], [True]).ensure() is not None
 
 
+def test_one_that_is_slow_and_then_ends_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answer has its own patience: that it was silent for longer says nothing of how it hangs up."""
+    answers = [*[Answer.SILENT] * 200, Answer.HANGS_UP, Answer.NOBODY]
+    assert Host(monkeypatch, answers, [True]).ensure() is not None
+
+
+def test_who_changes_between_them_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, [Answer.SILENT, Answer.HANGS_UP] * 1_000, [])
+    with pytest.raises(CoordinatorStartError, match="is no coordinator"):
+        host.ensure()
+    assert 30 <= host.now_s <= 30.1
+
+
 def test_what_cannot_be_started_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, [Answer.NOBODY], [False, False, False])
     with pytest.raises(CoordinatorStartError, match="no coordinator can be started at localhost:29400: cannot listen"):
