@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ OWN_BY_NATURE = {"RANK", "GROUP_RANK", "ROLE_RANK", "TORCHELASTIC_ERROR_FILE"}
 """What differs from worker to worker."""
 OURS_ALONE = {"RALLYPOINT_INCARNATION"}
 """What rallypoint's own agent puts there for itself."""
+TCP_SYN_SENT = "02"
+"""In /proc/net/tcp."""
 
 
 @pytest.fixture
@@ -156,6 +159,34 @@ def test_a_signal_ends_it_and_its_worker_and_it_says_goodbye(alone: Fleet, numbe
     assert agent.wait() == status
     assert not is_alive(pids[0])
     assert js_member(alone.cluster).state == job_service_pb2.NODE_STATE_LEFT
+
+
+def test_a_signal_ends_it_while_it_looks_for_the_coordinator(cluster: ProcessCluster, node_client: Path) -> None:
+    with deaf_listener() as port:
+        before = connects_under_way(port)
+        agent = Fleet(cluster, node_client).start_js_agent(coordinator=f"127.0.0.1:{port}")
+        wait_until(lambda: connects_under_way(port) > before, 90)
+        agent.signal(signal.SIGTERM)
+        assert agent.wait() == 128 + signal.SIGTERM
+    assert agent.output == f"agent {JS_NODE}: ended by SIGTERM\n"
+
+
+@contextlib.contextmanager
+def deaf_listener() -> Iterator[int]:
+    """The port of one that nobody can connect to, nor is refused: as many wait to be accepted as may."""
+    with contextlib.ExitStack() as closing:
+        listener = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = closing.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def connects_under_way(port: int) -> int:
+    """To this port, of all processes."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == TCP_SYN_SENT for row in rows)
 
 
 def test_a_drained_node_leaves(alone: Fleet) -> None:

@@ -57,7 +57,8 @@ class Agent {
     for (const name of SIGNALS) process.on(name, () => this.#signalled(name));
     const finished = new Promise((resolve) => (this.finish = resolve));
     this.host = this.options.localAddr ?? (await ownAddress(this.options.coordinator)) ?? os.hostname();
-    if (!this.leaving) this.link.attach();
+    if (this.leaving) return finished; // A signal came meanwhile, and has ended it.
+    this.link.attach();
     this.#pursue();
     return finished;
   }
