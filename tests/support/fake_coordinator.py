@@ -21,7 +21,7 @@ from rallypoint.v1.agent_service_pb2_grpc import AgentServiceServicer, add_Agent
 from rallypoint.wire import Ack, CoordinatorMessage, attach_response_to_proto
 from rallypoint_agent.rendezvous_port import hold_port
 
-WAIT_S = 5.0
+WAIT_S = 20.0
 """How long to wait for what must happen."""
 
 QUIET_S = 0.2

@@ -19,7 +19,7 @@ from rallypoint_agent.health_check_server import HealthCheckServer, create_healt
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WAIT_S = 5.0
+WAIT_S = 20.0
 BUF = Path(sys.executable).with_name("buf")
 
 
