@@ -37,6 +37,7 @@ class Keeper:
         self._chance = setting.world.chance(f"keeper/{incarnation}")
         self._options = site.job
         self._workers = setting.oracles.workers
+        self._leases = setting.oracles.leases
         self._workload = setting.workload
         self._clock = site.clock
         self._wall_skew_ms = site.wall_skew_ms
@@ -169,6 +170,7 @@ class Keeper:
         if self._fence is None or group is None or not group.live or group.fenced:
             return
         self._world.tell("=", group.incarnation, f"the fence strikes round {group.round}")
+        self._leases.strikes(group.incarnation, self._clock.now_ms())
         group.fenced = True
         self._tear_down(group, self._clock.delay_until(self._fence[1]))
 

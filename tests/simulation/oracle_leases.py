@@ -1,9 +1,14 @@
-"""A3 from both sides: no worker outlives its agent's lease, and no lease is given up before it can have run out."""
+"""A3 from both sides: no worker outlives its agent's lease, and no lease is given up before it can have run out.
+
+Nor does a fence strike but for want of messages: what the coordinator heard in time, it answered.
+"""
 
 from __future__ import annotations
 
-from rallypoint.model import JobSpec, Welcome
-from rallypoint_coordinator.core.effects import Output, SendLeaseStale, SendWelcome
+from dataclasses import dataclass
+
+from rallypoint.model import FENCE_MARGIN_MS, JobSpec, Welcome
+from rallypoint_coordinator.core.effects import Output, SendAck, SendLeaseStale, SendWelcome
 from rallypoint_coordinator.core.events import (
     AgentAttached,
     AgentHeartbeat,
@@ -21,8 +26,18 @@ EXPIRY_MARGIN_MS = 900
 """The coordinator waits 1 s longer than the holder, on a clock that drifts a little."""
 
 
+@dataclass(slots=True)
+class _Answers:
+    """Of a lease, on the clock of its agent: when what was acknowledged last was sent. ``owed_ms``: when that was sent
+    which had to be acknowledged since, and was not."""
+
+    interval_ms: int
+    acked_ms: int
+    owed_ms: int | None = None
+
+
 class LeaseOracle:
-    """All times are virtual time, that of nobody's clock."""
+    """All times are virtual time, that of nobody's clock, where nothing else is said."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -34,6 +49,9 @@ class LeaseOracle:
         self._stream_of: dict[int, int] = {}
         self._ttl_ms: dict[int, int] = {}
         """Of each lease that was welcomed."""
+        self._lease_of: dict[str, int] = {}
+        """The newest, by incarnation."""
+        self._answers: dict[int, _Answers] = {}
         self._has_lost = False
 
     # --- the agent's side, by incarnation
@@ -52,6 +70,20 @@ class LeaseOracle:
         outage_ms = self._specs[incarnation].coordinator_outage_ms
         if contact_ms is not None and asked_ms - contact_ms <= outage_ms * 1.001 + 1:
             self._move_base(incarnation, asked_ms, group)
+
+    def strikes(self, incarnation: str, clock_ms: int) -> None:
+        """Its fence does, when its clock shows that. It would not, were all answered that was heard of it."""
+        answers = self._answers.get(self._lease_of.get(incarnation, 0))
+        if answers is None or answers.owed_ms is None:
+            return
+        spec = self._specs[incarnation]
+        put_off_ms = answers.owed_ms + spec.lease_ttl_ms - FENCE_MARGIN_MS - spec.fence_grace_ms
+        if clock_ms < put_off_ms:
+            raise Violation(
+                "A3",
+                f"the fence of {incarnation} strikes at {clock_ms} by its clock: the coordinator has heard what it sent"
+                f" at {answers.owed_ms}, and acknowledged what it sent at {answers.acked_ms}",
+            )
 
     def workers_end(self, group: Group) -> None:
         self._demand_lease(group)
@@ -77,6 +109,7 @@ class LeaseOracle:
         self._started_ms = self._world.now_ms
         self._heard_ms.clear()
         self._stream_of.clear()
+        self._answers.clear()
 
     def journal_lost(self, revision: int) -> None:
         """Leases after that revision are not known any more; others get their ids."""
@@ -94,6 +127,8 @@ class LeaseOracle:
                 stale = any(isinstance(effect, SendLeaseStale) for effect in output.effects)
                 if not stale and self._stream_of.get(event.lease_id) == event.stream:
                     self._heard_ms[event.lease_id] = self._world.now_ms
+                    if not isinstance(event, AgentLeft):
+                        self._note_answer(event, output)
             case _:
                 pass
 
@@ -103,7 +138,19 @@ class LeaseOracle:
                 self._stream_of[effect.welcome.lease_id] = event.stream
                 self._heard_ms[effect.welcome.lease_id] = self._world.now_ms
                 self._ttl_ms[effect.welcome.lease_id] = event.hello.job_spec.lease_ttl_ms
+                self._lease_of[event.hello.incarnation] = effect.welcome.lease_id
+                sent_ms = _sent_ms(event)
+                self._answers[effect.welcome.lease_id] = _Answers(effect.welcome.heartbeat_interval_ms, sent_ms)
                 _demand_chances(event.hello.job_spec, effect.welcome)
+
+    def _note_answer(self, event: AgentHeartbeat | AgentObserved, output: Output) -> None:
+        """Heartbeats are to be acknowledged, and what comes when one was due; other reports may be left to the next."""
+        answers = self._answers[event.lease_id]
+        sent_ms = _sent_ms(event)
+        if SendAck(event.stream, event.seq) in output.effects:
+            answers.acked_ms, answers.owed_ms = sent_ms, None
+        elif isinstance(event, AgentHeartbeat) or sent_ms - answers.acked_ms >= answers.interval_ms:
+            answers.owed_ms = sent_ms
 
     def _demand_expired(self, event: Event, record: MemberGone) -> None:
         if isinstance(event, AgentAttached):
@@ -125,6 +172,11 @@ def _demand_chances(spec: JobSpec, welcome: Welcome) -> None:
     beats_ms = 3 * welcome.heartbeat_interval_ms
     if beats_ms + spec.fence_grace_ms + 1_000 > spec.lease_ttl_ms or 2 * beats_ms < spec.lease_ttl_ms - 6:
         raise Violation("A3", f"lease {welcome.lease_id} of {spec.lease_ttl_ms} ms has 3 heartbeats in {beats_ms} ms")
+
+
+def _sent_ms(event: AgentAttached | AgentHeartbeat | AgentObserved) -> int:
+    assert event.clock is not None, "every agent here says what its clock shows"
+    return event.clock.sent_ms
 
 
 def _has_run_out(event: Event, record: MemberGone) -> bool:
