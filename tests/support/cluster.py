@@ -50,7 +50,7 @@ class Process:
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 150) -> int:
         """The exit status; AssertionError with the output if it does not end."""
         try:
             return self.popen.wait(timeout)
