@@ -160,7 +160,7 @@ class AgentTruth:
                 self.ending = self.ending or (event.refusal.final and self.alive is not None)
                 if event.refusal.reason is Reason.RECOVERING and event.hello_sent_ms is not None:
                     self._nobody_decides(event.hello_sent_ms)
-            case LeaseRenewed() if self.lease.lease_id:
+            case LeaseRenewed() if self.lease.lease_id and self.attached:
                 self.lease.contact_ms = max(self.lease.contact_ms, event.sent_ms)
                 self.lease.base_ms = max(self.lease.base_ms, event.sent_ms)
             case ConnectionsRefused():
