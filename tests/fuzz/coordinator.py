@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import grpc
@@ -31,6 +31,7 @@ from rallypoint_coordinator.server.cluster_servicer import ClusterService
 from rallypoint_coordinator.server.driver import Driver
 from rallypoint_coordinator.server.guard import Guard
 from rallypoint_coordinator.server.job_servicer import JobService, add_job_service
+from rallypoint_coordinator.server.looked_up import looked_up
 from rallypoint_coordinator.server.replay import replay
 from rallypoint_coordinator.store.memory import MemoryJournal
 from support.hand_clock import HandClock
@@ -125,16 +126,17 @@ class Call:
 
 
 class _Methods:
-    """Where servicers are registered."""
+    """Where servicers add their methods, which are looked up as a server does."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Any] = {}
+        self._handlers: list[grpc.GenericRpcHandler] = []
 
-    def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """The same as those by name."""
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._handlers += handlers
 
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        self.by_name |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+    def find(self, details: Any) -> Any:
+        """The first one that is found. StopIteration if there is none."""
+        return next(found for handler in self._handlers if (found := handler.service(details)) is not None)
 
 
 class Coordinator:
@@ -150,7 +152,7 @@ class Coordinator:
         self._driver = Driver(self._journal, clock=self.clock, new_cluster=self._new_cluster, new_id=self._new_id)
         self._guard = Guard(FixedTokens(table), now_s=lambda: self.clock.now_ms / 1000)  # type: ignore[arg-type]
         self._methods = _Methods()
-        server: Any = self._methods
+        server = looked_up(cast("grpc.aio.Server", self._methods))
         add_agent_service(AgentService(self._driver), server)
         add_job_service(JobService(self._driver), server)
         add_ClusterServiceServicer_to_server(ClusterService(self._driver, self._guard), server)
@@ -198,6 +200,8 @@ class Coordinator:
             demand(not left, f"{len(left)} calls do not end")
 
     async def _end(self) -> None:
+        for call in self.calls:
+            call.say(None)  # a stream's reader ends by itself
         tasks = [call.task for call in self.calls if call.task is not None]
         for task in tasks:
             task.cancel()
@@ -221,7 +225,7 @@ class Coordinator:
         return call
 
     async def _handler(self, details: Any) -> Any:
-        return self._methods.by_name[details.method]
+        return self._methods.find(details)
 
     async def settle(self) -> None:
         """Let what was said be taken, and look at what that led to."""
