@@ -14,6 +14,9 @@ READ_BYTES = 64 * 1024
 UNREAD_BYTES = 1024 * 1024
 """A client that is owed more than so much is not listened to until it has read."""
 
+SENT_BYTES = 1024 * 1024
+"""After so much, the others have their turn, however fast a client reads."""
+
 _WRITE_BYTES = 256 * 1024
 
 
@@ -49,14 +52,16 @@ class Connection:
             self._unsent_bytes += len(part)
 
     def send(self) -> None:
-        """As much as the client takes now."""
-        while self._unsent:
+        """As much as the client takes now, up to a bound."""
+        left = SENT_BYTES
+        while self._unsent and left > 0:
             batch = self._batch()
             try:
                 sent = self.sock.send(batch)
             except BlockingIOError:
                 sent = 0
             self._unsent_bytes -= sent
+            left -= sent
             if sent < len(batch):
                 self._unsent.appendleft(memoryview(batch)[sent:])
                 return

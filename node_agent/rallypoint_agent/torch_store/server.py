@@ -79,7 +79,7 @@ class StoreServer:
         self._accept_again()
         for key, events in ready:
             if key.data is not None:
-                self._attend(key.data, events)
+                self._attend(key.data, can_read=bool(events & selectors.EVENT_READ))
             elif key.fileobj is self._listener:
                 self._accept()
         self._tell_waiters()
@@ -129,30 +129,29 @@ class StoreServer:
 
     # --- what they say and are told
 
-    def _attend(self, connection: Connection, events: int) -> None:
+    def _attend(self, connection: Connection, *, can_read: bool) -> None:
+        """A client's part of a turn. It is bounded, however much is asked for and however fast it is read."""
         try:
-            if events & selectors.EVENT_READ and not connection.receive():
+            if can_read and not connection.receive():
                 self._drop(connection)
                 return
-            if events & selectors.EVENT_WRITE:
-                connection.send()
-            while not connection.is_owed_too_much() and self._carry_out(connection):
-                connection.send()
-            self._listen(connection)
+            is_done = self._carry_out(connection)
+            connection.send()
+            self._listen(connection, is_done=is_done)
         except OSError:
             self._drop(connection)
         except (NotTheProtocol, Unacceptable) as error:
             self._drop(connection, str(error))
 
     def _carry_out(self, connection: Connection) -> bool:
-        """The complete commands, until the client is owed too much; False if there is none."""
-        some = False
+        """The complete commands, until the client is owed too much; False if some may be left."""
+        if connection.is_owed_too_much():
+            return False
         for command in connection.parser.commands():
-            some = True
             self._answer(connection, self._table.apply(connection.number, command))
             if connection.is_owed_too_much():
-                break
-        return some
+                return False
+        return True
 
     def _answer(self, speaker: Connection, replies: list[Reply]) -> None:
         for client, parts in replies:
@@ -165,12 +164,12 @@ class StoreServer:
         """Others' commands ended their waits; what they asked for meanwhile may end further ones."""
         for connection in self._ended_wait:
             if connection.number in self._connections:
-                self._attend(connection, selectors.EVENT_WRITE)
+                self._attend(connection, can_read=False)
         self._ended_wait.clear()
 
-    def _listen(self, connection: Connection) -> None:
-        """Called once no command is left that could be carried out: nothing but the client's reading calls it up."""
-        interest = 0 if connection.is_owed_too_much() else selectors.EVENT_READ
+    def _listen(self, connection: Connection, *, is_done: bool) -> None:
+        """To a client whose commands are carried out. Whose are not has its next part as soon as it takes something."""
+        interest = selectors.EVENT_READ if is_done else selectors.EVENT_WRITE
         if connection.has_unsent:
             interest |= selectors.EVENT_WRITE
         if self._selector.get_key(connection.sock).events != interest:
