@@ -145,6 +145,16 @@ def test_with_the_word_the_door_is_open() -> None:
     assert process.address.startswith("0.0.0.0:")
 
 
+def test_embedded_it_ends_without_a_word_if_its_agent_is_gone() -> None:
+    argv = [*COMMAND, "--embedded", "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        said = process.communicate(timeout=TIMEOUT_S)[1]
+    assert (process.returncode, said) == (0, b"")
+
+
 def test_embedded_it_ends_with_its_standard_input() -> None:
     with coordinator("--embedded", stdin=subprocess.PIPE) as process:
         process.popen.send_signal(signal.SIGINT)

@@ -109,7 +109,8 @@ async def serve(options: ServerOptions, store: Store, door: Door) -> int:
         _stop_on_signals(stop.set, embedded=options.embedded)
         if options.embedded:
             _stop_on_stdin_eof(stop.set)
-        _print(f"rallypoint coordinator listening on {bound}")
+        # Nobody misses the word of one whose agent is gone: it is about to end.
+        _print(f"rallypoint coordinator listening on {bound}", logging.INFO if options.embedded else logging.WARNING)
         _settle_garbage_collector(embedded=options.embedded)
         if await _until(stop, server) is Ending.IDLE:
             log.info("nobody has been here for %g s: ending, as --exit-when-idle says", options.exit_when_idle_s)
@@ -149,12 +150,15 @@ def failed(error: Exception) -> int:
     return EXIT_FAILED
 
 
-def _print(line: str) -> None:
-    """To standard output if it takes it: a full disk or a reader that has gone is no reason not to serve."""
+def _print(line: str, level: int) -> None:
+    """To standard output if it takes it: a full disk or a reader that has gone is no reason not to serve.
+
+    It is said at this level of the log then.
+    """
     try:
         print(line, flush=True)
     except OSError as error:
-        log.warning("%s (standard output cannot be written: %s)", line, error.strerror)
+        log.log(level, "%s (standard output cannot be written: %s)", line, error.strerror)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # else the interpreter tries again at its end, and fails by that
         os.close(nowhere)
