@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -296,6 +297,14 @@ def test_every_duration_is_bounded_and_no_bound_contradicts_another(name: str) -
     assert refusal.field == f"job_spec.{name.removesuffix('_ms')}"
     low, high = (float(value) for value in re.findall(r"([0-9]+) s", refusal.metadata["must"])[:2])
     assert low <= high
+
+
+def test_a_long_list_of_exit_codes_is_not_kept() -> None:
+    """Whoever reaches the port may send one of four megabytes, and another."""
+    codes = tuple(range(1, 10_000))
+    before = sys.getrefcount(codes)
+    assert check_job_spec(replace(SPEC, no_restart_exit_codes=codes)) is not None
+    assert sys.getrefcount(codes) == before
 
 
 def test_the_defaults_are_allowed() -> None:
