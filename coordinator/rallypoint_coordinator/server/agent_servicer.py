@@ -103,7 +103,7 @@ class AgentService(AgentServiceServicer):
 
 
 def add_agent_service(service: AgentService, server: grpc.aio.Server) -> None:
-    """Register it. Attach's messages go out as they are: what is the same for many agents is encoded once."""
+    """Serve it. Attach's messages go out as they are: what is the same for many agents is encoded once."""
     handle: grpc.RpcMethodHandler[pb.AttachRequest, bytes]
     handle = grpc.stream_stream_rpc_method_handler(service.Attach, pb.AttachRequest.FromString)
     name = pb.DESCRIPTOR.services_by_name["AgentService"].full_name

@@ -147,7 +147,7 @@ async def _tell(watch: Watch, context: Any) -> Closing:
 
 
 def add_job_service(service: JobService, server: grpc.aio.Server) -> None:
-    """Register it. WatchJob's messages go out as they are: what a thousand watchers are told is encoded once."""
+    """Serve it. WatchJob's messages go out as they are: what a thousand watchers are told is encoded once."""
     handle: grpc.RpcMethodHandler[pb.WatchJobRequest, bytes]
     handle = grpc.unary_stream_rpc_method_handler(service.WatchJob, pb.WatchJobRequest.FromString)
     name = pb.DESCRIPTOR.services_by_name["JobService"].full_name
