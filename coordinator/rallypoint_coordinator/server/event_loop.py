@@ -9,7 +9,6 @@ completion until the loop has come round. With ten thousand agents that was a tu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +27,11 @@ WAKES_AT_ONCE = 1024
 
 
 class ServerLoop(asyncio.SelectorEventLoop):
-    """Answers all wakes of gRPC that wait in one turn. A handler that grpc.aio would name otherwise has one a turn."""
+    """Answers all wakes of gRPC that wait in one turn. A handler that grpc.aio would name otherwise has one a turn.
+
+    For a process in which no other loop uses grpc.aio: it has one socket for all loops, and one could take the bytes
+    of what another has not heard of.
+    """
 
     def add_reader(self, fd: FileDescriptorLike, callback: Callable[[*Args], Any], *args: *Args) -> None:
         if isinstance(fd, socket.socket) and _takes_completions(callback):
@@ -44,11 +47,9 @@ def _takes_completions(callback: Callable[..., Any]) -> bool:
 def _for_all_wakes(wakes: socket.socket, handle: Callable[[], object]) -> None:
     """Once for all that wait by now, with the last of their bytes still to be read. It never waits.
 
-    A completion is queued before its byte is written, so none is left behind. With several loops in a process grpc.aio
-    has one socket for all of them, and another loop may have been quicker: it hands on what is ours.
+    A completion is queued before its byte is written, so none is left behind.
     """
-    with contextlib.suppress(BlockingIOError):
-        waiting = len(wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK))
-        if waiting > 1:
-            wakes.recv(waiting - 1)
-        handle()
+    waiting = len(wakes.recv(WAKES_AT_ONCE, socket.MSG_PEEK))
+    if waiting > 1:
+        wakes.recv(waiting - 1)
+    handle()

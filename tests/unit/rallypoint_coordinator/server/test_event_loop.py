@@ -67,6 +67,20 @@ def test_all_wakes_that_wait_are_answered_at_once(loop: ServerLoop, named_otherw
         assert len(wakes.taken_in) == len(set(wakes.taken_in)) == turns
 
 
+def test_a_loop_that_takes_the_wakes_of_another_does_not_go_unnoticed(loop: ServerLoop) -> None:
+    """What was completed for one of them might never be heard."""
+    told: list[object] = []
+    loop.set_exception_handler(lambda _, context: told.append(type(context["exception"])))
+    with ExitStack() as stack:
+        wakes = Wakes(loop, stack)
+        loop.add_reader(wakes.reader, partial(wakes._handle_events, loop))
+        loop.call_soon(wakes.reader.recv, WAKES)
+        loop.call_soon(wakes.count_turn)
+        loop.run_forever()
+        loop.remove_reader(wakes.reader)
+    assert told == [BlockingIOError]
+
+
 def test_what_grpc_registers_is_known_for_what_it_is(loop: ServerLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a grpcio whose handler is named otherwise all works, but every completion takes a turn of the loop."""
     seen: list[bool] = []
