@@ -155,7 +155,7 @@ class Options:
         """Whether what was told can be too long ago to go on from."""
         driver = self.driver
         takes_snapshots = driver.snapshot_records < 10_000 and driver.keep_records < 1_000
-        return takes_snapshots or driver.watches.log != LogBounds() or driver.retention.lives_max < 1_000
+        return takes_snapshots or driver.watches.log != LogBounds() or driver.retention != Retention()
 
     @property
     def is_calm(self) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import pickle
+from dataclasses import replace
 
+from rallypoint_coordinator.core.directory import Retention
+from rallypoint_coordinator.server.driver import DriverOptions
 from simulation.coordinator_host import CoordinatorHost
 from simulation.network import Network
 from simulation.options import draw_options
@@ -40,3 +43,10 @@ def test_a_question_to_a_coordinator_that_dies_before_it_looks_leaves_nothing_be
     host.end()
     gc.collect()
     assert answers == []
+
+
+def test_what_is_forgotten_of_few_lives_or_nodes_need_not_be_told() -> None:
+    options = draw_options(World(0))
+    retentions = Retention(), Retention(lives_max=1), Retention(nodes_max=5)
+    kept = [replace(options, driver=DriverOptions(retention=retention)) for retention in retentions]
+    assert [each.forgets_events for each in kept] == [False, True, True]
