@@ -228,7 +228,7 @@ def _settle_garbage_collector(*, embedded: bool) -> None:
         gc.collect()
     gc.freeze()
     gc.enable()
-    gc.set_threshold(50_000, 1_000, 1_000)
+    gc.set_threshold(10_000, 5_000, 1_000)
 
 
 def raise_open_files_limit() -> None:
