@@ -29,7 +29,8 @@ by each of a single kind is 2 MiB, and one that each departure leaves 8 MiB. In 
 
 What is bounded is full by then: the log of events has its 1,024 records from the start, 20 jobs are remembered after as
 many seconds, 1,000 gone nodes of the job that has ever new ones after a quarter of an hour (1.3 KiB each, so a run of
-ten minutes sees 0.6 MiB of them), and gRPC's leavings are collected every 10,000 objects, which are 2,000 calls.
+ten minutes sees 0.6 MiB of them), and gRPC's leavings are collected every 50,000 objects, which are 10,000 calls:
+the saw-tooth of that alone may be more than ten minutes are allowed.
 """
 
 
