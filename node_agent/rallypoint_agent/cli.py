@@ -41,14 +41,10 @@ def command(argv: list[str], coordinator: EmbeddedCoordinator | None = None) -> 
 
     ``coordinator``: one that was started for it, since its flags ask for that; else they are what decides.
     """
-    # What is imported stays, so there is nothing to collect until the agent runs.
-    gc.disable()
     try:
         return _command(argv, coordinator)
     except KeyboardInterrupt:
         return INTERRUPTED  # Before there was anything to end.
-    finally:
-        gc.enable()  # Nothing may have run.
 
 
 def _command(argv: list[str], coordinator: EmbeddedCoordinator | None) -> int:

@@ -26,7 +26,7 @@ def command(argv: list[str]) -> int:
     finally:
         if coordinator is not None:
             coordinator.abandon()  # it may be that nobody came to use it
-        gc.enable()
+        gc.enable()  # Nothing may have run.
 
 
 def is_standalone(argv: list[str]) -> bool:
